@@ -1,0 +1,3 @@
+//! The event engine that you can test.
+
+pub use millstream_operators::Timestamp;
