@@ -1,3 +1,94 @@
-//! The event engine that you can test.
+//! millstream is an embeddable engine for event streams: a bounded, prioritised event runtime that never loses an event
+//! silently and that can be tested without sleeping.
+//!
+//! Subscribe with [`Runtime::on`], emit with [`Runtime::emit`], drive with [`Runtime::process`] or [`Runtime::run`]:
+//!
+//! ```
+//! use millstream::{Event, Runtime};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Event, Clone, Serialize, Deserialize)]
+//! #[event(name = "order.placed", key = "id")]
+//! struct OrderPlaced {
+//!     id: u64,
+//! }
+//!
+//! #[derive(Event, Clone, Serialize, Deserialize)]
+//! struct StockReserved {
+//!     order: u64,
+//! }
+//!
+//! async fn reserve(order: OrderPlaced) -> StockReserved {
+//!     StockReserved { order: order.id }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = Runtime::builder().build()?;
+//! runtime.on("order.placed", reserve)?;
+//! runtime.on("stock.*", |reserved: StockReserved| async move { assert_eq!(reserved.order, 7) })?;
+//! runtime.emit(OrderPlaced { id: 7 })?;
+//! let report = runtime.process().await?;
+//! assert_eq!((report.handled, report.dead), (2, 0));
+//! # Ok(()) }
+//! ```
+//!
+//! # The rooms
+//! An event goes through them in this order: `event`, `intake`, `queue`, `dispatch`, `stage`, and what a stage returns
+//! enters at `intake` again. `runtime` joins them. See ARCHITECTURE.md.
+//!
+//! # Features
+//! - `testing`: the test kit, module [`testing`]: virtual time, `settle`, a timeline, probes.
 
+mod dead_letter;
+mod dispatch;
+mod event;
+mod intake;
+mod queue;
+mod request;
+mod runtime;
+mod stage;
+mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use millstream_macros::Event;
+pub use millstream_middleware::{
+    Classify, ErrorKind, RetryHint, SettingError, SettingsError,
+    retry::{Jitter, Retry},
+};
 pub use millstream_operators::Timestamp;
+pub use serde_json::Value as JsonValue;
+pub use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure},
+    dispatch::{SubscriptionBook, UnroutedPolicy},
+    event::{
+        Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,
+        Key, NameError, ParseError, Pattern, PatternError, Priority, Tenant, UpgradeError,
+    },
+    intake::{
+        Advice, DeliveryBook, Drops, EmitAllError, EmitError, EventBook, Fate, PersistError, Persisted, Receipt,
+        Refusal, RequestError,
+    },
+    queue::Overflow,
+    runtime::{
+        BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ForwardError, ForwardReport,
+        Health, HealthStatus, OnError, Phase, ProcessError, ProcessReport, Replay, ReplayReport, Runtime,
+        ShutdownReport, Stats, StreamDescription, StreamOptions, StreamOverflow, SubscriptionDescription,
+        SubscriptionId, TenantHandle,
+    },
+    stage::{
+        Blocking, BoxError, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError, HandlerFuture,
+        HandlerService, IntoOutputs, Json, Layered, LayeredFuture, Outcome, Outputs, Requirements, Share, Spawned,
+        SpawnedFuture, State, blocking,
+    },
+    tenant::{Quota, Quotas},
+};
+
+#[doc(hidden)]
+pub mod __private {
+    //! For the derive macro alone.
+    pub use serde::{Serialize, de::DeserializeOwned};
+}

@@ -1,0 +1,91 @@
+//! One dead letter.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use millstream_middleware::{Classify, ErrorKind};
+use millstream_operators::Timestamp;
+use serde::Serialize;
+
+use crate::{event::Envelope, stage::HandlerError};
+
+/// A delivery that was given up, or an event that could not be delivered at all.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Counts dead letters of this runtime, from 1.
+    pub number: u64,
+    /// The event, as it was.
+    pub event: Arc<Envelope>,
+    /// The subscription that did not handle it; none where the event was given up before any got it.
+    pub subscription: Option<String>,
+    /// Why it was given up.
+    pub death: Death,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// What went wrong in each, the last one last. Of more than 32, the first and the last ones.
+    pub failures: Vec<Failure>,
+    /// When it was given up.
+    pub died_at: Timestamp,
+}
+
+/// Why a delivery or an event was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Death {
+    /// The error is one that no other attempt can mend.
+    Permanent,
+    /// All attempts that the policy allows have failed.
+    Exhausted,
+    /// The tenant may have no more deliveries waiting for a retry.
+    RetryQuota,
+    /// The subscription held its whole share of the queue.
+    Saturated,
+    /// No subscription wanted it, and the policy is to keep such events.
+    Unrouted,
+    /// It was returned too deep, or as one more than its root may cause.
+    Loop,
+}
+
+/// One attempt that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When it failed.
+    pub at: Timestamp,
+    /// The kind of error.
+    pub kind: ErrorKind,
+    /// Its code, where it has one.
+    pub code: Option<String>,
+    /// Its message and those of its sources, joined by `: `.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &HandlerError, attempt: u32, at: Timestamp) -> Self {
+        let code = Classify::code(error).map(Cow::into_owned);
+        Self { attempt, at, kind: error.kind(), code, message: error.chain() }
+    }
+}
+
+impl DeadLetter {
+    /// Why, in one line: the last error's message, else the reason.
+    pub fn reason(&self) -> String {
+        self.failures.last().map_or_else(|| self.death.to_string(), |failure| failure.message.clone())
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Permanent => "permanent",
+            Self::Exhausted => "exhausted",
+            Self::RetryQuota => "retry_quota",
+            Self::Saturated => "saturated",
+            Self::Unrouted => "unrouted",
+            Self::Loop => "loop",
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! What others ask of the dispatcher: replay, let go, cancel, abort.
+
+use std::sync::Arc;
+
+use super::{
+    dispatcher::{Dispatcher, Replay},
+    job::{Job, OpenEvent},
+    running::InFlight,
+};
+use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
+
+impl Dispatcher {
+    /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
+    /// bounded among the dead letters.
+    pub(super) fn replay(&mut self, replay: Replay) {
+        let Replay { letter, entry, due } = replay;
+        let Some(place) = self.place_of(entry.id) else {
+            let mut letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            return letters.put_back(vec![letter]);
+        };
+        let held = Held { event: letter.event, request: None, span: None };
+        let class = held.event.priority.class();
+        let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
+        let mut job = self.make_job(&held, event, place, 0);
+        job.has_room = false;
+        self.open[event].with_room = 0;
+        self.await_attempt(job, due);
+    }
+
+    fn place_of(&self, id: u64) -> Option<usize> {
+        self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
+    }
+
+    /// A letter was purged: whoever waits behind it goes on.
+    pub(super) fn let_go(&mut self, letter: &DeadLetter) {
+        let Some(key) = letter.event.key.clone() else { return };
+        let key = (letter.event.tenant.clone(), key);
+        let place = self.subscribers.iter().find(|(_, s)| Some(&**s.entry.name()) == letter.subscription.as_deref());
+        if let Some(place) = place.map(|(place, _)| place)
+            && self.resume_key(place, &key)
+        {
+            self.next_of_key(place, &key);
+        }
+    }
+
+    /// Ends all that waits and whose token is cancelled. What is in flight sees its token and ends itself.
+    pub(super) fn sweep_cancelled(&mut self) {
+        for job in self.timers.sweep(Job::is_cancelled) {
+            self.end_wait(&job);
+            self.cancel(job);
+        }
+        for job in self.take_waiting(Job::is_cancelled) {
+            self.cancel(job);
+        }
+    }
+
+    /// Takes out the blocked and parked deliveries that `wanted` says.
+    fn take_waiting(&mut self, wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let mut blocked = Vec::new();
+        let mut parked = 0;
+        for (_, subscriber) in &mut self.subscribers {
+            blocked.extend(subscriber.for_slot.sweep(&wanted).into_iter().map(|(_, job)| job));
+            for line in subscriber.keys.values_mut() {
+                let (out, kept) = std::mem::take(&mut line.waiting).into_iter().partition::<Vec<_>, _>(&wanted);
+                line.waiting = kept.into();
+                parked += if line.is_halted { out.len() } else { 0 };
+                blocked.extend(out);
+            }
+            let early = subscriber.early.extract_if(.., |_, job| wanted(job)).map(|(_, job)| job);
+            blocked.extend(early);
+        }
+        for load in self.loads.values_mut() {
+            let (out, kept) = std::mem::take(&mut load.waiting).into_iter().partition::<Vec<_>, _>(&wanted);
+            load.waiting = kept.into();
+            blocked.extend(out);
+        }
+        self.done.book.deliveries.blocked -= (blocked.len() - parked) as u64;
+        self.done.book.deliveries.parked -= parked as u64;
+        for job in &blocked {
+            self.subscribers[job.subscriber].entry.meter.waiting.down();
+        }
+        blocked
+    }
+
+    /// Drops all that is in flight and gives up all that waits, for a shutdown whose grace is over. Returns the events
+    /// of what was in flight, and those of what waited.
+    pub(crate) fn abort_all(&mut self) -> (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>) {
+        let mut in_flight = Vec::new();
+        for InFlight { job, abort, .. } in std::mem::take(&mut self.in_flight).into_iter().map(|(_, flight)| flight) {
+            abort.abort();
+            self.done.book.deliveries.in_flight -= 1;
+            self.subscribers[job.subscriber].free_slot(job.class());
+            in_flight.push(job);
+        }
+        self.running.clear();
+        let mut waiting = self.timers.sweep(|_| true);
+        waiting.iter().for_each(|job| self.end_wait(job));
+        waiting.extend(self.take_waiting(|_| true));
+        waiting.extend(std::mem::take(&mut self.ready).into_iter().inspect(|job| {
+            self.subscribers[job.subscriber].free_slot(job.class());
+        }));
+        let events = |jobs: &[Job]| jobs.iter().map(|job| Arc::clone(&job.held.event)).collect();
+        let report = (events(&in_flight), events(&waiting));
+        for job in in_flight.into_iter().chain(waiting) {
+            self.done.book.deliveries.abandoned += 1;
+            self.end(job, Some(NoAnswer::Abandoned));
+        }
+        report
+    }
+
+    /// Takes back what was pulled and not dispatched, settles the books, and drops the handlers.
+    pub(crate) fn stop(&mut self) -> Vec<Arc<Envelope>> {
+        let pulled = self.take_batch();
+        let mut parked = Vec::new();
+        for pulled in pulled {
+            self.done.book.parked += 1;
+            self.leave(pulled.class, pulled.held.event.tenant.as_ref());
+            parked.push(pulled.held.event);
+        }
+        self.settle_books();
+        self.drop_handlers();
+        self.watchdog = None;
+        parked
+    }
+}

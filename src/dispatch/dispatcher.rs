@@ -1,0 +1,430 @@
+//! The dispatcher: what it holds, and its round.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Context,
+    time::Duration,
+};
+
+use futures_util::future::Abortable;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use millstream_operators::Timestamp;
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+use tokio::time::Sleep;
+
+use super::{
+    beat::{Beat, SlowPolls, Watchdog},
+    job::{Job, OpenEvent},
+    meters::Metrics,
+    registry::{Entry, Registry},
+    running::{InFlight, Running},
+    subscriber::Subscriber,
+    timers::{Due, Timers},
+};
+use crate::{
+    dead_letter::{DeadLetter, DeadLetters, Death},
+    event::{EventName, Tenant},
+    intake::{Held, Intake, Outlook, Pulled, Settlement, What},
+    request::NoAnswer,
+    stage::{Call, HandlerError, Order, contained},
+    tenant::Quotas,
+};
+
+/// What becomes of an event that no subscription wants. It is counted in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UnroutedPolicy {
+    /// Nothing more.
+    Ignore,
+    /// A line in the log, the first time for each name. The default.
+    #[default]
+    Warn,
+    /// It is kept as a dead letter, to be emitted again when somebody wants it.
+    DeadLetter,
+}
+
+/// What a dispatcher is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) letters: Arc<Mutex<DeadLetters>>,
+    pub(crate) commands: Arc<Mutex<Vec<Command>>>,
+    pub(crate) quotas: Quotas,
+    pub(crate) batch_size: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) unrouted: UnroutedPolicy,
+    /// The most events of a class that one subscription may hold.
+    pub(crate) share: usize,
+    pub(crate) seed: u64,
+    /// Where the watchdog says what it found; none without a watchdog.
+    pub(crate) slow: Option<Arc<SlowPolls>>,
+}
+
+/// What others ask of the dispatcher.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Deliver dead letters again, each to its own subscription.
+    Replay(Vec<Replay>),
+    /// The heads of these letters will not be replayed: let their keys go on.
+    LetGo(Vec<DeadLetter>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) letter: DeadLetter,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) due: Timestamp,
+}
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to do, and others should have their turn first.
+    Busy,
+    /// Something is in flight or in backoff, and nothing can be done before it moves.
+    Waiting,
+    /// Nothing is queued, in flight or in backoff.
+    Resting {
+        /// When the next delayed event is due.
+        next_due: Option<Timestamp>,
+    },
+}
+
+/// What a tenant with quotas has in flight and in backoff, and who waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub(super) in_flight: usize,
+    pub(super) retries: usize,
+    pub(super) waiting: VecDeque<Job>,
+}
+
+pub(crate) struct Dispatcher {
+    pub(super) parts: Parts,
+    pub(super) subscribers: Slab<Subscriber>,
+    routes: HashMap<EventName, Arc<[usize]>, foldhash::fast::RandomState>,
+    version: u64,
+    batch: VecDeque<Pulled>,
+    /// Deliveries that have all they need and start next.
+    pub(super) ready: VecDeque<Job>,
+    pub(super) running: FuturesUnordered<Abortable<Running>>,
+    pub(super) in_flight: Slab<InFlight>,
+    pub(super) open: Slab<OpenEvent>,
+    pub(super) loads: HashMap<Tenant, Load>,
+    pub(super) timers: Timers,
+    sleep: Option<Pin<Box<Sleep>>>,
+    pub(super) done: Settlement,
+    pub(super) metrics: Metrics,
+    pub(super) beat: Arc<Beat>,
+    pub(super) watchdog: Option<Watchdog>,
+    pub(super) random: fastrand::Rng,
+    pub(super) last_job: u64,
+    next_due: Option<Timestamp>,
+    /// The lowest sequence that was still queued after the last pull.
+    oldest: Option<u64>,
+    /// The time at the beginning of the round.
+    pub(super) now: Timestamp,
+    warned: HashMap<EventName, ()>,
+}
+
+/// Rounds after which others have their turn.
+const ROUNDS: usize = 8;
+/// Names whose routes are remembered.
+const MOST_ROUTES: usize = 10_000;
+
+impl Dispatcher {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let beat = Arc::new(Beat::default());
+        Self {
+            now: parts.intake.clock.now(),
+            random: fastrand::Rng::with_seed(parts.seed),
+            watchdog: parts.slow.clone().map(|slow| Watchdog::watch(Arc::clone(&beat), slow)),
+            parts,
+            subscribers: Slab::new(),
+            routes: HashMap::default(),
+            version: 0,
+            batch: VecDeque::new(),
+            ready: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            in_flight: Slab::new(),
+            open: Slab::new(),
+            loads: HashMap::new(),
+            timers: Timers::default(),
+            sleep: None,
+            done: Settlement::default(),
+            metrics: Metrics::new(),
+            beat,
+            last_job: 0,
+            next_due: None,
+            oldest: None,
+            warned: HashMap::new(),
+        }
+    }
+
+    /// Does what can be done now. Unless it is [`Progress::Busy`], the task is woken when there is more.
+    pub(crate) fn round(&mut self, cx: &mut Context<'_>) -> Progress {
+        for _ in 0..ROUNDS {
+            self.now = self.parts.intake.clock.now();
+            let mut moved = self.obey();
+            moved |= self.fire_timers(cx);
+            moved |= self.poll_running(cx);
+            moved |= self.start_ready(cx);
+            if self.batch.is_empty() {
+                self.pull(cx);
+            }
+            moved |= !self.batch.is_empty();
+            if !self.dispatch_batch(cx) {
+                return self.busy(cx);
+            }
+            if !moved && self.done.returned.is_empty() && self.ready.is_empty() {
+                return self.wait(cx);
+            }
+        }
+        self.busy(cx)
+    }
+
+    fn busy(&self, cx: &Context<'_>) -> Progress {
+        cx.waker().wake_by_ref();
+        Progress::Busy
+    }
+
+    /// Nothing moves now: sleeps until the next time at which something does.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Progress {
+        let next = [self.timers.next(), self.next_due].into_iter().flatten().min();
+        if let Some(next) = next {
+            let at = self.parts.intake.clock.instant_of(next);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if sleep.deadline() != at {
+                sleep.as_mut().reset(at);
+            }
+            if sleep.as_mut().poll(cx).is_ready() {
+                return self.busy(cx);
+            }
+        }
+        if self.in_flight.is_empty() && self.timers.next().is_none() {
+            return Progress::Resting { next_due: self.next_due };
+        }
+        Progress::Waiting
+    }
+
+    /// Takes the lock once: settles what was done and pulls what comes next.
+    fn pull(&mut self, cx: &Context<'_>) {
+        let most = self.parts.batch_size;
+        let outlook = self.parts.intake.exchange(&mut self.done, &mut self.batch, most, Some(cx.waker()));
+        let deliveries = &self.done.book.deliveries;
+        self.metrics.tell(outlook.events, deliveries.retried, deliveries.dead, outlook.depth);
+        let Outlook { next_due, oldest, cancelled, looped, .. } = outlook;
+        self.next_due = next_due;
+        self.oldest = oldest;
+        for (event, refusal) in looped {
+            self.loop_died(event, &refusal);
+        }
+        if cancelled {
+            self.sweep_cancelled();
+        }
+        if self.version != self.parts.registry.version() {
+            self.catch_up();
+        }
+    }
+
+    /// Dispatches the batch; `false` where others should have their turn first.
+    fn dispatch_batch(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Some(pulled) = self.batch.pop_front() {
+            self.dispatch(pulled, cx);
+            self.start_ready(cx);
+            if !tokio::task::coop::has_budget_remaining() {
+                return false;
+            }
+        }
+        self.release_early(self.oldest);
+        true
+    }
+
+    fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(job) = self.ready.pop_front() {
+            self.start(job, cx);
+            moved = true;
+        }
+        moved
+    }
+
+    fn fire_timers(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(due) = self.timers.pop_due(self.now) {
+            moved = true;
+            match due {
+                Due::Attempt(job) => self.wake_up(*job),
+                Due::Timeout(place) => self.time_out(place),
+            }
+            self.start_ready(cx);
+        }
+        moved
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
+            // An aborted attempt was settled when it was aborted.
+            if let Ok((place, outcome)) = ended {
+                self.complete(place, outcome);
+                self.start_ready(cx);
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// One event to all who want it.
+    fn dispatch(&mut self, pulled: Pulled, cx: &mut Context<'_>) {
+        let Pulled { held, class, sequence } = pulled;
+        let is_cancelled = held.event.cancellation().is_some_and(|token| token.is_cancelled());
+        if is_cancelled {
+            self.done.book.cancelled += 1;
+            self.parts.intake.observe(&held.event, What::Dropped { reason: "cancelled" });
+            self.leave(class, held.event.tenant.as_ref());
+            return;
+        }
+        self.metrics.wait.record(self.now.since(held.event.emitted).as_secs_f64());
+        let route = self.route(&held.event.name);
+        // The dispatch itself keeps the event open, so that it cannot end between two of its deliveries.
+        let event = self.open.insert(OpenEvent { class, open: 1, with_room: 1, failure: None });
+        let mut wanted = false;
+        for &place in &*route {
+            match self.wants(place, &held) {
+                Ok(false) => {}
+                Ok(true) => {
+                    wanted = true;
+                    self.deliver(&held, event, place, sequence, cx);
+                }
+                Err(panic) => {
+                    wanted = true;
+                    self.refuse(&held, event, place, sequence, &panic);
+                }
+            }
+        }
+        if wanted {
+            self.done.book.routed += 1;
+        } else {
+            self.unrouted(&held);
+        }
+        self.close(event, &held, true);
+    }
+
+    fn wants(&self, place: usize, held: &Held) -> Result<bool, HandlerError> {
+        let entry = &self.subscribers[place].entry;
+        if !entry.serves(&held.event) {
+            return Ok(false);
+        }
+        match &entry.options.filter {
+            None => Ok(true),
+            Some(filter) => contained(|| filter(&held.event)),
+        }
+    }
+
+    fn route(&mut self, name: &EventName) -> Arc<[usize]> {
+        if let Some(route) = self.routes.get(name) {
+            return Arc::clone(route);
+        }
+        let matching =
+            self.subscribers.iter().filter(|(_, s)| s.is_subscribed && s.entry.pattern.matches(name.as_str()));
+        let mut route: Vec<_> =
+            matching.map(|(place, s)| (-i64::from(s.entry.options.priority), s.entry.id, place)).collect();
+        route.sort_unstable();
+        let route: Arc<[usize]> = route.into_iter().map(|(.., place)| place).collect();
+        if self.routes.len() >= MOST_ROUTES {
+            self.routes.clear();
+        }
+        self.routes.insert(name.clone(), Arc::clone(&route));
+        route
+    }
+
+    fn unrouted(&mut self, held: &Held) {
+        self.done.book.unrouted += 1;
+        self.parts.intake.observe(&held.event, What::Unrouted);
+        if let Some(request) = &held.request {
+            request.fail(NoAnswer::NoHandler);
+        }
+        match self.parts.unrouted {
+            UnroutedPolicy::Ignore => {}
+            UnroutedPolicy::Warn => self.warn_unrouted(&held.event.name),
+            UnroutedPolicy::DeadLetter => self.bury_event(&held.event, Death::Unrouted, None),
+        }
+    }
+
+    fn warn_unrouted(&mut self, name: &EventName) {
+        if self.warned.len() < MOST_ROUTES && self.warned.insert(name.clone(), ()).is_none() {
+            tracing::warn!(event = %name, "no subscription wants this event");
+        }
+    }
+
+    /// Sees who has subscribed and who has left since the last time.
+    fn catch_up(&mut self) {
+        self.version = self.parts.registry.version();
+        let (entries, added) = self.parts.registry.catch_up();
+        for (entry, call) in added {
+            self.add_subscriber(entry, call);
+        }
+        for (_, subscriber) in &mut self.subscribers {
+            subscriber.is_subscribed = entries.iter().any(|entry| entry.id == subscriber.entry.id);
+        }
+        self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
+        self.routes.clear();
+        let is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
+        self.parts.intake.lock().dispatch_is_strict = is_strict;
+        self.publish_saturated();
+    }
+
+    fn add_subscriber(&mut self, entry: Arc<Entry>, call: Box<dyn Call>) {
+        self.subscribers.insert(Subscriber::new(entry, call));
+    }
+
+    pub(super) fn take_batch(&mut self) -> VecDeque<Pulled> {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Publishes the books without pulling anything.
+    pub(super) fn settle_books(&mut self) {
+        let outlook = self.parts.intake.exchange(&mut self.done, &mut VecDeque::new(), 0, None);
+        for (event, refusal) in outlook.looped {
+            self.loop_died(event, &refusal);
+        }
+    }
+
+    /// Handlers may hold the runtime that holds them: a stopped runtime lets go of them.
+    pub(super) fn drop_handlers(&mut self) {
+        self.subscribers.clear();
+        self.routes.clear();
+    }
+
+    fn obey(&mut self) -> bool {
+        let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        let moved = !commands.is_empty();
+        if moved && self.version != self.parts.registry.version() {
+            self.catch_up();
+        }
+        for command in commands {
+            match command {
+                Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
+                Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+            }
+        }
+        moved
+    }
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("subscribers", &self.subscribers.len())
+            .field("in_flight", &self.in_flight.len())
+            .field("open", &self.open.len())
+            .finish_non_exhaustive()
+    }
+}

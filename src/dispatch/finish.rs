@@ -1,0 +1,312 @@
+//! The end of an attempt, of a delivery, of an event.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use millstream_middleware::{ErrorKind, RetryHint};
+use millstream_operators::Timestamp;
+
+use super::{
+    dispatcher::Dispatcher,
+    job::{Job, Past},
+    timers::Due,
+};
+use crate::{
+    dead_letter::{DeadLetter, Death, Failure},
+    event::{Envelope, Tenant},
+    intake::{Cause, Held, Prepared, Refusal, What},
+    request::NoAnswer,
+    stage::{HandlerError, Outcome, Outputs},
+};
+
+impl Dispatcher {
+    /// Settles an attempt that was in flight.
+    pub(super) fn settle(&mut self, job: Job, outcome: Outcome, began: Timestamp) {
+        self.leave_flight(&job);
+        match outcome.and_then(|outputs| self.accept(outputs, &job)) {
+            Ok(()) => self.handled(job),
+            Err(error) => {
+                if error.kind() == ErrorKind::Panicked {
+                    self.done.book.deliveries.panics += 1;
+                }
+                self.fail(job, &error, began);
+            }
+        }
+    }
+
+    /// Takes what an attempt returned, all or nothing.
+    fn accept(&mut self, outputs: Outputs, job: &Job) -> Result<(), HandlerError> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        let entry = Arc::clone(&self.subscribers[job.subscriber].entry);
+        if outputs.len() > entry.max_outputs {
+            let (count, most) = (outputs.len(), entry.max_outputs);
+            let message =
+                format!("the handler returned {count} events, allowed are {most}: `max_outputs` declares more");
+            return Err(HandlerError::permanent(message));
+        }
+        let mut drafts = outputs.0;
+        let intake = Arc::clone(&self.parts.intake);
+        for draft in &mut drafts {
+            intake.check(draft).map_err(HandlerError::permanent)?;
+        }
+        let cause = Cause { event: Arc::clone(&job.held.event), per_root: entry.options.per_root, hold: None };
+        for draft in drafts {
+            entry.meter.returned(draft.name.as_str());
+            match intake.prepare(draft, Some(&cause), None) {
+                Ok(prepared) => self.take_returned(prepared, job),
+                Err((draft, refusal)) => {
+                    let event = Arc::new(intake.envelope_of(*draft, &cause));
+                    intake.count_loop(&event);
+                    self.loop_died(event, &refusal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_returned(&mut self, prepared: Prepared, job: &Job) {
+        if let Some(request) = &job.held.request {
+            request.offer(&prepared.held.event);
+        }
+        self.done.returned.push(prepared);
+    }
+
+    fn handled(&mut self, job: Job) {
+        self.done.book.deliveries.handled += 1;
+        self.subscribers[job.subscriber].entry.meter.handled.up();
+        self.observe(&job, || What::Handled);
+        self.release_key(&job);
+        self.end(job, None);
+    }
+
+    /// An attempt failed: another one, or the dead letters.
+    pub(super) fn fail(&mut self, mut job: Job, error: &HandlerError, began: Timestamp) {
+        let now = self.parts.intake.clock.now();
+        let mut past = job.past.take().unwrap_or_else(|| Box::new(Past::since(began)));
+        past.remember(Failure::of(error, job.attempt, now));
+        let verdict = self.verdict(&job, &past, error, now);
+        if let Ok(delay) = verdict {
+            past.delay = delay;
+        }
+        job.past = Some(past);
+        let delay = match verdict {
+            Ok(delay) => delay,
+            Err(death) => return self.die(job, death, error),
+        };
+        self.observe(&job, || What::Retrying { error: error.chain(), delay });
+        tracing::debug!(
+            event = %job.held.event.name,
+            attempt = job.attempt,
+            error = %error,
+            ?delay,
+            "an attempt failed and is tried again"
+        );
+        job.attempt += 1;
+        self.pin(&mut job);
+        self.await_attempt(job, now + delay);
+    }
+
+    /// How long until the next attempt, or why there is none.
+    fn verdict(&mut self, job: &Job, past: &Past, error: &HandlerError, now: Timestamp) -> Result<Duration, Death> {
+        let policy = &self.subscribers[job.subscriber].entry.options.retry;
+        let hint = policy.hint(error);
+        let elapsed = now.since(past.first_began);
+        let delay = policy.next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);
+        match delay.filter(|_| !job.is_cancelled()) {
+            Some(_) if self.is_over_retries(job) => Err(Death::RetryQuota),
+            Some(delay) => Ok(delay),
+            None if hint == RetryHint::Never => Err(Death::Permanent),
+            None => Err(Death::Exhausted),
+        }
+    }
+
+    /// Keeps a delivery until its next attempt is due. It has no slot meanwhile; its key it keeps.
+    pub(super) fn await_attempt(&mut self, job: Job, due: Timestamp) {
+        self.done.book.deliveries.waiting += 1;
+        self.subscribers[job.subscriber].entry.meter.waiting.up();
+        if let Some(tenant) = job.tenant().cloned().filter(|tenant| self.parts.quotas.of(tenant).retries.is_some()) {
+            self.loads.entry(tenant).or_default().retries += 1;
+        }
+        self.timers.add(due, Due::Attempt(Box::new(job)));
+    }
+
+    fn is_over_retries(&self, job: &Job) -> bool {
+        let limit = job.tenant().and_then(|tenant| self.parts.quotas.of(tenant).retries.map(|limit| (tenant, limit)));
+        limit.is_some_and(|(tenant, limit)| self.loads.get(tenant).is_some_and(|load| load.retries >= limit.get()))
+    }
+
+    /// Takes a delivery out of backoff.
+    pub(super) fn end_wait(&mut self, job: &Job) {
+        self.done.book.deliveries.waiting -= 1;
+        self.subscribers[job.subscriber].entry.meter.waiting.down();
+        if let Some(load) = job.tenant().and_then(|tenant| self.loads.get_mut(tenant)) {
+            load.retries = load.retries.saturating_sub(1);
+        }
+        self.forget_idle_load(job.tenant().cloned());
+    }
+
+    /// The next attempt is due.
+    pub(super) fn wake_up(&mut self, mut job: Job) {
+        self.end_wait(&job);
+        if job.is_cancelled() {
+            return self.cancel(job);
+        }
+        if job.attempt > 1 {
+            self.done.book.deliveries.retried += 1;
+            self.subscribers[job.subscriber].entry.meter.retried.up();
+        }
+        // A replayed head of a halted key takes its place again.
+        if !job.has_key
+            && let Some(key) = job.order_key()
+            && self.resume_key(job.subscriber, &key)
+        {
+            job.has_key = true;
+        }
+        if let Some(job) = self.pass_key(job) {
+            self.ready.push_back(job);
+        }
+    }
+
+    /// A delivery that never got as far as a handler, because matching itself panicked.
+    pub(super) fn refuse(&mut self, held: &Held, event: usize, place: usize, sequence: u64, error: &HandlerError) {
+        let job = self.make_job(held, event, place, sequence);
+        self.done.book.deliveries.panics += 1;
+        self.fail(job, error, self.now);
+    }
+
+    fn die(&mut self, job: Job, death: Death, error: &HandlerError) {
+        tracing::warn!(
+            event = %job.held.event.name,
+            id = %job.held.event.id,
+            attempts = job.attempt,
+            error = %error.chain(),
+            "a delivery went to the dead letters"
+        );
+        self.open[job.event].failure.get_or_insert_with(|| NoAnswer::Failed {
+            subscription: self.subscribers[job.subscriber].entry.name().to_string(),
+            source: Arc::new(HandlerError::new(error.kind(), error.chain())),
+        });
+        self.bury(job, death);
+    }
+
+    /// Puts a delivery into the dead letters.
+    pub(super) fn bury(&mut self, job: Job, death: Death) {
+        let subscriber = &self.subscribers[job.subscriber];
+        let failures = job.past.as_ref().map_or_else(Vec::new, |past| past.failures.clone());
+        let attempts = if failures.is_empty() { 0 } else { job.attempt };
+        let letter = DeadLetter {
+            number: 0,
+            event: Arc::clone(&job.held.event),
+            subscription: Some(subscriber.entry.name().to_string()),
+            death,
+            attempts,
+            failures,
+            died_at: self.parts.intake.clock.now(),
+        };
+        self.observe(&job, || What::Dead { reason: letter.reason() });
+        subscriber.entry.meter.dead.up();
+        let halts = subscriber.entry.options.halt && job.has_key;
+        self.keep(letter);
+        self.done.book.deliveries.dead += 1;
+        if halts {
+            self.halt_key(&job);
+        } else {
+            self.release_key(&job);
+        }
+        self.end(job, None);
+    }
+
+    /// Puts an event into the dead letters that no delivery of it stands for.
+    pub(super) fn bury_event(&mut self, event: &Arc<Envelope>, death: Death, failure: Option<Failure>) {
+        let letter = DeadLetter {
+            number: 0,
+            event: Arc::clone(event),
+            subscription: None,
+            death,
+            attempts: 0,
+            failures: failure.into_iter().collect(),
+            died_at: self.parts.intake.clock.now(),
+        };
+        self.keep(letter);
+    }
+
+    fn keep(&self, letter: DeadLetter) {
+        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).add(letter);
+        for letter in gone {
+            metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
+                .increment(1);
+            tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");
+        }
+    }
+
+    /// An event that a handler returned and that loop protection stops here.
+    pub(super) fn loop_died(&mut self, event: Arc<Envelope>, refusal: &Refusal) {
+        tracing::warn!(event = %event.name, depth = event.lineage.depth, %refusal, "a loop was stopped");
+        self.parts.intake.observe(&event, What::Dropped { reason: "loop" });
+        let error = HandlerError::permanent(refusal.clone());
+        let failure = Failure::of(&error, 0, self.parts.intake.clock.now());
+        self.bury_event(&event, Death::Loop, Some(failure));
+    }
+
+    pub(super) fn cancel(&mut self, job: Job) {
+        self.done.book.deliveries.cancelled += 1;
+        self.observe(&job, || What::Dropped { reason: "cancelled" });
+        self.release_key(&job);
+        self.end(job, Some(NoAnswer::Abandoned));
+    }
+
+    /// A delivery has ended, one way or another.
+    pub(super) fn end(&mut self, job: Job, failure: Option<NoAnswer>) {
+        self.unpin(&job);
+        let subscriber = &mut self.subscribers[job.subscriber];
+        subscriber.open -= 1;
+        let is_gone = !subscriber.is_subscribed && subscriber.open == 0;
+        if let Some(failure) = failure {
+            self.open[job.event].failure.get_or_insert(failure);
+        }
+        self.close(job.event, &job.held, job.has_room);
+        if is_gone {
+            self.subscribers.remove(job.subscriber);
+        }
+    }
+
+    /// One delivery less keeps the event open; the last one gives its room back.
+    pub(super) fn close(&mut self, event: usize, held: &Held, has_room: bool) {
+        let open = &mut self.open[event];
+        open.open -= 1;
+        let class = open.class;
+        let is_over = open.open == 0;
+        if has_room {
+            open.with_room -= 1;
+            if open.with_room == 0 {
+                self.leave(class, held.event.tenant.as_ref());
+            }
+        }
+        if is_over {
+            let ended = self.open.remove(event);
+            if let Some(request) = &held.request {
+                request.fail(ended.failure.unwrap_or(NoAnswer::NoReply));
+            }
+        }
+    }
+
+    /// A delivery beyond its subscription's share does not hold room.
+    pub(super) fn give_room_back(&mut self, job: &Job) {
+        let open = &mut self.open[job.event];
+        open.with_room -= 1;
+        if open.with_room == 0 {
+            let class = open.class;
+            self.leave(class, job.tenant());
+        }
+    }
+
+    /// An event's room is free again.
+    pub(super) fn leave(&mut self, class: usize, tenant: Option<&Tenant>) {
+        self.done.released[class] += 1;
+        self.done.left.extend(tenant.cloned());
+    }
+}

@@ -1,0 +1,336 @@
+//! What a delivery must pass before it starts: its subscription's share of the queue, the order of emission, its key,
+//! its tenant's quota, a slot. And what happens behind it when it has gone through.
+
+use std::{collections::HashSet, task::Context};
+
+use super::{
+    dispatcher::Dispatcher,
+    job::{Job, OrderKey},
+};
+use crate::{
+    dead_letter::Death,
+    event::Tenant,
+    intake::{Held, Saturated},
+    queue::CLASSES,
+    request::{Hold, NoAnswer},
+    stage::{HandlerError, Order, Share},
+};
+use millstream_middleware::ErrorKind;
+
+impl Dispatcher {
+    pub(super) fn make_job(&mut self, held: &Held, event: usize, place: usize, sequence: u64) -> Job {
+        self.last_job += 1;
+        let open = &mut self.open[event];
+        open.open += 1;
+        open.with_room += 1;
+        self.done.book.deliveries.created += 1;
+        let subscriber = &mut self.subscribers[place];
+        subscriber.open += 1;
+        subscriber.entry.meter.created.up();
+        Job {
+            id: self.last_job,
+            held: held.clone(),
+            event,
+            subscriber: place,
+            sequence,
+            attempt: 1,
+            past: None,
+            has_key: false,
+            pinned: false,
+            has_room: true,
+        }
+    }
+
+    /// Makes a delivery and takes it as far as it can go now.
+    pub(super) fn deliver(&mut self, held: &Held, event: usize, place: usize, sequence: u64, cx: &mut Context<'_>) {
+        let job = self.make_job(held, event, place, sequence);
+        let Some(job) = self.within_share(job) else { return };
+        if self.subscribers[place].entry.options.order == Order::Strict {
+            self.pin_blocked(job, |subscriber, job| drop(subscriber.early.insert(job.sequence, job)));
+            return;
+        }
+        if let Some(job) = self.pass_key(job) {
+            self.start(job, cx);
+        }
+    }
+
+    /// Lets those of strict orders go before which nothing can come any more.
+    pub(super) fn release_early(&mut self, oldest: Option<u64>) {
+        let mut released = Vec::new();
+        for (_, subscriber) in &mut self.subscribers {
+            while let Some(first) = subscriber.early.first_entry()
+                && oldest.is_none_or(|oldest| *first.key() < oldest)
+            {
+                released.push(first.remove());
+            }
+        }
+        for job in released {
+            self.done.book.deliveries.blocked -= 1;
+            self.subscribers[job.subscriber].entry.meter.waiting.down();
+            if let Some(job) = self.pass_key(job) {
+                self.ready.push_back(job);
+            }
+        }
+    }
+
+    /// Does what the subscription's policy says where it holds its whole share.
+    fn within_share(&mut self, mut job: Job) -> Option<Job> {
+        let (place, class) = (job.subscriber, job.class());
+        if !self.subscribers[place].saturated[class] {
+            return Some(job);
+        }
+        match self.subscribers[place].entry.options.share {
+            Share::Refuse => {
+                job.has_room = false;
+                self.give_room_back(&job);
+                Some(job)
+            }
+            Share::DeadLetter => {
+                self.bury(job, Death::Saturated);
+                None
+            }
+            Share::DropOldest => match self.subscribers[place].take_oldest_waiting(class) {
+                Some(oldest) => {
+                    self.done.book.deliveries.blocked -= 1;
+                    self.subscribers[place].entry.meter.waiting.down();
+                    self.drop_saturated(oldest);
+                    Some(job)
+                }
+                None => {
+                    self.drop_saturated(job);
+                    None
+                }
+            },
+        }
+    }
+
+    fn drop_saturated(&mut self, job: Job) {
+        self.done.book.deliveries.dropped += 1;
+        let name = self.subscribers[job.subscriber].entry.name().to_string();
+        metrics::counter!("millstream_dropped_total", "stage" => name, "reason" => "saturated").increment(1);
+        self.end(job, Some(NoAnswer::Abandoned));
+    }
+
+    /// Its key, if it is ordered by one.
+    pub(super) fn pass_key(&mut self, mut job: Job) -> Option<Job> {
+        let subscriber = &mut self.subscribers[job.subscriber];
+        if job.has_key || !subscriber.is_ordered() {
+            return self.pass_slot(job);
+        }
+        let Some(key) = job.order_key() else { return self.pass_slot(job) };
+        if let Some(line) = subscriber.keys.get(&key) {
+            let is_halted = line.is_halted;
+            return self.wait_for_key(job, key, is_halted);
+        }
+        subscriber.keys.entry(key).or_default();
+        job.has_key = true;
+        self.pass_slot(job)
+    }
+
+    fn wait_for_key(&mut self, job: Job, key: OrderKey, is_halted: bool) -> Option<Job> {
+        let holds_key = |hold: &Hold| hold.key.as_ref() == Some(&key);
+        if self.waits_for_itself(&job, holds_key, 1) {
+            self.deadlocked(job);
+            return None;
+        }
+        self.pin_blocked(job, |subscriber, job| subscriber.keys.entry(key).or_default().waiting.push_back(job));
+        if is_halted {
+            self.done.book.deliveries.blocked -= 1;
+            self.done.book.deliveries.parked += 1;
+        }
+        None
+    }
+
+    /// Its tenant's quota and a slot, both or none.
+    pub(super) fn pass_slot(&mut self, job: Job) -> Option<Job> {
+        let class = job.class();
+        if self.is_over_quota(&job) {
+            let tenant = job.tenant().cloned();
+            let waiting = self.blocked(job);
+            self.loads.entry(tenant?).or_default().waiting.push_back(waiting);
+            return None;
+        }
+        let subscriber = &mut self.subscribers[job.subscriber];
+        if subscriber.has_slot(class) {
+            subscriber.take_slot(class);
+            self.load_in_flight(job.tenant().cloned());
+            return Some(job);
+        }
+        let slots = subscriber.in_flight;
+        if self.waits_for_itself(&job, |_| true, slots) {
+            self.deadlocked(job);
+            return None;
+        }
+        self.pin_blocked(job, |subscriber, job| {
+            let tenant = job.tenant().cloned();
+            subscriber.for_slot.push(job.class(), tenant.as_ref(), job.sequence, job);
+        });
+        None
+    }
+
+    fn is_over_quota(&self, job: &Job) -> bool {
+        let limit =
+            job.tenant().and_then(|tenant| self.parts.quotas.of(tenant).concurrency.map(|limit| (tenant, limit)));
+        limit.is_some_and(|(tenant, limit)| self.loads.get(tenant).is_some_and(|load| load.in_flight >= limit.get()))
+    }
+
+    fn load_in_flight(&mut self, tenant: Option<Tenant>) {
+        if let Some(tenant) = tenant
+            && self.parts.quotas.of(&tenant).concurrency.is_some()
+        {
+            self.loads.entry(tenant).or_default().in_flight += 1;
+        }
+    }
+
+    /// Whether a request waits, through the handlers that wait for it, for what only they can free.
+    fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
+        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return false };
+        let id = self.subscribers[job.subscriber].entry.id;
+        let held = hold.chain().filter(|hold| hold.subscription == id && is_held(hold));
+        held.map(|hold| hold.delivery).collect::<HashSet<_>>().len() >= enough
+    }
+
+    fn deadlocked(&mut self, job: Job) {
+        let subscription = self.subscribers[job.subscriber].entry.name().to_string();
+        let message = format!("the request waits for `{subscription}`, which waits for the request");
+        self.open[job.event].failure = Some(NoAnswer::Deadlock { subscription });
+        let error = HandlerError::new(ErrorKind::Rejected, message).never_retry();
+        self.fail(job, &error, self.now);
+    }
+
+    /// Counts it as blocked.
+    fn blocked(&mut self, mut job: Job) -> Job {
+        self.done.book.deliveries.blocked += 1;
+        self.subscribers[job.subscriber].entry.meter.waiting.up();
+        self.pin(&mut job);
+        job
+    }
+
+    fn pin_blocked(&mut self, job: Job, keep: impl FnOnce(&mut super::subscriber::Subscriber, Job)) {
+        let job = self.blocked(job);
+        keep(&mut self.subscribers[job.subscriber], job);
+    }
+
+    /// Counts it against its subscription's share, once.
+    pub(super) fn pin(&mut self, job: &mut Job) {
+        if job.pinned || !job.has_room {
+            return;
+        }
+        job.pinned = true;
+        let (share, class) = (self.parts.share, job.class());
+        let subscriber = &mut self.subscribers[job.subscriber];
+        subscriber.pinned[class] += 1;
+        if subscriber.pinned[class] >= share && !subscriber.saturated[class] {
+            subscriber.saturated[class] = true;
+            self.publish_saturated();
+        }
+    }
+
+    pub(super) fn unpin(&mut self, job: &Job) {
+        if !job.pinned {
+            return;
+        }
+        let (share, class) = (self.parts.share, job.class());
+        let subscriber = &mut self.subscribers[job.subscriber];
+        subscriber.pinned[class] -= 1;
+        if subscriber.pinned[class] < share && subscriber.saturated[class] {
+            subscriber.saturated[class] = false;
+            self.publish_saturated();
+        }
+    }
+
+    /// Lets the intake know who refuses more.
+    pub(super) fn publish_saturated(&mut self) {
+        let mut saturated = Vec::new();
+        for (_, subscriber) in &self.subscribers {
+            let refuses = subscriber.entry.options.share == Share::Refuse && subscriber.is_subscribed;
+            for class in (0..CLASSES).filter(|&class| refuses && subscriber.saturated[class]) {
+                saturated.push(Saturated {
+                    subscription: subscriber.entry.name().to_string(),
+                    pattern: subscriber.entry.pattern.clone(),
+                    tenant: subscriber.entry.tenant.clone(),
+                    class,
+                    held: subscriber.pinned[class],
+                });
+            }
+        }
+        self.done.saturated = Some(saturated);
+    }
+
+    /// After an attempt: its slot goes to whoever waits for one, its tenant's place likewise.
+    pub(super) fn leave_flight(&mut self, job: &Job) {
+        self.done.book.deliveries.in_flight -= 1;
+        self.subscribers[job.subscriber].free_slot(job.class());
+        let mut freed = None;
+        if let Some(tenant) = job.tenant()
+            && let Some(load) = self.loads.get_mut(tenant)
+        {
+            load.in_flight = load.in_flight.saturating_sub(1);
+            freed = load.waiting.pop_front();
+            self.forget_idle_load(job.tenant().cloned());
+        }
+        if let Some(freed) = freed {
+            self.unblock(freed);
+        }
+        while let Some(next) = self.subscribers[job.subscriber].next_for_slot() {
+            self.unblock(next);
+        }
+    }
+
+    pub(super) fn forget_idle_load(&mut self, tenant: Option<Tenant>) {
+        if let Some(tenant) = tenant
+            && self.loads.get(&tenant).is_some_and(|l| l.in_flight == 0 && l.retries == 0 && l.waiting.is_empty())
+        {
+            self.loads.remove(&tenant);
+        }
+    }
+
+    fn unblock(&mut self, job: Job) {
+        self.done.book.deliveries.blocked -= 1;
+        self.subscribers[job.subscriber].entry.meter.waiting.down();
+        if let Some(job) = self.pass_slot(job) {
+            self.ready.push_back(job);
+        }
+    }
+
+    /// Its key goes to whoever waits for it.
+    pub(super) fn release_key(&mut self, job: &Job) {
+        let Some(key) = job.order_key().filter(|_| job.has_key) else { return };
+        self.next_of_key(job.subscriber, &key);
+    }
+
+    pub(super) fn next_of_key(&mut self, place: usize, key: &OrderKey) {
+        let subscriber = &mut self.subscribers[place];
+        let Some(line) = subscriber.keys.get_mut(key) else { return };
+        let next = line.waiting.pop_front();
+        match next {
+            None => drop(subscriber.keys.remove(key)),
+            Some(mut next) => {
+                next.has_key = true;
+                self.unblock(next);
+            }
+        }
+    }
+
+    /// Stops a key whose head has died.
+    pub(super) fn halt_key(&mut self, job: &Job) {
+        if let Some(key) = job.order_key()
+            && let Some(line) = self.subscribers[job.subscriber].keys.get_mut(&key)
+        {
+            line.is_halted = true;
+            let waiting = line.waiting.len() as u64;
+            self.done.book.deliveries.blocked -= waiting;
+            self.done.book.deliveries.parked += waiting;
+        }
+    }
+
+    /// Lets a halted key go on; whoever waits for it is blocked again.
+    pub(super) fn resume_key(&mut self, place: usize, key: &OrderKey) -> bool {
+        let Some(line) = self.subscribers[place].keys.get_mut(key).filter(|line| line.is_halted) else { return false };
+        line.is_halted = false;
+        let waiting = line.waiting.len() as u64;
+        self.done.book.deliveries.parked -= waiting;
+        self.done.book.deliveries.blocked += waiting;
+        true
+    }
+}

@@ -1,0 +1,26 @@
+//! Dispatch: pull a batch, match, keep order and limits, poll handlers, settle outcomes, emit what they returned.
+//!
+//! Promises: one slow handler delays nobody else; one panic fails one delivery; each delivery ends in exactly one
+//! column of the book. Everything here belongs to whoever drives the runtime, so nothing is locked, and a driver that
+//! is dropped between two polls loses nothing: the next one goes on. Knows events, the queue, the intake, stages and
+//! dead letters.
+
+mod attempt;
+mod beat;
+mod commands;
+mod dispatcher;
+mod finish;
+mod gates;
+mod job;
+mod meters;
+mod registry;
+mod running;
+mod subscriber;
+mod timers;
+
+pub(crate) use self::{
+    beat::SlowPolls,
+    dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
+    registry::{Entry, Registry},
+};
+pub use self::{dispatcher::UnroutedPolicy, meters::SubscriptionBook};

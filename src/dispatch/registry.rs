@@ -1,0 +1,125 @@
+//! Which subscriptions there are. Shared: anybody subscribes, the dispatcher catches up.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::meters::Meter;
+use crate::{
+    event::{Envelope, Pattern, Tenant},
+    stage::{Call, Options, Site},
+};
+
+/// One subscription, as everybody sees it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) pattern: Pattern,
+    /// Takes only this tenant's events.
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) options: Options,
+    pub(crate) site: Arc<Site>,
+    pub(crate) max_outputs: usize,
+    pub(crate) meter: Meter,
+}
+
+impl Entry {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.site.name
+    }
+
+    /// Whether it wants events of this tenant.
+    pub(super) fn serves(&self, event: &Envelope) -> bool {
+        self.tenant.is_none() || self.tenant == event.tenant
+    }
+}
+
+/// All subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    list: Mutex<List>,
+    version: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Arc<Entry>>,
+    by_name: HashMap<Arc<str>, u64>,
+    added: Vec<(Arc<Entry>, Box<dyn Call>)>,
+    last_id: u64,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what `make` makes of a fresh id and a name that nobody has. A given name must be free; a suggested one gets
+    /// a number where it is taken.
+    ///
+    /// # Errors
+    /// The name, where it was given and is taken.
+    pub(crate) fn add(
+        &self,
+        given: Option<&str>,
+        suggested: &str,
+        make: impl FnOnce(u64, Arc<str>) -> (Arc<Entry>, Box<dyn Call>),
+    ) -> Result<Arc<Entry>, String> {
+        let mut list = self.lock();
+        let name: Arc<str> = match given {
+            Some(name) if list.by_name.contains_key(name) => return Err(name.to_owned()),
+            Some(name) => name.into(),
+            None => {
+                let numbered = (2..).map(|number| format!("{suggested}#{number}"));
+                let mut names = std::iter::once(suggested.to_owned()).chain(numbered);
+                names.find(|name| !list.by_name.contains_key(name.as_str())).unwrap_or_default().into()
+            }
+        };
+        list.last_id += 1;
+        let id = list.last_id;
+        let (entry, call) = make(id, Arc::clone(&name));
+        list.by_name.insert(name, id);
+        list.entries.push(Arc::clone(&entry));
+        list.added.push((Arc::clone(&entry), call));
+        // Under the lock, so that a dispatcher that sees the version sees the entry.
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(entry)
+    }
+
+    /// Takes out those that `unwanted` says; the dispatcher finishes what it has of theirs.
+    pub(crate) fn remove(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
+        let mut list = self.lock();
+        let before = list.entries.len();
+        list.entries.retain(|entry| !unwanted(entry));
+        list.added.retain(|(entry, _)| !unwanted(entry));
+        let left = list.entries.iter().map(|entry| (Arc::clone(entry.name()), entry.id)).collect();
+        list.by_name = left;
+        self.version.fetch_add(1, Ordering::Release);
+        before - list.entries.len()
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().entries.clone()
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Entry>> {
+        let list = self.lock();
+        let id = *list.by_name.get(name)?;
+        list.entries.iter().find(|entry| entry.id == id).cloned()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The subscriptions now, and the handlers of those that are new.
+    pub(super) fn catch_up(&self) -> (Vec<Arc<Entry>>, Vec<(Arc<Entry>, Box<dyn Call>)>) {
+        let mut list = self.lock();
+        let added = std::mem::take(&mut list.added);
+        (list.entries.clone(), added)
+    }
+}

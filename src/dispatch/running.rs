@@ -1,0 +1,84 @@
+//! An attempt that did not end at once.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+};
+
+use millstream_operators::Timestamp;
+use tracing::Span;
+
+use super::{beat::Beat, job::Job, timers::TimerKey};
+use crate::{
+    intake::Current,
+    stage::{Outcome, Parked, contained},
+};
+
+/// What the dispatcher keeps of an attempt in flight.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) job: Job,
+    pub(super) began: Timestamp,
+    pub(super) timeout: Option<TimerKey>,
+    pub(super) abort: futures_util::future::AbortHandle,
+}
+
+/// Polls a parked attempt as its delivery: with its cause, its span, its panics contained, under the watchdog.
+pub(super) struct Running {
+    pub(super) place: usize,
+    attempt: Option<Parked>,
+    current: Option<Current>,
+    span: Span,
+    beat: Arc<Beat>,
+}
+
+impl Running {
+    pub(super) fn new(place: usize, attempt: Parked, current: Current, span: Span, beat: Arc<Beat>) -> Self {
+        Self { place, attempt: Some(attempt), current: Some(current), span, beat }
+    }
+
+    fn poll_attempt(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let (Some(attempt), Some(current)) = (&mut self.attempt, self.current.take()) else { return Poll::Pending };
+        self.beat.begin(current.subscription);
+        let before = current.enter();
+        let polled = contained(|| self.span.in_scope(|| attempt.as_mut().poll(cx)));
+        self.current = Current::leave(before);
+        self.beat.end();
+        let outcome = match polled {
+            Ok(polled) => ready!(polled),
+            Err(panic) => Err(panic),
+        };
+        self.drop_attempt();
+        Poll::Ready(outcome)
+    }
+
+    /// What a handler does when it is dropped may panic as well; it is over, so that changes nothing.
+    fn drop_attempt(&mut self) {
+        let attempt = self.attempt.take();
+        drop(contained(|| drop(attempt)));
+    }
+}
+
+impl Future for Running {
+    type Output = (usize, Outcome);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(self.poll_attempt(cx));
+        Poll::Ready((self.place, outcome))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.drop_attempt();
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("place", &self.place).finish_non_exhaustive()
+    }
+}

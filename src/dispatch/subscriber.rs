@@ -1,0 +1,136 @@
+//! One subscription as the dispatcher has it: its handler, and who waits for what.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+};
+
+use super::{
+    job::{Job, OrderKey},
+    meters::Durations,
+    registry::Entry,
+};
+use crate::{
+    event::Tenant,
+    queue::{CLASSES, Lanes},
+    stage::{Call, Order},
+};
+
+pub(super) struct Subscriber {
+    pub(super) entry: Arc<Entry>,
+    pub(super) call: Box<dyn Call>,
+    pub(super) durations: Durations,
+    /// Attempts in flight.
+    pub(super) in_flight: usize,
+    in_flight_of: [usize; CLASSES],
+    /// Those that have their key and wait for a slot.
+    pub(super) for_slot: Lanes<Tenant, Job>,
+    /// The keys that are busy, and who waits for each.
+    pub(super) keys: HashMap<OrderKey, KeyLine, foldhash::fast::RandomState>,
+    /// Those of a strict order that wait for events emitted before them.
+    pub(super) early: BTreeMap<u64, Job>,
+    /// Events that it keeps from ending, by class.
+    pub(super) pinned: [usize; CLASSES],
+    /// The classes of which it holds its whole share.
+    pub(super) saturated: [bool; CLASSES],
+    /// Deliveries that have not ended.
+    pub(super) open: usize,
+    /// Still in the registry.
+    pub(super) is_subscribed: bool,
+}
+
+/// Who waits for a key. The one that has it is not here.
+#[derive(Debug, Default)]
+pub(super) struct KeyLine {
+    pub(super) waiting: VecDeque<Job>,
+    /// Its head died, and the rest waits until that is mended.
+    pub(super) is_halted: bool,
+}
+
+impl Subscriber {
+    pub(super) fn new(entry: Arc<Entry>, call: Box<dyn Call>) -> Self {
+        Self {
+            durations: Durations::of(entry.name()),
+            entry,
+            call,
+            in_flight: 0,
+            in_flight_of: [0; CLASSES],
+            for_slot: Lanes::default(),
+            keys: HashMap::default(),
+            early: BTreeMap::new(),
+            pinned: [0; CLASSES],
+            saturated: [false; CLASSES],
+            open: 0,
+            is_subscribed: true,
+        }
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.entry.options.order != Order::None
+    }
+
+    /// Whether a slot is free for this class: its own reserve first, then what nobody reserved.
+    pub(super) fn has_slot(&self, class: usize) -> bool {
+        let options = &self.entry.options;
+        if self.in_flight >= options.concurrency {
+            return false;
+        }
+        let reserved: usize = options.reserved.iter().sum();
+        if reserved == 0 || self.in_flight_of[class] < options.reserved[class] {
+            return true;
+        }
+        let pairs = self.in_flight_of.iter().zip(options.reserved);
+        let shared: usize = pairs.map(|(used, reserve)| used.saturating_sub(reserve)).sum();
+        shared < options.concurrency - reserved
+    }
+
+    pub(super) fn take_slot(&mut self, class: usize) {
+        self.in_flight += 1;
+        self.in_flight_of[class] += 1;
+        self.entry.meter.in_flight.up();
+    }
+
+    pub(super) fn free_slot(&mut self, class: usize) {
+        self.in_flight -= 1;
+        self.in_flight_of[class] -= 1;
+        self.entry.meter.in_flight.down();
+    }
+
+    /// The next one that a free slot is for.
+    pub(super) fn next_for_slot(&mut self) -> Option<Job> {
+        if self.for_slot.is_empty() {
+            return None;
+        }
+        let free: [bool; CLASSES] = std::array::from_fn(|class| self.has_slot(class));
+        self.for_slot.pop_where(|class| free[class]).map(|(.., job)| job)
+    }
+
+    /// The oldest delivery of a class that waits for a key, else the next one that waits for a slot.
+    pub(super) fn take_oldest_waiting(&mut self, class: usize) -> Option<Job> {
+        let lines = self
+            .keys
+            .iter()
+            .filter(|(_, line)| !line.is_halted)
+            .flat_map(|(key, line)| line.waiting.iter().map(move |job| (key, job)));
+        let oldest = lines.filter(|(_, job)| job.class() == class).min_by_key(|(_, job)| job.id);
+        let in_line = oldest.map(|(key, job)| (key.clone(), job.id));
+        if let Some((key, id)) = in_line
+            && let Some(line) = self.keys.get_mut(&key)
+            && let Some(place) = line.waiting.iter().position(|job| job.id == id)
+        {
+            return line.waiting.remove(place);
+        }
+        self.for_slot.take_from(class).map(|(_, job)| job)
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber")
+            .field("name", self.entry.name())
+            .field("in_flight", &self.in_flight)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}

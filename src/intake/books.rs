@@ -1,0 +1,126 @@
+//! The two books: every accepted event and every delivery is in exactly one column.
+
+use serde::Serialize;
+
+/// Events. At every moment `emitted = routed + unrouted + dropped.total() + queued + delayed + parked`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct EventBook {
+    /// Accepted, from outside and from handlers.
+    pub emitted: u64,
+    /// Handed back to the emitter; not among the emitted.
+    pub refused: u64,
+    /// Matched by at least one subscription.
+    pub routed: u64,
+    /// Matched by none.
+    pub unrouted: u64,
+    /// Accepted and given up, by reason.
+    pub dropped: Drops,
+    /// Waiting to be dispatched.
+    pub queued: u64,
+    /// Waiting for their due time.
+    pub delayed: u64,
+    /// Handed back by a shutdown before they were dispatched.
+    pub parked: u64,
+}
+
+/// Accepted events that were given up, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Drops {
+    /// The queue was full and its policy drops the oldest or the newest.
+    pub overflow: u64,
+    /// Cancelled by their token.
+    pub cancelled: u64,
+    /// Returned by a handler too deep, or as one more than their root may cause. Each is a dead letter.
+    pub loops: u64,
+}
+
+/// Deliveries: one for each pair of event and subscription. At every moment
+/// `created = handled + dead + cancelled + dropped + abandoned + in_flight + waiting + blocked + parked`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeliveryBook {
+    /// All that ever were, replays of dead letters among them.
+    pub created: u64,
+    /// Ended well.
+    pub handled: u64,
+    /// Ended in the dead letters.
+    pub dead: u64,
+    /// Cancelled by their event's token before they began.
+    pub cancelled: u64,
+    /// Given up because their subscription held its whole share and drops its oldest.
+    pub dropped: u64,
+    /// Aborted or handed back by a shutdown whose grace was over.
+    pub abandoned: u64,
+    /// Being handled.
+    pub in_flight: u64,
+    /// In backoff before a retry, or due for a replay.
+    pub waiting: u64,
+    /// Behind their key, their subscription's concurrency or their tenant's quota.
+    pub blocked: u64,
+    /// Behind a key that is halted since its head died.
+    pub parked: u64,
+    /// Retries begun.
+    pub retried: u64,
+    /// Attempts that took longer than allowed.
+    pub timeouts: u64,
+    /// Attempts that panicked.
+    pub panics: u64,
+}
+
+impl Drops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.overflow + self.cancelled + self.loops
+    }
+}
+
+impl EventBook {
+    /// Whether every accepted event is in one column.
+    pub fn balances(&self) -> bool {
+        self.emitted == self.routed + self.unrouted + self.dropped.total() + self.queued + self.delayed + self.parked
+    }
+}
+
+impl DeliveryBook {
+    /// Whether every delivery is in one column.
+    pub fn balances(&self) -> bool {
+        self.created == self.handled + self.dead + self.cancelled + self.dropped + self.abandoned + self.open()
+    }
+
+    /// Deliveries that have not ended.
+    pub fn open(&self) -> u64 {
+        self.in_flight + self.waiting + self.blocked + self.parked
+    }
+}
+
+/// What the intake counts itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) emitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) overflow: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) loops: u64,
+    pub(crate) parked: u64,
+    /// Taken out by the dispatcher.
+    pub(crate) pulled: u64,
+}
+
+/// What the dispatcher counts, published when it next takes the lock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DispatchBook {
+    pub(crate) routed: u64,
+    pub(crate) unrouted: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) parked: u64,
+    pub(crate) deliveries: DeliveryBook,
+}
+
+impl DispatchBook {
+    /// Of the events that were pulled, those in a column of their own.
+    pub(crate) fn settled(&self) -> u64 {
+        self.routed + self.unrouted + self.cancelled + self.parked
+    }
+}

@@ -1,0 +1,158 @@
+//! The dispatcher's side of the lock: once a batch, it settles what it did and takes what comes next.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use millstream_operators::Timestamp;
+
+use super::{Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What};
+use crate::{
+    event::{Draft, Envelope, Tenant},
+    queue::CLASSES,
+};
+
+/// What the dispatcher did since it last held the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Settlement {
+    /// What handlers returned. Added before anything is released, so that nothing ever seems at rest that is not.
+    pub(crate) returned: Vec<Prepared>,
+    /// Events whose last delivery has ended, by class.
+    pub(crate) released: [usize; CLASSES],
+    /// Their tenants.
+    pub(crate) left: Vec<Tenant>,
+    /// The books, as they are now.
+    pub(crate) book: DispatchBook,
+    /// The subscriptions that hold their whole share, where that has changed.
+    pub(crate) saturated: Option<Vec<Saturated>>,
+}
+
+/// What the dispatcher learns in return.
+#[derive(Debug)]
+pub(crate) struct Outlook {
+    /// When the next delayed event is due.
+    pub(crate) next_due: Option<Timestamp>,
+    /// The lowest sequence that still waits in the queue.
+    pub(crate) oldest: Option<u64>,
+    /// Whether tokens were cancelled, so that a sweep is due.
+    pub(crate) cancelled: bool,
+    /// How many wait in the queue, by class.
+    pub(crate) depth: [usize; CLASSES],
+    /// The event book now.
+    pub(crate) events: EventBook,
+    /// Returned events that their root may not cause any more.
+    pub(crate) looped: Vec<(Arc<Envelope>, Refusal)>,
+}
+
+impl Intake {
+    /// Settles, then pulls up to `most` events. Where nothing was pulled, `sleeper` is woken by the next event.
+    pub(crate) fn exchange(
+        self: &Arc<Self>,
+        done: &mut Settlement,
+        batch: &mut VecDeque<Pulled>,
+        most: usize,
+        sleeper: Option<&Waker>,
+    ) -> Outlook {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let looped = self.settle_returned(state, done);
+        state.dispatch = done.book;
+        for (class, released) in done.released.iter_mut().enumerate() {
+            state.queue.release(class, std::mem::take(released));
+        }
+        for tenant in done.left.drain(..) {
+            state.leave(Some(&tenant));
+        }
+        if let Some(saturated) = done.saturated.take() {
+            state.saturated = saturated;
+        }
+        if !state.delayed.is_empty() {
+            state.move_due(self.clock.now());
+        }
+        if !state.waiting.is_empty() {
+            self.serve_waiting(state);
+        }
+        Self::pull(state, batch, most);
+        state.consumer = if batch.is_empty() { sleeper.cloned() } else { None };
+        let outlook = Outlook {
+            next_due: state.delayed.first_key_value().map(|(&(due, _), _)| due),
+            oldest: state.dispatch_is_strict.then(|| state.queue.oldest()).flatten(),
+            cancelled: std::mem::take(&mut state.cancelled),
+            depth: state.queue.len_by_class(),
+            events: state.event_book(),
+            looped,
+        };
+        drop(guard);
+        self.settled.notify_waiters();
+        outlook
+    }
+
+    fn pull(state: &mut State, batch: &mut VecDeque<Pulled>, most: usize) {
+        while batch.len() < most
+            && let Some((class, sequence, held)) = state.queue.pop()
+        {
+            state.tally.pulled += 1;
+            batch.push_back(Pulled { held, class, sequence });
+        }
+    }
+
+    fn settle_returned(&self, state: &mut State, done: &mut Settlement) -> Vec<(Arc<Envelope>, Refusal)> {
+        let mut looped = Vec::new();
+        for prepared in done.returned.drain(..) {
+            let lineage = prepared.held.event.lineage;
+            if let Some(reason) = Self::exhausted(state, &prepared) {
+                state.tally.emitted += 1;
+                state.tally.loops += 1;
+                self.observe(&prepared.held.event, What::Emitted);
+                looped.push((prepared.held.event, reason));
+            } else if prepared.due.is_some() {
+                self.store_delayed(state, prepared);
+            } else {
+                state.tally.emitted += 1;
+                self.observe(&prepared.held.event, What::Emitted);
+                if lineage.depth > 0 {
+                    state.roots.count(lineage.root, self.clock.now());
+                }
+                state.overdraw(prepared.held);
+            }
+        }
+        looped
+    }
+
+    /// Counts an event that a handler returned and that was too deep to be queued.
+    pub(crate) fn count_loop(&self, event: &Arc<Envelope>) {
+        let mut state = self.lock();
+        state.tally.emitted += 1;
+        state.tally.loops += 1;
+        self.observe(event, What::Emitted);
+    }
+
+    /// The event that a refused draft would have been.
+    pub(crate) fn envelope_of(&self, mut draft: Draft, cause: &Cause) -> Envelope {
+        let now = self.clock.now();
+        let id = draft.id().unwrap_or_else(|| self.ids.next(now));
+        let lineage = cause.pass_on(&mut draft, id, false);
+        Envelope::new(draft, id, now, lineage)
+    }
+
+    /// Takes no more from outside, or nothing more at all; whoever waits for room is told.
+    pub(crate) fn close(&self, phase: Phase) {
+        let mut state = self.lock();
+        if state.phase != Phase::Stopped {
+            state.phase = phase;
+        }
+        state.waiting.clear();
+        Self::wake(state);
+        self.settled.notify_waiters();
+    }
+
+    /// Takes out all that waits, for a shutdown to hand back.
+    pub(crate) fn park_all(&self) -> Vec<Arc<Envelope>> {
+        let mut state = self.lock();
+        let mut parked = state.queue.sweep(|_| true);
+        for held in &parked {
+            state.leave(held.event.tenant.as_ref());
+        }
+        parked.extend(std::mem::take(&mut state.delayed).into_values());
+        state.tally.parked += parked.len() as u64;
+        parked.into_iter().map(|Held { event, .. }| event).collect()
+    }
+}

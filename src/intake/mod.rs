@@ -1,0 +1,37 @@
+//! Where events enter: emit, its refusals and receipts, the queue under its lock, and the books.
+//!
+//! Promises: `Ok` means accepted and counted; whatever is refused comes back; the books balance at every moment, for
+//! all that they count changes under one lock. Knows events, requests, the
+//! queue and tenants; no handler.
+
+mod admit;
+mod books;
+mod cause;
+mod error;
+mod exchange;
+mod loops;
+mod observe;
+mod receipt;
+mod request;
+mod room;
+mod state;
+mod types;
+
+pub(crate) use self::{
+    admit::{Intake, Limits, Prepared},
+    books::{DispatchBook, Tally},
+    cause::{Cause, Current},
+    exchange::{Outlook, Settlement},
+    loops::Roots,
+    observe::{Observer, Step},
+    room::Waiter,
+    state::{Held, Phase, Pulled, Saturated, State},
+    types::{EventType, Types},
+};
+pub use self::{
+    books::{DeliveryBook, Drops, EventBook},
+    error::{Advice, EmitAllError, EmitError, Refusal},
+    observe::What,
+    receipt::{Fate, PersistError, Persisted, Receipt},
+    request::RequestError,
+};

@@ -1,0 +1,222 @@
+//! Four lanes with turns: deficit round-robin between classes, round-robin between the fair keys of a class.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
+
+use super::{CLASSES, SHARES};
+
+/// What waits, by class and fair key.
+///
+/// Deficit round-robin after Shreedhar and Varghese (SIGCOMM 1995), with every item of size one: in a round a class may
+/// send as many items as its share, the most urgent class with credit first; a round ends when no class that waits has
+/// credit left. An urgent item therefore overtakes at once while its class has credit.
+#[derive(Debug)]
+pub(crate) struct Lanes<F, T> {
+    lanes: [Lane<F, T>; CLASSES],
+    credit: [u32; CLASSES],
+    len: usize,
+}
+
+/// One class. `turns` holds each fair key with something waiting exactly once; `None` is who gave none.
+#[derive(Debug)]
+struct Lane<F, T> {
+    alone: VecDeque<(u64, T)>,
+    fair: HashMap<F, VecDeque<(u64, T)>, foldhash::fast::RandomState>,
+    turns: VecDeque<Option<F>>,
+    len: usize,
+}
+
+impl<F, T> Default for Lane<F, T> {
+    fn default() -> Self {
+        Self { alone: VecDeque::new(), fair: HashMap::default(), turns: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<F, T> Default for Lanes<F, T> {
+    fn default() -> Self {
+        Self { lanes: Default::default(), credit: SHARES, len: 0 }
+    }
+}
+
+impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len_of(&self, class: usize) -> usize {
+        self.lanes[class].len
+    }
+
+    pub(crate) fn push(&mut self, class: usize, fair: Option<&F>, sequence: u64, item: T) {
+        self.lanes[class].push(fair, sequence, item);
+        self.len += 1;
+    }
+
+    /// The next item, with its class and sequence.
+    pub(crate) fn pop(&mut self) -> Option<(usize, u64, T)> {
+        self.pop_where(|_| true)
+    }
+
+    /// The next item of a class that may move now.
+    pub(crate) fn pop_where(&mut self, may_move: impl Fn(usize) -> bool) -> Option<(usize, u64, T)> {
+        if self.len == 0 {
+            return None;
+        }
+        let next =
+            |credit: &[u32; CLASSES]| (0..CLASSES).find(|&c| credit[c] > 0 && self.lanes[c].len > 0 && may_move(c));
+        let class = next(&self.credit).or_else(|| {
+            self.credit = SHARES;
+            next(&self.credit)
+        })?;
+        self.credit[class] -= 1;
+        let (sequence, item) = self.take_from(class)?;
+        Some((class, sequence, item))
+    }
+
+    /// The item of a class that would come next, whatever the classes' turns.
+    pub(crate) fn take_from(&mut self, class: usize) -> Option<(u64, T)> {
+        let taken = self.lanes[class].pop()?;
+        self.len -= 1;
+        Some(taken)
+    }
+
+    /// The lowest sequence that waits.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.lanes.iter().filter_map(Lane::oldest).min()
+    }
+
+    /// Takes out what `unwanted` says, keeping the order of the rest.
+    pub(crate) fn sweep(&mut self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<(usize, T)> {
+        let mut swept = Vec::new();
+        for (class, lane) in self.lanes.iter_mut().enumerate() {
+            lane.sweep(&mut unwanted, &mut |item| swept.push((class, item)));
+        }
+        self.len -= swept.len();
+        swept
+    }
+}
+
+impl<F: Hash + Eq + Clone, T> Lane<F, T> {
+    fn push(&mut self, fair: Option<&F>, sequence: u64, item: T) {
+        let queue = match fair {
+            None => &mut self.alone,
+            Some(key) if self.fair.contains_key(key) => self.fair.entry(key.clone()).or_default(),
+            Some(key) => self.fair.entry(key.clone()).or_default(),
+        };
+        if queue.is_empty() {
+            self.turns.push_back(fair.cloned());
+        }
+        queue.push_back((sequence, item));
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<(u64, T)> {
+        let turn = self.turns.pop_front()?;
+        let queue = match &turn {
+            None => &mut self.alone,
+            Some(key) => self.fair.get_mut(key)?,
+        };
+        let item = queue.pop_front();
+        if !queue.is_empty() {
+            self.turns.push_back(turn);
+        } else if let Some(key) = &turn {
+            self.fair.remove(key);
+        }
+        self.len -= 1;
+        item
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        let fronts = self.fair.values().filter_map(VecDeque::front).chain(self.alone.front());
+        fronts.map(|&(sequence, _)| sequence).min()
+    }
+
+    fn sweep(&mut self, unwanted: &mut impl FnMut(&T) -> bool, swept: &mut impl FnMut(T)) {
+        let before = self.len;
+        for queue in self.fair.values_mut().chain([&mut self.alone]) {
+            for (sequence, item) in std::mem::take(queue) {
+                if unwanted(&item) {
+                    self.len -= 1;
+                    swept(item);
+                } else {
+                    queue.push_back((sequence, item));
+                }
+            }
+        }
+        if self.len < before {
+            self.fair.retain(|_, queue| !queue.is_empty());
+            self.turns.retain(|turn| match turn {
+                None => !self.alone.is_empty(),
+                Some(key) => self.fair.contains_key(key),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(lanes: &mut Lanes<&'static str, u64>) -> Vec<(usize, u64)> {
+        std::iter::from_fn(|| lanes.pop().map(|(class, _, item)| (class, item))).collect()
+    }
+
+    #[test]
+    fn classes_share_64_to_16_to_4_to_1_and_each_stays_in_order() {
+        let mut lanes = Lanes::<&str, u64>::default();
+        for item in 0..400 {
+            (0..CLASSES).for_each(|class| lanes.push(class, None, item, item));
+        }
+        let popped: Vec<_> = std::iter::from_fn(|| lanes.pop()).take(85 * 4).collect();
+        for (class, share) in SHARES.into_iter().enumerate() {
+            let of_class: Vec<_> = popped.iter().filter(|(c, ..)| *c == class).map(|&(.., item)| item).collect();
+            assert_eq!(of_class, (0..u64::from(share) * 4).collect::<Vec<_>>(), "class {class}");
+        }
+    }
+
+    #[test]
+    fn an_urgent_item_overtakes_at_once() {
+        let mut lanes = Lanes::<&str, u64>::default();
+        (0..50).for_each(|item| lanes.push(3, None, item, item));
+        assert_eq!(lanes.pop().map(|(class, ..)| class), Some(3));
+        lanes.push(0, None, 99, 99);
+        assert_eq!(lanes.pop(), Some((0, 99, 99)));
+    }
+
+    #[test]
+    fn fair_keys_take_turns_and_leave_nothing_behind() {
+        let mut lanes = Lanes::default();
+        (0..6).for_each(|item| lanes.push(2, Some(&"flood"), item, item));
+        (10..12).for_each(|item| lanes.push(2, Some(&"small"), item, item));
+        lanes.push(2, None, 20, 20);
+        assert_eq!(drain(&mut lanes).iter().map(|&(_, item)| item).collect::<Vec<_>>(), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
+        assert!(lanes.is_empty() && lanes.lanes[2].fair.is_empty() && lanes.lanes[2].turns.is_empty());
+    }
+
+    #[test]
+    fn a_sweep_keeps_order_and_turns() {
+        let mut lanes = Lanes::default();
+        (0..4).for_each(|item| lanes.push(2, Some(&"a"), item, item));
+        (4..6).for_each(|item| lanes.push(1, Some(&"b"), item, item));
+        assert_eq!(lanes.oldest(), Some(0));
+        assert_eq!(lanes.sweep(|&item| item != 3), [(1, 4), (1, 5), (2, 0), (2, 1), (2, 2)]);
+        assert_eq!((lanes.len(), lanes.oldest()), (1, Some(3)));
+        assert_eq!(drain(&mut lanes), [(2, 3)]);
+    }
+
+    #[test]
+    fn a_class_that_may_not_move_is_passed_over() {
+        let mut lanes = Lanes::<&str, u64>::default();
+        lanes.push(0, None, 0, 0);
+        lanes.push(3, None, 1, 1);
+        assert_eq!(lanes.pop_where(|class| class != 0), Some((3, 1, 1)));
+        assert_eq!(lanes.pop_where(|class| class != 0), None);
+        assert_eq!(lanes.len(), 1);
+    }
+}

@@ -1,0 +1,299 @@
+//! How a runtime is built.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use millstream_middleware::{SettingError, SettingsError};
+use tokio_util::sync::CancellationToken;
+
+use super::{Runtime, handle::Shared};
+use crate::{
+    dead_letter::DeadLetters,
+    dispatch::{Dispatcher, Parts, Registry, SlowPolls, UnroutedPolicy},
+    event::{Clock, Event, Priority, Tenant},
+    intake::{DispatchBook, EventType, Intake, Limits, Observer, Phase, Roots, State, Tally},
+    queue::{Bounded, CLASSES, Overflow, Room},
+    stage::Extensions,
+    tenant::{Ledger, Quota, Quotas},
+};
+
+/// The settings of a runtime.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`queue_size`](Self::queue_size) | 1,000 events |
+/// | [`reserve`](Self::reserve) | 0 events for each class |
+/// | [`overflow`](Self::overflow) | [`Overflow::Refuse`] |
+/// | [`batch_size`](Self::batch_size) | 100 events |
+/// | [`operation_timeout`](Self::operation_timeout) | 30 s for an attempt |
+/// | [`max_event_depth`](Self::max_event_depth) | 100 events from the root |
+/// | [`max_events_per_root`](Self::max_events_per_root) | 10,000 events |
+/// | [`max_event_size`](Self::max_event_size) | 1 MiB of JSON |
+/// | [`measure_typed_events`](Self::measure_typed_events) | no |
+/// | [`delayed_size`](Self::delayed_size) | 10,000 events |
+/// | [`dead_letter_size`](Self::dead_letter_size) | 10,000 dead letters |
+/// | [`unrouted`](Self::unrouted) | [`UnroutedPolicy::Warn`] |
+/// | [`tenant_quota`](Self::tenant_quota), [`quota_of`](Self::quota_of) | no limits |
+/// | [`watchdog`](Self::watchdog) | on |
+/// | [`clock`](Self::clock) | the system's |
+/// | [`seed`](Self::seed) | random |
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use millstream::Runtime;
+///
+/// let error = Runtime::builder().queue_size(0).batch_size(0).build().unwrap_err();
+/// assert_eq!(error.refused().len(), 2);
+/// assert!(error.to_string().contains("queue_size") && error.to_string().contains("batch_size"));
+/// # });
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder builds nothing until `build` is called"]
+pub struct Builder {
+    queue_size: usize,
+    reserved: [usize; CLASSES],
+    overflow: Overflow,
+    batch_size: usize,
+    operation_timeout: Duration,
+    limits: Limits,
+    dead_letter_size: usize,
+    unrouted: UnroutedPolicy,
+    quotas: Quotas,
+    watchdog: bool,
+    clock: Option<Clock>,
+    seed: Option<u64>,
+    extensions: Extensions,
+    types: Vec<EventType>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+/// Settings that are impossible, all at once.
+pub type BuildError = SettingsError;
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            queue_size: 1_000,
+            reserved: [0; CLASSES],
+            overflow: Overflow::default(),
+            batch_size: 100,
+            operation_timeout: Duration::from_secs(30),
+            limits: Limits { event_size: 1 << 20, measure_typed: false, depth: 100, per_root: 10_000, delayed: 10_000 },
+            dead_letter_size: 10_000,
+            unrouted: UnroutedPolicy::default(),
+            quotas: Quotas::default(),
+            watchdog: true,
+            clock: None,
+            seed: None,
+            extensions: Extensions::default(),
+            types: Vec::new(),
+            observer: None,
+        }
+    }
+}
+
+impl Builder {
+    /// How many events may wait or be handled at a time. An event holds its place until its last delivery ends.
+    pub fn queue_size(mut self, events: usize) -> Self {
+        self.queue_size = events;
+        self
+    }
+
+    /// Of the `queue_size`, so many places for events of this class alone.
+    pub fn reserve(mut self, class: Priority, events: usize) -> Self {
+        self.reserved[class.class()] = events;
+        self
+    }
+
+    /// What becomes of an event for which there is no room.
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// How many events are taken out of the queue at a time. An urgent event waits for the rest of a batch at most.
+    pub fn batch_size(mut self, events: usize) -> Self {
+        self.batch_size = events;
+        self
+    }
+
+    /// How long one attempt of a handler may take, unless its subscription says otherwise.
+    pub fn operation_timeout(mut self, limit: Duration) -> Self {
+        self.operation_timeout = limit;
+        self
+    }
+
+    /// How many causes may lie between an event and its root.
+    pub fn max_event_depth(mut self, depth: u32) -> Self {
+        self.limits.depth = depth;
+        self
+    }
+
+    /// How many events one root may cause, through all generations.
+    pub fn max_events_per_root(mut self, events: u32) -> Self {
+        self.limits.per_root = events;
+        self
+    }
+
+    /// The largest data of an event that enters as JSON, in bytes of JSON without spaces.
+    pub fn max_event_size(mut self, bytes: usize) -> Self {
+        self.limits.event_size = bytes;
+        self
+    }
+
+    /// Measures typed events against `max_event_size` as well: each is serialised once for that.
+    pub fn measure_typed_events(mut self, measure: bool) -> Self {
+        self.limits.measure_typed = measure;
+        self
+    }
+
+    /// How many events may wait for their due time. They hold no place in the queue.
+    pub fn delayed_size(mut self, events: usize) -> Self {
+        self.limits.delayed = events;
+        self
+    }
+
+    /// How many dead letters are kept; beyond it the oldest is dropped and counted.
+    pub fn dead_letter_size(mut self, letters: usize) -> Self {
+        self.dead_letter_size = letters;
+        self
+    }
+
+    /// What becomes of an event that no subscription wants.
+    pub fn unrouted(mut self, policy: UnroutedPolicy) -> Self {
+        self.unrouted = policy;
+        self
+    }
+
+    /// What each tenant may use that has no quota of its own.
+    pub fn tenant_quota(mut self, quota: Quota) -> Self {
+        self.quotas.each = quota;
+        self
+    }
+
+    /// What one tenant may use.
+    pub fn quota_of(mut self, tenant: impl Into<Tenant>, quota: Quota) -> Self {
+        self.quotas.by_tenant.insert(tenant.into(), quota);
+        self
+    }
+
+    /// Whether a thread watches for handlers that hold up theirs for over 100 ms, and names them in the log and in
+    /// [`Runtime::health`].
+    pub fn watchdog(mut self, on: bool) -> Self {
+        self.watchdog = on;
+        self
+    }
+
+    /// The clock that all times come from.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Makes ids and jitter repeat from run to run, for tests.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Something that handlers take as [`State`](crate::State): a pool, a configuration. One for each type; the last
+    /// one given counts.
+    pub fn state<S: Clone + Send + Sync + 'static>(mut self, state: S) -> Self {
+        self.extensions.insert(state);
+        self
+    }
+
+    /// Makes a type known, so that JSON events of its name get its priority and its key. Types that handlers take are
+    /// known without it.
+    pub fn event<T: Event>(mut self) -> Self {
+        self.types.push(EventType::of::<T>());
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Builds the runtime. It does nothing until it is driven by [`process`](Runtime::process) or [`run`](Runtime::run).
+    ///
+    /// # Errors
+    /// All settings that are impossible, and what is allowed.
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        SettingsError::collect(self.refused())?;
+        let clock = self.clock.unwrap_or_else(Clock::system);
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let intake = Arc::new(Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone()));
+        self.types.iter().for_each(|&event_type| intake.types.add(event_type));
+        let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
+        let (registry, commands) = (Arc::new(Registry::default()), Arc::new(Mutex::new(Vec::new())));
+        let slow = self.watchdog.then(|| Arc::new(SlowPolls::default()));
+        let dispatcher = Dispatcher::new(Parts {
+            intake: Arc::clone(&intake),
+            registry: Arc::clone(&registry),
+            letters: Arc::clone(&letters),
+            commands: Arc::clone(&commands),
+            quotas: self.quotas,
+            batch_size: self.batch_size,
+            timeout: self.operation_timeout,
+            unrouted: self.unrouted,
+            share: (self.queue_size / 2).max(1),
+            seed,
+            slow: slow.clone(),
+        });
+        Ok(Runtime::of(Shared {
+            intake,
+            registry,
+            letters,
+            commands,
+            slow,
+            extensions: Arc::new(self.extensions),
+            dispatcher: tokio::sync::Mutex::new(dispatcher),
+            stop: CancellationToken::new(),
+            life: Mutex::default(),
+            streams: Mutex::default(),
+        }))
+    }
+
+    fn state_of(&self, clock: Clock) -> State {
+        State {
+            phase: Phase::Open,
+            queue: Bounded::new(Room::new(self.queue_size, self.reserved), self.overflow),
+            delayed: std::collections::BTreeMap::new(),
+            waiting: VecDeque::new(),
+            tenants: Ledger::new(self.quotas.clone(), clock),
+            roots: Roots::new(clock.now()),
+            saturated: Vec::new(),
+            tally: Tally::default(),
+            dispatch: DispatchBook::default(),
+            consumer: None,
+            dispatch_is_strict: false,
+            cancelled: false,
+        }
+    }
+
+    fn refused(&self) -> Vec<SettingError> {
+        let reserved = self.reserved.iter().fold(0_usize, |sum, &events| sum.saturating_add(events));
+        let one = "is 0; allowed is 1 or more";
+        let table = [
+            (self.queue_size == 0, "queue_size", one),
+            (reserved > self.queue_size, "reserve", "the classes reserve more places than `queue_size` has"),
+            (
+                reserved > 0 && reserved == self.queue_size && self.reserved.contains(&0),
+                "reserve",
+                "all of `queue_size` is reserved and leaves no place for a class without a reserve",
+            ),
+            (self.batch_size == 0, "batch_size", one),
+            (self.operation_timeout.is_zero(), "operation_timeout", "is zero, which leaves no time for any attempt"),
+            (self.limits.per_root == 0, "max_events_per_root", one),
+            (self.limits.event_size == 0, "max_event_size", one),
+            (self.dead_letter_size == 0, "dead_letter_size", one),
+        ];
+        let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
+        own.chain(self.quotas.zeros().map(|zero| SettingError::new("quota", zero))).collect()
+    }
+}

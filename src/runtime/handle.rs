@@ -1,0 +1,174 @@
+//! The handle that everybody holds.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Builder, shutdown::Life, stream::Tap};
+use crate::{
+    dead_letter::DeadLetters,
+    dispatch::{Command, Dispatcher, Registry, SlowPolls},
+    event::{Clock, Draft, Event, IntoDraft},
+    intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
+    stage::Extensions,
+};
+
+/// An event runtime: subscribe with [`on`](Self::on), emit with [`emit`](Self::emit), drive it with
+/// [`process`](Self::process) or [`run`](Self::run). Cheap to clone; all clones are the same runtime.
+///
+/// A handler that captures a clone keeps the runtime alive until it is shut down.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) intake: Arc<Intake>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) letters: Arc<Mutex<DeadLetters>>,
+    pub(super) commands: Arc<Mutex<Vec<Command>>>,
+    pub(super) slow: Option<Arc<SlowPolls>>,
+    pub(super) extensions: Arc<Extensions>,
+    /// Held by whoever drives.
+    pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
+    /// Cancelled when a shutdown's grace is over.
+    pub(super) stop: CancellationToken,
+    pub(super) life: Mutex<Life>,
+    /// For the description only: a stream lives as long as whoever reads it.
+    pub(super) streams: Mutex<Vec<Weak<Tap>>>,
+}
+
+impl Shared {
+    pub(super) fn letters(&self) -> MutexGuard<'_, DeadLetters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        Intake::wake(self.intake.lock());
+    }
+
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Runtime {
+    /// A builder with the defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) fn of(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Emits an event: queues it, or hands it back. Never waits, never drops silently.
+    ///
+    /// Called inside a handler on the runtime that polls it, the event counts as caused by the handler's event.
+    ///
+    /// # Errors
+    /// [`EmitError`] with the event and the reason: no room, a closed runtime, a quota, or something about the event
+    /// itself; [`Refusal::advice`](crate::Refusal::advice) says whether trying again can help.
+    ///
+    /// # Data loss
+    /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) another event may be dropped for this one, with
+    /// [`Overflow::DropNewest`](crate::Overflow::DropNewest) this one; both are counted, and the receipt says which.
+    pub fn emit<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
+        self.shared.intake.emit(event, None)
+    }
+
+    /// Emits events in their order, until one is refused.
+    ///
+    /// # Errors
+    /// [`EmitAllError`] with the receipts of those accepted and the rest, the refused one first.
+    pub fn emit_all<E: IntoDraft>(&self, events: impl IntoIterator<Item = E>) -> Result<Vec<Receipt>, EmitAllError<E>> {
+        let (accepted, refused, later) = self.shared.intake.emit_all(events, None);
+        match refused {
+            None => Ok(accepted),
+            Some((first, reason)) => {
+                let rest = std::iter::once(first).chain(later).collect();
+                Err(EmitAllError { accepted, rest, reason })
+            }
+        }
+    }
+
+    /// Emits an event, after waiting for room, for the tenant's rate or for a subscription that is saturated. Who waits
+    /// for room gets it in the order of waiting.
+    ///
+    /// # Errors
+    /// [`EmitError`] with the event where no waiting can help: something is wrong with the event, the runtime is
+    /// closed, or it is called inside a handler, which would wait for itself.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event is dropped with it, not emitted and not counted.
+    pub async fn emit_wait<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
+        self.shared.intake.emit_wait(event, None).await
+    }
+
+    /// Makes an event without emitting it: its id is fixed, its options can still be set.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use millstream::{Draft, Fate, Runtime};
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let reminder = runtime.create(Draft::json("remind", "tea".into())).delay(Duration::from_secs(240));
+    /// let id = reminder.id();
+    /// let receipt = runtime.emit(reminder)?;
+    /// assert_eq!(Some(receipt.id()), id);
+    /// assert!(matches!(receipt.fate(), Fate::Delayed { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn create(&self, event: impl IntoDraft) -> Draft {
+        let mut draft = event.into_draft();
+        let intake = &self.shared.intake;
+        let id = draft.id().unwrap_or_else(|| intake.ids.next(intake.clock.now()));
+        draft.more().id = Some(id);
+        draft
+    }
+
+    /// Asks, and waits for the answer: the first event named `R::NAME` that a handler of the question returns. The
+    /// answer is emitted as an event, too.
+    ///
+    /// # Errors
+    /// [`RequestError`]: refused, nobody handles it, no answer within the deadline, the handler failed for good, or it
+    /// would wait for itself.
+    ///
+    /// # Cancel safety
+    /// Dropped, the question stays emitted and its answer is an event like others.
+    pub async fn request<R: Event>(&self, question: impl IntoDraft, deadline: Duration) -> Result<R, RequestError> {
+        self.shared.intake.request(question.into_draft(), deadline, None).await
+    }
+
+    /// Cancels all events that carry this token, and what they cause: what is queued, delayed, blocked or in backoff is
+    /// dropped and counted as cancelled; a handler in flight sees [`Context::cancelled`](crate::Context::cancelled) and
+    /// is not tried again. Returns how many events were taken out of the queue and the delayed ones.
+    ///
+    /// Cancelling the token itself does the same, but the events are dropped only when their turn comes.
+    pub fn cancel(&self, token: &CancellationToken) -> u64 {
+        token.cancel();
+        let mut state = self.shared.intake.lock();
+        let swept = state.sweep_cancelled();
+        self.shared.intake.serve_waiting(&mut state);
+        Intake::wake(state);
+        swept
+    }
+
+    /// The clock that all of its times come from.
+    pub fn clock(&self) -> Clock {
+        self.shared.intake.clock
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("phase", &self.phase()).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

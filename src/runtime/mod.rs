@@ -1,0 +1,32 @@
+//! The runtime: joins the rooms. The only room that knows them all.
+//!
+//! Promises: whoever drives it (`process`, `run`, `shutdown`) may be dropped at any time, and the next one goes on
+//! where it stopped.
+
+mod builder;
+mod describe;
+mod drive;
+mod handle;
+mod health;
+mod letters;
+mod shutdown;
+mod source;
+mod stats;
+mod stream;
+mod subscribe;
+mod tenant;
+
+pub use self::{
+    builder::{BuildError, Builder},
+    describe::{Description, EdgeDescription, StreamDescription, SubscriptionDescription},
+    drive::{ProcessError, ProcessReport},
+    handle::Runtime,
+    health::{Health, HealthStatus},
+    letters::{Replay, ReplayReport},
+    shutdown::{Phase, ShutdownReport},
+    source::{EventSource, ForwardError, ForwardReport},
+    stats::Stats,
+    stream::{EventStream, StreamOptions, StreamOverflow},
+    subscribe::{OnError, SubscriptionId},
+    tenant::TenantHandle,
+};

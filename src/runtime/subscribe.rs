@@ -1,0 +1,140 @@
+//! on, off, clear.
+
+use std::sync::Arc;
+
+use millstream_middleware::{SettingError, SettingsError};
+
+use super::Runtime;
+use crate::{
+    dispatch::Entry,
+    event::{Pattern, PatternError, Tenant},
+    stage::{Call, Caller, Handler, Options, Order, Requirements, Site},
+};
+
+/// Names a subscription, to take it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionId(pub(super) u64);
+
+/// Why a subscription was refused. Nothing is subscribed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnError {
+    /// The pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// The name is taken.
+    #[error("there is a subscription named `{name}` already; names are unique, and `off` frees them")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// Options that are impossible, all at once.
+    #[error("subscription `{subscription}`")]
+    Settings {
+        /// Its name, or its pattern.
+        subscription: String,
+        /// What is impossible.
+        source: SettingsError,
+    },
+    /// The handler takes states that the runtime was not given.
+    #[error("subscription `{subscription}` takes states that `Builder::state` was not given: {}", missing.join(", "))]
+    MissingState {
+        /// Its name, or its pattern.
+        subscription: String,
+        /// The types.
+        missing: Vec<&'static str>,
+    },
+    /// The runtime was shut down.
+    #[error("the runtime is stopped")]
+    Stopped,
+}
+
+/// The most events that an attempt may return where its type does not say.
+const MOST_OUTPUTS: usize = 1_000;
+
+impl Runtime {
+    /// Subscribes a handler to all events that a pattern selects, from the next emitted event on. Options are set on the
+    /// [`Handler`].
+    ///
+    /// # Errors
+    /// [`OnError`]: a bad pattern, a name that is taken, impossible options, a state that the runtime does not have.
+    pub fn on<H, Args>(&self, pattern: &str, handler: H) -> Result<SubscriptionId, OnError>
+    where
+        H: Handler<Args>,
+        Args: 'static,
+    {
+        self.subscribe(pattern, handler, None)
+    }
+
+    pub(super) fn subscribe<H, Args>(
+        &self,
+        pattern: &str,
+        handler: H,
+        tenant: Option<Tenant>,
+    ) -> Result<SubscriptionId, OnError>
+    where
+        H: Handler<Args>,
+        Args: 'static,
+    {
+        let parsed: Pattern = pattern.parse()?;
+        let (options, requirements) = (handler.options(), handler.requirements());
+        let shown = options.name.clone().unwrap_or_else(|| pattern.to_owned());
+        self.check(&options, &requirements, &shown)?;
+        let most = options.max_outputs.or(handler.most_outputs()).unwrap_or(MOST_OUTPUTS);
+        let name = options.name.clone();
+        let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
+            let site = self.site(id, name, &options);
+            let call: Box<dyn Call> = Box::new(Caller::new(handler));
+            (
+                Arc::new(Entry {
+                    id,
+                    pattern: parsed,
+                    tenant,
+                    options,
+                    site,
+                    max_outputs: most,
+                    meter: Default::default(),
+                }),
+                call,
+            )
+        });
+        let entry = added.map_err(|name| OnError::DuplicateName { name })?;
+        requirements.types.into_iter().for_each(|event_type| self.shared.intake.types.add(event_type));
+        Ok(SubscriptionId(entry.id))
+    }
+
+    fn check(&self, options: &Options, requirements: &Requirements, shown: &str) -> Result<(), OnError> {
+        if self.is_stopped() {
+            return Err(OnError::Stopped);
+        }
+        let subscription = || shown.to_owned();
+        let refused: Vec<SettingError> = options.refused();
+        SettingsError::collect(refused).map_err(|source| OnError::Settings { subscription: subscription(), source })?;
+        let missing = requirements.states.iter().filter(|(id, _)| !self.shared.extensions.has(*id));
+        let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+        if missing.is_empty() { Ok(()) } else { Err(OnError::MissingState { subscription: subscription(), missing }) }
+    }
+
+    fn site(&self, id: u64, name: Arc<str>, options: &Options) -> Arc<Site> {
+        Arc::new(Site {
+            subscription: id,
+            name,
+            intake: Arc::clone(&self.shared.intake),
+            extensions: Arc::clone(&self.shared.extensions),
+            ordered: options.order != Order::None,
+            per_root: options.per_root,
+            stop: self.shared.stop.clone(),
+        })
+    }
+
+    /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
+    /// finished. Returns whether it was there.
+    pub fn off(&self, id: SubscriptionId) -> bool {
+        self.shared.registry.remove(|entry| entry.id == id.0) > 0
+    }
+
+    /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.
+    pub fn clear(&self) -> usize {
+        self.shared.registry.remove(|entry| !entry.options.is_tap)
+    }
+}

@@ -1,0 +1,208 @@
+//! What a handler may do beside returning events.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Delivery,
+    delivery::{Outbox, Site},
+};
+use crate::{
+    event::{Envelope, Event, EventId, IntoDraft},
+    intake::{Cause, EmitError, Receipt, RequestError},
+    request::Hold,
+};
+
+/// What a handler may know and do: the event's envelope, the attempt, emit, request, cancellation. An extractor.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use millstream::{Context, Draft, HandlerError, Runtime};
+///
+/// async fn split(context: Context) -> Result<(), HandlerError> {
+///     for half in ["left", "right"] {
+///         context.emit(Draft::json(half, serde_json::json!(context.attempt()))).map_err(HandlerError::permanent)?;
+///     }
+///     Ok(())
+/// }
+///
+/// let runtime = Runtime::builder().build()?;
+/// runtime.on("whole", split)?;
+/// runtime.emit(Draft::json("whole", serde_json::json!(null)))?;
+/// runtime.process().await?;
+/// assert_eq!(runtime.stats().events.emitted, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Context {
+    event: Arc<Envelope>,
+    attempt: u32,
+    delivery: u64,
+    site: Arc<Site>,
+    above: Option<Arc<Hold>>,
+    outbox: Arc<Outbox>,
+}
+
+/// Emits with the cause, depth and tenant of an event, for work that a handler leaves to a task of its own.
+///
+/// It is an emitter from outside: its events need room and are refused where there is none.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    site: Arc<Site>,
+    cause: Cause,
+}
+
+impl Context {
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        Self {
+            event: Arc::clone(&delivery.event),
+            attempt: delivery.attempt,
+            delivery: delivery.id,
+            site: Arc::clone(&delivery.site),
+            above: delivery.above.clone(),
+            outbox: Arc::new(Outbox::new()),
+        }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Envelope {
+        &self.event
+    }
+
+    /// Which attempt it is, the first being 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The subscription's name.
+    pub fn subscription(&self) -> &str {
+        &self.site.name
+    }
+
+    /// Emits an event together with what the handler returns: when it ends well, before the handler's own events. If
+    /// it fails, nothing is emitted. Never waits and needs no room in the queue.
+    ///
+    /// # Errors
+    /// What is wrong with the event itself: its name, its size, its depth.
+    pub fn emit<E: IntoDraft>(&self, event: E) -> Result<(), EmitError<E>> {
+        let mut draft = event.into_draft();
+        if let Err(reason) = self.site.intake.check_output(&mut draft, &self.event) {
+            return Err(EmitError { event: E::handed_back(draft), reason });
+        }
+        match self.outbox.put(draft) {
+            None => Ok(()),
+            Some(late) => {
+                let emitted = self.site.intake.emit(late, Some(&self.cause(false)));
+                emitted
+                    .map(drop)
+                    .map_err(|EmitError { event, reason }| EmitError { event: E::handed_back(event), reason })
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer. See [`Runtime::request`](crate::Runtime::request).
+    ///
+    /// # Errors
+    /// As there; [`RequestError::Deadlock`] where the question would wait for a key or a subscription that this
+    /// handler, or one that waits for it, holds.
+    pub async fn request<R: Event>(&self, question: impl IntoDraft, deadline: Duration) -> Result<R, RequestError> {
+        self.site.intake.request(question.into_draft(), deadline, Some(self.cause(true))).await
+    }
+
+    /// Emits with this event as cause, from work that outlives the handler.
+    pub fn handle(&self) -> Handle {
+        Handle { site: Arc::clone(&self.site), cause: self.cause(false) }
+    }
+
+    /// Cancelled when the event is cancelled by its token, or when a shutdown's grace is over.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.event.cancellation().unwrap_or(&self.site.stop).clone()
+    }
+
+    /// Resolves when the handler should give up: the event is cancelled or a shutdown's grace is over.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn cancelled(&self) {
+        match self.event.cancellation() {
+            Some(token) => tokio::select! {
+                () = token.cancelled() => {}
+                () = self.site.stop.cancelled() => {}
+            },
+            None => self.site.stop.cancelled().await,
+        }
+    }
+
+    /// A key for an outside effect, the same in every retry and replay of this event in this subscription: give it to
+    /// whoever can drop repetitions. It hashes (event id, subscription, label) with 64-bit FNV-1a, which is stable across
+    /// versions and machines.
+    pub fn effect_key(&self, label: &str) -> String {
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        self.event.id().as_u128().to_be_bytes().hash(&mut hash);
+        for part in [self.subscription(), label] {
+            hash.write(part.as_bytes());
+            hash.write(&[0xff]);
+        }
+        format!("{}-{:016x}", self.event.id(), hash.finish())
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn cause(&self, waits: bool) -> Cause {
+        let key = self.event.key().filter(|_| self.site.ordered);
+        let hold = waits.then(|| {
+            Arc::new(Hold {
+                subscription: self.site.subscription,
+                delivery: self.delivery,
+                key: key.map(|key| (self.event.tenant().cloned(), key.clone())),
+                above: self.above.clone(),
+            })
+        });
+        Cause { event: Arc::clone(&self.event), per_root: self.site.per_root, hold }
+    }
+}
+
+/// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>).
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl Handle {
+    /// Emits from outside with this handle's cause.
+    ///
+    /// # Errors
+    /// As [`Runtime::emit`](crate::Runtime::emit).
+    pub fn emit<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
+        self.site.intake.emit(event, Some(&self.cause))
+    }
+
+    /// Emits, after waiting for room where there is none.
+    ///
+    /// # Errors
+    /// As [`Runtime::emit_wait`](crate::Runtime::emit_wait).
+    pub async fn emit_wait<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
+        self.site.intake.emit_wait(event, Some(&self.cause)).await
+    }
+
+    /// The event that caused this handle.
+    pub fn cause(&self) -> EventId {
+        self.cause.event.id()
+    }
+}

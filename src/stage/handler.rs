@@ -1,0 +1,310 @@
+//! Handlers: async functions of extractors that return events.
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use millstream_middleware::retry::Retry;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    BoxError, Configured, Context, Delivery, Extract, HandlerError, IntoOutputs, Layered, Options, Order, Outcome,
+    Outputs, Requirements, Share, Spawned, outputs::outcome,
+};
+use crate::{event::Envelope, queue::CLASSES};
+
+/// An async function whose arguments are extractors and whose return value becomes events; up to eight arguments.
+///
+/// Options are set on the handler, and `layer` wraps it in any tower layer:
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use millstream::{Draft, Handler, Json, Retry, Runtime};
+///
+/// async fn greet(Json(name): Json) -> Result<Draft, String> {
+///     let name = name.as_str().ok_or("a name is text")?;
+///     Ok(Draft::json("greeted", format!("hello {name}").into()))
+/// }
+///
+/// let runtime = Runtime::builder().build()?;
+/// runtime.on("greet", greet.named("greeter").retry(Retry::exponential()).concurrency(8))?;
+/// runtime.emit(Draft::json("greet", "world".into()))?;
+/// runtime.process().await?;
+/// assert_eq!(runtime.stats().deliveries.handled, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "a handler is an async function; each argument is an event or an extractor, the return value becomes events",
+    note = "wrap a function that blocks: `blocking(function)`",
+    note = "its future must be `Send`, and what it captures `Send + 'static`"
+)]
+pub trait Handler<Args>: Sized + Send + 'static {
+    /// One attempt.
+    type Future: Future<Output = Outcome> + Send + 'static;
+
+    /// Begins an attempt.
+    fn call(&self, delivery: Delivery) -> Self::Future;
+
+    /// What its arguments need.
+    fn requirements(&self) -> Requirements;
+
+    /// The most events that one attempt can return, where its type says so.
+    fn most_outputs(&self) -> Option<usize>;
+
+    #[doc(hidden)]
+    fn options(&self) -> Options {
+        Options::default()
+    }
+
+    /// Wraps it in a tower layer. The layer written last is the outermost; options are kept.
+    ///
+    /// The layer's service is cloned for each delivery, as axum does: a layer that shares state between clones (a
+    /// concurrency limit) shares it between all deliveries of this subscription.
+    fn layer<L>(self, layer: L) -> Layered<L::Service, Args>
+    where
+        L: Layer<HandlerService<Self, Args>>,
+    {
+        let (options, requirements, most) = (self.options(), self.requirements(), self.most_outputs());
+        Layered::new(layer.layer(self.into_service()), options, requirements, most)
+    }
+
+    /// The handler as a `tower::Service`. It is always ready.
+    fn into_service(self) -> HandlerService<Self, Args> {
+        HandlerService { handler: Arc::new(SyncCell::new(self)), args: PhantomData }
+    }
+
+    /// Runs each attempt as a tokio task of its own, so that a multi-threaded tokio runtime spreads handlers over its
+    /// threads. The task is aborted when the attempt is dropped.
+    fn spawned(self) -> Spawned<Self, Args> {
+        Spawned::new(self)
+    }
+
+    /// A name, unique in the runtime. Default: the pattern, with a number where that is taken.
+    fn named(self, name: impl Into<String>) -> Configured<Self, Args> {
+        let name = name.into();
+        Configured::new(self, |options| options.name = Some(name))
+    }
+
+    /// Takes only events for which this is true. A panic in it fails the delivery.
+    fn filter(self, accepts: impl Fn(&Envelope) -> bool + Send + Sync + 'static) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.filter = Some(Arc::new(accepts)))
+    }
+
+    /// Its place among the handlers of an event: they start in falling order, equal ones in the order of `on`.
+    /// Default 0.
+    fn priority(self, priority: i32) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.priority = priority)
+    }
+
+    /// How many deliveries may be in flight at once; further ones wait. Default 100.
+    fn concurrency(self, most: usize) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.concurrency = most)
+    }
+
+    /// Of the `concurrency`, so many for events of this class alone, so that slow work of other classes cannot take
+    /// them all. Default 0.
+    fn reserve(self, class: crate::Priority, slots: usize) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.reserved[class.class()] = slots)
+    }
+
+    /// One event of a key at a time, in the order of their dispatch: first in, first out within a class, and more
+    /// urgent classes may overtake. Retries keep the key waiting. Events without a key are not ordered.
+    fn ordered_by_key(self) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.order = Order::ByKey)
+    }
+
+    /// One event of a key at a time, in the order of their emission, whatever their class.
+    fn strict_key_order(self) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.order = Order::Strict)
+    }
+
+    /// When an event of a key becomes a dead letter, the later ones of the key wait until it is replayed with success
+    /// or purged. Default: they go on. Needs an order by key.
+    fn halt_key_on_dead(self) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.halt = true)
+    }
+
+    /// When and how often a failed delivery is tried again. Default: never; it goes to the dead letters.
+    fn retry(self, policy: Retry) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.retry = policy)
+    }
+
+    /// How long one attempt may take; then its future is dropped and the attempt has failed. Default: the runtime's
+    /// `operation_timeout`.
+    fn timeout(self, limit: Duration) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.timeout = Some(limit))
+    }
+
+    /// How many events one attempt may return; more is an error that is not retried. Default: what the return type
+    /// says, and 1,000 where it is a `Vec`.
+    fn max_outputs(self, most: usize) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.max_outputs = Some(most))
+    }
+
+    /// How many events one root may cause through this subscription. Default: the runtime's `max_events_per_root`.
+    fn max_events_per_root(self, most: u32) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.per_root = Some(most))
+    }
+
+    /// What happens when the subscription holds its share of a class, half of the queue. Default: [`Share::Refuse`].
+    fn when_saturated(self, share: Share) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.share = share)
+    }
+}
+
+pin_project! {
+    /// One attempt of an async function.
+    pub struct HandlerFuture<F> {
+        #[pin]
+        attempt: Attempt<F>,
+        context: Option<Context>,
+    }
+}
+
+pin_project! {
+    #[project = AttemptProjected]
+    enum Attempt<F> {
+        Running { #[pin] future: F },
+        Refused { error: Option<HandlerError> },
+    }
+}
+
+impl<F> HandlerFuture<F> {
+    pub(super) fn running(future: F, context: Option<Context>) -> Self {
+        Self { attempt: Attempt::Running { future }, context }
+    }
+
+    pub(super) fn refused(error: HandlerError) -> Self {
+        Self { attempt: Attempt::Refused { error: Some(error) }, context: None }
+    }
+}
+
+impl<F: Future<Output: IntoOutputs>> Future for HandlerFuture<F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let this = self.project();
+        let returned = match this.attempt.project() {
+            AttemptProjected::Running { future } => ready!(future.poll(cx)),
+            AttemptProjected::Refused { error } => {
+                return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+            }
+        };
+        Poll::Ready(match this.context {
+            None => outcome(returned),
+            Some(context) => {
+                let mut outputs = Outputs(context.outbox().close());
+                returned.add_to(&mut outputs).map(|()| outputs)
+            }
+        })
+    }
+}
+
+impl<F> fmt::Debug for HandlerFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerFuture").finish_non_exhaustive()
+    }
+}
+
+macro_rules! handlers {
+    ($($arg:ident)*) => {
+        impl<Function, Fut, Returned, $($arg),*> Handler<($($arg,)*)> for Function
+        where
+            Function: Fn($($arg),*) -> Fut + Send + 'static,
+            Fut: Future<Output = Returned> + Send + 'static,
+            Returned: IntoOutputs,
+            $($arg: Extract,)*
+        {
+            type Future = HandlerFuture<Fut>;
+
+            #[allow(non_snake_case, unused_variables, reason = "the type parameters name the arguments; there may be none")]
+            fn call(&self, delivery: Delivery) -> Self::Future {
+                $(let $arg = match $arg::extract(&delivery) {
+                    Ok(argument) => argument,
+                    Err(error) => return HandlerFuture::refused(error),
+                };)*
+                HandlerFuture::running(self($($arg),*), delivery.into_context())
+            }
+
+            fn requirements(&self) -> Requirements {
+                #[allow(unused_mut, reason = "there may be no argument")]
+                let mut requirements = Requirements::default();
+                $($arg::require(&mut requirements);)*
+                requirements
+            }
+
+            fn most_outputs(&self) -> Option<usize> {
+                Returned::MOST
+            }
+        }
+    };
+}
+
+handlers!();
+handlers!(A);
+handlers!(A B);
+handlers!(A B C);
+handlers!(A B C D);
+handlers!(A B C D E);
+handlers!(A B C D E G);
+handlers!(A B C D E G H);
+handlers!(A B C D E G H I);
+
+/// A handler as a `tower::Service` of [`Delivery`]: always ready, cheap to clone.
+pub struct HandlerService<H, Args> {
+    handler: Arc<SyncCell<H>>,
+    args: PhantomData<fn(Args)>,
+}
+
+/// Shares a handler that is `Send` but perhaps not `Sync`: one call at a time is made through it.
+struct SyncCell<H>(std::sync::Mutex<H>);
+
+impl<H> SyncCell<H> {
+    fn new(handler: H) -> Self {
+        Self(std::sync::Mutex::new(handler))
+    }
+}
+
+impl<H, Args> Clone for HandlerService<H, Args> {
+    fn clone(&self) -> Self {
+        Self { handler: Arc::clone(&self.handler), args: PhantomData }
+    }
+}
+
+impl<H, Args> fmt::Debug for HandlerService<H, Args> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerService").finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler<Args>, Args> Service<Delivery> for HandlerService<H, Args> {
+    type Response = Outputs;
+    type Error = HandlerError;
+    type Future = H::Future;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, delivery: Delivery) -> Self::Future {
+        // A handler that panicked between its arguments and its future holds nothing half-changed of the engine's.
+        self.handler.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).call(delivery)
+    }
+}
+
+/// Errors of layers become handlers' errors.
+pub(super) fn from_layer(error: impl Into<BoxError>) -> HandlerError {
+    HandlerError::from_boxed(error.into())
+}
+
+const _: () = assert!(CLASSES == crate::Priority::ALL.len());

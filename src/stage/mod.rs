@@ -1,0 +1,36 @@
+//! Stages: what takes an event and returns events. A handler is one; layers wrap it; a stream's end is one too.
+//!
+//! Promises: a stage returns what it emits and never pushes into the queue that feeds it; a panic is an error of that
+//! one event; a handler is a `tower::Service`, so any tower layer fits. Knows events, the intake (to hand out handles)
+//! and the middleware's policies; no dispatcher.
+
+mod blocking;
+mod call;
+mod configure;
+mod context;
+mod delivery;
+mod error;
+mod extract;
+mod handler;
+mod layered;
+mod outputs;
+mod spawned;
+
+pub use self::{
+    blocking::{Blocking, blocking},
+    configure::{Configured, Share},
+    context::{Context, Handle},
+    delivery::Delivery,
+    error::{BoxError, HandlerError},
+    extract::{Extract, Json, Requirements, State},
+    handler::{Handler, HandlerFuture, HandlerService},
+    layered::{Layered, LayeredFuture},
+    outputs::{IntoOutputs, Outcome, Outputs},
+    spawned::{Spawned, SpawnedFuture},
+};
+pub(crate) use self::{
+    call::{Call, Caller, Parked, Started, contained},
+    configure::{Options, Order},
+    delivery::Site,
+    extract::Extensions,
+};
