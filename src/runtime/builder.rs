@@ -213,6 +213,14 @@ impl Builder {
         self
     }
 
+    /// A seed for tests that do not care which.
+    #[cfg(feature = "testing")]
+    pub(crate) fn seed_unless_set(mut self, seed: u64) -> Self {
+        self.seed.get_or_insert(seed);
+        self.watchdog = false;
+        self
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);

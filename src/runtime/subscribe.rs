@@ -80,7 +80,8 @@ impl Runtime {
         let (options, requirements) = (handler.options(), handler.requirements());
         let shown = options.name.clone().unwrap_or_else(|| pattern.to_owned());
         self.check(&options, &requirements, &shown)?;
-        let most = options.max_outputs.or(handler.most_outputs()).unwrap_or(MOST_OUTPUTS);
+        let returned = handler.most_outputs().filter(|_| !requirements.emits);
+        let most = options.max_outputs.or(returned).unwrap_or(MOST_OUTPUTS);
         let name = options.name.clone();
         let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
             let site = self.site(id, name, &options);

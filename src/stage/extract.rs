@@ -41,12 +41,18 @@ pub trait Extract: Sized + Send {
 pub struct Requirements {
     pub(crate) types: Vec<EventType>,
     pub(crate) states: Vec<(TypeId, &'static str)>,
+    pub(crate) emits: bool,
 }
 
 impl Requirements {
     /// It takes events of this type.
     pub fn event<T: Event>(&mut self) {
         self.types.push(EventType::of::<T>());
+    }
+
+    /// It can emit events beside those that the handler returns.
+    pub fn emits(&mut self) {
+        self.emits = true;
     }
 
     /// It takes a state of this type.
@@ -129,11 +135,19 @@ impl Extract for Delivery {
         delivery.context();
         Ok(delivery.clone())
     }
+
+    fn require(requirements: &mut Requirements) {
+        requirements.emits();
+    }
 }
 
 impl Extract for Context {
     fn extract(delivery: &Delivery) -> Result<Self, HandlerError> {
         Ok(delivery.context().clone())
+    }
+
+    fn require(requirements: &mut Requirements) {
+        requirements.emits();
     }
 }
 
