@@ -14,58 +14,106 @@ use super::{
     timers::Due,
 };
 use crate::{
-    intake::{Current, What},
+    intake::{Current, Held, What},
     stage::{Delivery, HandlerError, Outcome, Parked, Started},
 };
+
+/// The first attempt of a delivery, polled once.
+pub(super) struct First {
+    pub(super) id: u64,
+    started: Started,
+    span: Option<Span>,
+}
 
 impl Dispatcher {
     /// Begins an attempt of a delivery that has its slot.
     pub(super) fn start(&mut self, mut job: Job, cx: &mut Context<'_>) {
         self.done.book.deliveries.in_flight += 1;
-        let span = self.span_of(&job);
-        self.observe(&job, || What::Started { attempt: job.attempt });
-        let subscriber = &mut self.subscribers[job.subscriber];
-        let began = subscriber.durations.is_next().then(|| self.parts.intake.clock.now());
-        let (site, id) = (&subscriber.entry.site, job.id);
-        let above = job.held.request.as_ref().and_then(|request| request.hold.clone());
-        let event = Arc::clone(&job.held.event);
-        let delivery = Delivery::new(event, job.attempt, id, Arc::clone(site), above.clone());
-        self.beat.begin(site.subscription);
-        let before = Current {
-            intake: self.parts.intake.address(),
-            event: job.held.event,
-            subscription: site.subscription,
-            delivery: id,
-            ordered: site.ordered,
-            per_root: site.per_root,
-            above,
-        }
-        .enter();
-        let started = match &span {
-            None => subscriber.call.start(delivery, cx),
-            Some(span) => span.in_scope(|| subscriber.call.start(delivery, cx)),
-        };
-        let current = Current::leave(before);
-        self.beat.end();
-        // Whatever a handler polled inside, the current delivery is this one again.
-        let Some(current) = current else { return };
-        job.held.event = Arc::clone(&current.event);
+        self.observe(&job.held, job.subscriber, || What::Started { attempt: job.attempt });
+        let span = self.span_of(&job.held, job.subscriber, job.attempt);
+        let (held, started) = self.poll_once(job.held, job.subscriber, job.id, job.attempt, span.as_ref(), cx);
+        job.held = held;
         match started {
-            Started::Done(outcome) => {
-                drop(current);
-                if let Some(began) = began {
-                    let took = self.parts.intake.clock.now().since(began);
-                    self.subscribers[job.subscriber].durations.record(took, outcome.is_ok(), TIMED);
-                }
-                self.settle(job, outcome, self.now);
-            }
-            Started::Parked(attempt) => self.park(job, attempt, current, span),
+            Started::Done(outcome) => self.settle(job, outcome, self.now),
+            Started::Parked(attempt) => self.park(job, attempt, span),
         }
     }
 
+    /// Delivers to a subscription that has nothing to wait for: most attempts end at the first poll, and those that
+    /// succeed need nothing that a [`Job`] carries. `None` where it has ended like that.
+    pub(super) fn deliver_at_once(&mut self, held: Held, place: usize, cx: &mut Context<'_>) -> (Held, Option<First>) {
+        self.last_job += 1;
+        let id = self.last_job;
+        self.observe(&held, place, || What::Started { attempt: 1 });
+        let span = self.span_of(&held, place, 1);
+        let (held, started) = self.poll_once(held, place, id, 1, span.as_ref(), cx);
+        if let Started::Done(Ok(outputs)) = &started
+            && outputs.is_empty()
+        {
+            self.done.book.deliveries.created += 1;
+            self.done.book.deliveries.handled += 1;
+            let meter = &self.subscribers[place].entry.meter;
+            meter.created.up();
+            meter.handled.up();
+            self.observe(&held, place, || What::Handled);
+            return (held, None);
+        }
+        (held, Some(First { id, started, span }))
+    }
+
+    /// Goes on with a first attempt that did not end in nothing but success.
+    pub(super) fn go_on(&mut self, job: Job, first: First) {
+        self.done.book.deliveries.in_flight += 1;
+        self.subscribers[job.subscriber].take_slot(job.class());
+        match first.started {
+            Started::Done(outcome) => self.settle(job, outcome, self.now),
+            Started::Parked(attempt) => self.park(job, attempt, first.span),
+        }
+    }
+
+    /// Calls the handler and polls it once, as the current delivery, under the watchdog, sometimes timed.
+    fn poll_once(
+        &mut self,
+        held: Held,
+        place: usize,
+        id: u64,
+        attempt: u32,
+        span: Option<&Span>,
+        cx: &mut Context<'_>,
+    ) -> (Held, Started) {
+        let subscriber = &mut self.subscribers[place];
+        let began = subscriber.durations.is_next().then(|| self.parts.intake.clock.now());
+        let Held { event, request, span: origin } = held;
+        let above = request.as_ref().and_then(|request| request.hold.clone());
+        let site = Arc::clone(&subscriber.entry.site);
+        let seat = subscriber.seat.take().unwrap_or_else(|| Arc::clone(&site.seat));
+        self.beat.begin(seat.subscription);
+        let delivery = Delivery::new(Arc::clone(&event), attempt, id, site, above.clone());
+        let before = Current { event, seat, delivery: id, above }.enter();
+        let started = match span {
+            None => subscriber.call.start(delivery, cx),
+            Some(span) => span.in_scope(|| subscriber.call.start(delivery, cx)),
+        };
+        #[expect(clippy::expect_used, reason = "whatever a handler polls inside puts the current delivery back")]
+        let current = Current::leave(before).expect("the current delivery is back");
+        subscriber.seat = Some(current.seat);
+        self.beat.end();
+        if let (Some(began), Started::Done(outcome)) = (began, &started) {
+            let took = self.parts.intake.clock.now().since(began);
+            subscriber.durations.record(took, outcome.is_ok(), TIMED);
+        }
+        (Held { event: current.event, request, span: origin }, started)
+    }
+
     /// The attempt waits for something: from now on it is polled when it is woken, and has a time limit.
-    fn park(&mut self, mut job: Job, attempt: Parked, current: Current, span: Option<Span>) {
+    fn park(&mut self, mut job: Job, attempt: Parked, span: Option<Span>) {
         self.pin(&mut job);
+        let current = Current {
+            event: Arc::clone(&job.held.event),
+            seat: Arc::clone(&self.subscribers[job.subscriber].entry.site.seat),
+            delivery: job.id,
+            above: job.held.request.as_ref().and_then(|request| request.hold.clone()),
+        };
         let limit = self.subscribers[job.subscriber].entry.options.timeout.unwrap_or(self.parts.timeout);
         let began = self.parts.intake.clock.now();
         let place = self.in_flight.vacant_key();
@@ -100,13 +148,13 @@ impl Dispatcher {
 
     /// The first attempt is a child of where the event was emitted; later ones only follow from there, for they come
     /// when that is long over.
-    fn span_of(&self, job: &Job) -> Option<Span> {
+    fn span_of(&self, held: &Held, place: usize, attempt: u32) -> Option<Span> {
         if LevelFilter::current() < LevelFilter::INFO {
             return None;
         }
-        let (event, origin) = (&job.held.event, job.held.span.as_deref());
-        let name = &**self.subscribers[job.subscriber].entry.name();
-        let parent = origin.filter(|_| job.attempt == 1).and_then(Span::id);
+        let (event, origin) = (&held.event, held.span.as_deref());
+        let name = &**self.subscribers[place].entry.name();
+        let parent = origin.filter(|_| attempt == 1).and_then(Span::id);
         let span = tracing::span!(
             parent: parent,
             Level::INFO,
@@ -115,19 +163,19 @@ impl Dispatcher {
             event = %event.name,
             id = %event.id,
             subscription = name,
-            attempt = job.attempt,
+            attempt,
         );
-        if job.attempt > 1 {
+        if attempt > 1 {
             span.follows_from(origin.and_then(Span::id));
         }
         Some(span)
     }
 
     /// Tells the observer, if there is one.
-    pub(super) fn observe(&self, job: &Job, what: impl FnOnce() -> What) {
+    pub(super) fn observe(&self, held: &Held, place: usize, what: impl FnOnce() -> What) {
         if let Some(observer) = &self.parts.intake.observer {
-            let subscription = Some(Arc::clone(self.subscribers[job.subscriber].entry.name()));
-            let (at, event) = (self.parts.intake.clock.now(), Arc::clone(&job.held.event));
+            let subscription = Some(Arc::clone(self.subscribers[place].entry.name()));
+            let (at, event) = (self.parts.intake.clock.now(), Arc::clone(&held.event));
             observer.observe(crate::intake::Step { at, event, subscription, what: what() });
         }
     }

@@ -109,6 +109,7 @@ pub(crate) struct Dispatcher {
     pub(super) parts: Parts,
     pub(super) subscribers: Slab<Subscriber>,
     routes: HashMap<EventName, Arc<[usize]>, foldhash::fast::RandomState>,
+    last_route: Option<(EventName, Arc<[usize]>)>,
     version: u64,
     batch: VecDeque<Pulled>,
     /// Deliveries that have all they need and start next.
@@ -135,6 +136,8 @@ pub(crate) struct Dispatcher {
 
 /// Rounds after which others have their turn.
 const ROUNDS: usize = 8;
+/// Events after which the task's budget is looked at.
+const LOOK_UP: usize = 8;
 /// Names whose routes are remembered.
 const MOST_ROUTES: usize = 10_000;
 
@@ -148,6 +151,7 @@ impl Dispatcher {
             parts,
             subscribers: Slab::new(),
             routes: HashMap::default(),
+            last_route: None,
             version: 0,
             batch: VecDeque::new(),
             ready: VecDeque::new(),
@@ -238,7 +242,7 @@ impl Dispatcher {
         while let Some(pulled) = self.batch.pop_front() {
             self.dispatch(pulled, cx);
             self.start_ready(cx);
-            if !tokio::task::coop::has_budget_remaining() {
+            if self.batch.len() % LOOK_UP == 0 && !tokio::task::coop::has_budget_remaining() {
                 return false;
             }
         }
@@ -283,7 +287,7 @@ impl Dispatcher {
 
     /// One event to all who want it.
     fn dispatch(&mut self, pulled: Pulled, cx: &mut Context<'_>) {
-        let Pulled { held, class, sequence } = pulled;
+        let Pulled { mut held, class, sequence } = pulled;
         let is_cancelled = held.event.cancellation().is_some_and(|token| token.is_cancelled());
         if is_cancelled {
             self.done.book.cancelled += 1;
@@ -292,20 +296,34 @@ impl Dispatcher {
             return;
         }
         self.metrics.wait.record(self.now.since(held.event.emitted).as_secs_f64());
-        let route = self.route(&held.event.name);
-        // The dispatch itself keeps the event open, so that it cannot end between two of its deliveries.
-        let event = self.open.insert(OpenEvent { class, open: 1, with_room: 1, failure: None });
+        let (name, route) = self.route(&held.event.name);
+        // An event is only kept track of where a delivery does not end at once.
+        let mut event = None;
         let mut wanted = false;
         for &place in &*route {
-            match self.wants(place, &held) {
-                Ok(false) => {}
-                Ok(true) => {
-                    wanted = true;
-                    self.deliver(&held, event, place, sequence, cx);
+            let wants = self.wants(place, &held);
+            if matches!(wants, Ok(false)) {
+                continue;
+            }
+            wanted = true;
+            let first = match &wants {
+                Ok(_) if self.is_free(place, &held) => {
+                    let (back, first) = self.deliver_at_once(held, place, cx);
+                    held = back;
+                    if first.is_none() {
+                        continue;
+                    }
+                    first
                 }
-                Err(panic) => {
-                    wanted = true;
-                    self.refuse(&held, event, place, sequence, &panic);
+                _ => None,
+            };
+            let event = *event.get_or_insert_with(|| self.keep_open(class));
+            match (wants, first) {
+                (Err(panic), _) => self.refuse(&held, event, place, sequence, &panic),
+                (Ok(_), None) => self.deliver(&held, event, place, sequence, cx),
+                (Ok(_), Some(first)) => {
+                    let job = self.make_job(&held, event, place, sequence);
+                    self.go_on(Job { id: first.id, ..job }, first);
                 }
             }
         }
@@ -314,7 +332,23 @@ impl Dispatcher {
         } else {
             self.unrouted(&held);
         }
-        self.close(event, &held, true);
+        self.last_route = Some((name, route));
+        match event {
+            Some(event) => self.close(event, &held, true),
+            None => self.end_at_once(class, &held),
+        }
+    }
+
+    /// The dispatch itself keeps the event open, so that it cannot end between two of its deliveries.
+    fn keep_open(&mut self, class: usize) -> usize {
+        self.open.insert(OpenEvent { class, open: 1, with_room: 1, failure: None })
+    }
+
+    fn end_at_once(&mut self, class: usize, held: &Held) {
+        self.leave(class, held.event.tenant.as_ref());
+        if let Some(request) = &held.request {
+            request.fail(NoAnswer::NoReply);
+        }
     }
 
     fn wants(&self, place: usize, held: &Held) -> Result<bool, HandlerError> {
@@ -328,9 +362,16 @@ impl Dispatcher {
         }
     }
 
-    fn route(&mut self, name: &EventName) -> Arc<[usize]> {
+    /// The subscriptions that take events of a name. The last route is taken out, to be put back: events of one name
+    /// often follow each other.
+    fn route(&mut self, name: &EventName) -> (EventName, Arc<[usize]>) {
+        if let Some(last) = self.last_route.take()
+            && last.0.is_same(name)
+        {
+            return last;
+        }
         if let Some(route) = self.routes.get(name) {
-            return Arc::clone(route);
+            return (name.clone(), Arc::clone(route));
         }
         let matching =
             self.subscribers.iter().filter(|(_, s)| s.is_subscribed && s.entry.pattern.matches(name.as_str()));
@@ -342,7 +383,7 @@ impl Dispatcher {
             self.routes.clear();
         }
         self.routes.insert(name.clone(), Arc::clone(&route));
-        route
+        (name.clone(), route)
     }
 
     fn unrouted(&mut self, held: &Held) {
@@ -376,6 +417,7 @@ impl Dispatcher {
         }
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
         self.routes.clear();
+        self.last_route = None;
         let is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
         self.parts.intake.lock().dispatch_is_strict = is_strict;
         self.publish_saturated();

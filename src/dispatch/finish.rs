@@ -58,10 +58,10 @@ impl Dispatcher {
             entry.meter.returned(draft.name.as_str());
             match intake.prepare(draft, Some(&cause), None) {
                 Ok(prepared) => self.take_returned(prepared, job),
-                Err((draft, refusal)) => {
-                    let event = Arc::new(intake.envelope_of(*draft, &cause));
+                Err(refused) => {
+                    let event = Arc::new(intake.envelope_of(refused.event, &cause));
                     intake.count_loop(&event);
-                    self.loop_died(event, &refusal);
+                    self.loop_died(event, &refused.reason);
                 }
             }
         }
@@ -78,7 +78,7 @@ impl Dispatcher {
     fn handled(&mut self, job: Job) {
         self.done.book.deliveries.handled += 1;
         self.subscribers[job.subscriber].entry.meter.handled.up();
-        self.observe(&job, || What::Handled);
+        self.observe(&job.held, job.subscriber, || What::Handled);
         self.release_key(&job);
         self.end(job, None);
     }
@@ -97,7 +97,7 @@ impl Dispatcher {
             Ok(delay) => delay,
             Err(death) => return self.die(job, death, error),
         };
-        self.observe(&job, || What::Retrying { error: error.chain(), delay });
+        self.observe(&job.held, job.subscriber, || What::Retrying { error: error.chain(), delay });
         tracing::debug!(
             event = %job.held.event.name,
             attempt = job.attempt,
@@ -207,7 +207,7 @@ impl Dispatcher {
             failures,
             died_at: self.parts.intake.clock.now(),
         };
-        self.observe(&job, || What::Dead { reason: letter.reason() });
+        self.observe(&job.held, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
         let halts = subscriber.entry.options.halt && job.has_key;
         self.keep(letter);
@@ -254,7 +254,7 @@ impl Dispatcher {
 
     pub(super) fn cancel(&mut self, job: Job) {
         self.done.book.deliveries.cancelled += 1;
-        self.observe(&job, || What::Dropped { reason: "cancelled" });
+        self.observe(&job.held, job.subscriber, || What::Dropped { reason: "cancelled" });
         self.release_key(&job);
         self.end(job, Some(NoAnswer::Abandoned));
     }

@@ -41,6 +41,13 @@ impl Dispatcher {
         }
     }
 
+    /// Whether a delivery to this subscription has nothing to wait for.
+    pub(super) fn is_free(&self, place: usize, held: &Held) -> bool {
+        let subscriber = &self.subscribers[place];
+        subscriber.is_free(held.event.priority.class())
+            && held.event.tenant.as_ref().is_none_or(|tenant| self.parts.quotas.of(tenant).concurrency.is_none())
+    }
+
     /// Makes a delivery and takes it as far as it can go now.
     pub(super) fn deliver(&mut self, held: &Held, event: usize, place: usize, sequence: u64, cx: &mut Context<'_>) {
         let job = self.make_job(held, event, place, sequence);

@@ -42,7 +42,7 @@ impl Running {
 
     fn poll_attempt(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
         let (Some(attempt), Some(current)) = (&mut self.attempt, self.current.take()) else { return Poll::Pending };
-        self.beat.begin(current.subscription);
+        self.beat.begin(current.seat.subscription);
         let before = current.enter();
         let polled = contained(|| self.span.in_scope(|| attempt.as_mut().poll(cx)));
         self.current = Current::leave(before);

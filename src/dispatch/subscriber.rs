@@ -13,17 +13,22 @@ use super::{
 };
 use crate::{
     event::Tenant,
+    intake::Seat,
     queue::{CLASSES, Lanes},
     stage::{Call, Order},
 };
 
 pub(super) struct Subscriber {
     pub(super) entry: Arc<Entry>,
+    /// Lent to the current delivery and given back, so that no count of references changes.
+    pub(super) seat: Option<Arc<Seat>>,
     pub(super) call: Box<dyn Call>,
     pub(super) durations: Durations,
     /// Attempts in flight.
     pub(super) in_flight: usize,
     in_flight_of: [usize; CLASSES],
+    /// Slots that classes reserve, in all.
+    reserved: usize,
     /// Those that have their key and wait for a slot.
     pub(super) for_slot: Lanes<Tenant, Job>,
     /// The keys that are busy, and who waits for each.
@@ -52,6 +57,8 @@ impl Subscriber {
     pub(super) fn new(entry: Arc<Entry>, call: Box<dyn Call>) -> Self {
         Self {
             durations: Durations::of(entry.name()),
+            reserved: entry.options.reserved.iter().sum(),
+            seat: Some(Arc::clone(&entry.site.seat)),
             entry,
             call,
             in_flight: 0,
@@ -76,13 +83,19 @@ impl Subscriber {
         if self.in_flight >= options.concurrency {
             return false;
         }
-        let reserved: usize = options.reserved.iter().sum();
+        let reserved = self.reserved;
         if reserved == 0 || self.in_flight_of[class] < options.reserved[class] {
             return true;
         }
         let pairs = self.in_flight_of.iter().zip(options.reserved);
         let shared: usize = pairs.map(|(used, reserve)| used.saturating_sub(reserve)).sum();
         shared < options.concurrency - reserved
+    }
+
+    /// Whether an attempt of this class may start at once: nothing to wait for but a slot, and one is free.
+    pub(super) fn is_free(&self, class: usize) -> bool {
+        let options = &self.entry.options;
+        options.order == Order::None && !self.saturated[class] && self.has_slot(class)
     }
 
     pub(super) fn take_slot(&mut self, class: usize) {

@@ -1,14 +1,25 @@
 //! Names of event types: subjects of tokens joined by dots.
 
-use std::{borrow::Borrow, fmt};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of an event's type, such as `order.placed`: tokens of letters, digits, `_`, `-` and `$`, joined by dots.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EventName(CompactString);
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct EventName(Text);
+
+/// The names of Rust types cost nothing to make; others are shared.
+#[derive(Clone)]
+enum Text {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
 
 /// Why a text is no name of an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,11 +42,16 @@ impl EventName {
 
     /// A name that is checked when the program is built or the event emitted.
     pub(crate) const fn unchecked_static(name: &'static str) -> Self {
-        Self(CompactString::const_new(name))
+        Self(Text::Static(name))
     }
 
     pub(crate) fn unchecked(name: &str) -> Self {
-        Self(CompactString::new(name))
+        Self(Text::Shared(name.into()))
+    }
+
+    /// Whether both are the very same text in memory: a quick yes, a no that says nothing.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.as_str(), other.as_str())
     }
 
     /// Whether a name known at compile time is a valid subject; characters beyond ASCII pass.
@@ -59,12 +75,55 @@ impl EventName {
     /// # Errors
     /// [`NameError`] where a token is empty or holds a character that is not allowed, or the name is too long.
     pub fn check(&self) -> Result<(), NameError> {
-        check_tokens(&self.0, |_, _| false)
+        check_tokens(self.as_str(), |_, _| false)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Static(name) => name,
+            Text::Shared(name) => name,
+        }
+    }
+}
+
+impl PartialEq for EventName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for EventName {}
+
+impl PartialOrd for EventName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for EventName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+/// As the text hashes, so that a map is searched by text.
+impl Hash for EventName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Serialize for EventName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::try_from(&*name).map_err(serde::de::Error::custom)
     }
 }
 
@@ -101,13 +160,13 @@ impl TryFrom<&str> for EventName {
 
 impl Borrow<str> for EventName {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why an event is emitted: which event's handler did it, and what that handler holds while it waits.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::Cell, sync::Arc};
 
 use crate::{
     event::{Draft, Envelope, EventId, Lineage},
@@ -39,49 +39,62 @@ impl Cause {
 /// a wait inside a handler know that it would wait for itself.
 #[derive(Debug)]
 pub(crate) struct Current {
-    /// Which runtime polls: the address of its intake.
-    pub(crate) intake: usize,
     pub(crate) event: Arc<Envelope>,
-    pub(crate) subscription: u64,
+    pub(crate) seat: Arc<Seat>,
     pub(crate) delivery: u64,
-    pub(crate) ordered: bool,
-    pub(crate) per_root: Option<u32>,
     pub(crate) above: Option<Arc<Hold>>,
 }
 
+/// What all deliveries of one subscription have in common.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Which runtime polls: the address of its intake.
+    pub(crate) intake: usize,
+    pub(crate) subscription: u64,
+    pub(crate) ordered: bool,
+    pub(crate) per_root: Option<u32>,
+}
+
 thread_local! {
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
 }
 
 impl Current {
     /// Makes it the current delivery and returns the one before it, which may be another runtime's.
     pub(crate) fn enter(self) -> Option<Self> {
-        CURRENT.with_borrow_mut(|current| current.replace(self))
+        CURRENT.replace(Some(self))
     }
 
     /// Ends it and puts the one before it back.
     pub(crate) fn leave(before: Option<Self>) -> Option<Self> {
-        CURRENT.with_borrow_mut(|current| std::mem::replace(current, before))
+        CURRENT.replace(before)
     }
 
     /// What the handler that this runtime polls on this thread causes, if there is one.
     pub(crate) fn cause(intake: usize) -> Option<Cause> {
-        CURRENT.with_borrow(|current| current.as_ref().filter(|current| current.intake == intake).map(Self::to_cause))
+        Self::look(|current| current.filter(|current| current.seat.intake == intake).map(Self::to_cause))
     }
 
     /// Whether this runtime polls a handler on this thread.
     pub(crate) fn is_inside(intake: usize) -> bool {
-        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.intake == intake))
+        Self::look(|current| current.is_some_and(|current| current.seat.intake == intake))
+    }
+
+    fn look<R>(look: impl FnOnce(Option<&Self>) -> R) -> R {
+        let current = CURRENT.take();
+        let seen = look(current.as_ref());
+        CURRENT.set(current);
+        seen
     }
 
     fn to_cause(&self) -> Cause {
-        let key = self.event.key.as_ref().filter(|_| self.ordered);
+        let key = self.event.key.as_ref().filter(|_| self.seat.ordered);
         let hold = Hold {
-            subscription: self.subscription,
+            subscription: self.seat.subscription,
             delivery: self.delivery,
             key: key.map(|key| (self.event.tenant.clone(), key.clone())),
             above: self.above.clone(),
         };
-        Cause { event: Arc::clone(&self.event), per_root: self.per_root, hold: Some(Arc::new(hold)) }
+        Cause { event: Arc::clone(&self.event), per_root: self.seat.per_root, hold: Some(Arc::new(hold)) }
     }
 }

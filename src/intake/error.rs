@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::event::{EventName, NameError, Priority, Tenant};
+use crate::event::{Draft, EventName, IntoDraft, NameError, Priority, Tenant};
 
 /// An event that was refused, handed back, and why.
 ///
@@ -142,6 +142,13 @@ impl Refusal {
             | Self::DelayedFull { .. } => Advice::Later,
             _ => Advice::Never,
         }
+    }
+}
+
+impl EmitError<Draft> {
+    /// The refusal of what the draft was made of.
+    pub(crate) fn handed_back<E: IntoDraft>(self) -> EmitError<E> {
+        EmitError { event: E::handed_back(self.event), reason: self.reason }
     }
 }
 

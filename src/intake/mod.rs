@@ -7,6 +7,7 @@
 mod admit;
 mod books;
 mod cause;
+mod emit;
 mod error;
 mod exchange;
 mod loops;
@@ -20,7 +21,7 @@ mod types;
 pub(crate) use self::{
     admit::{Intake, Limits, Prepared},
     books::{DispatchBook, Tally},
-    cause::{Cause, Current},
+    cause::{Cause, Current, Seat},
     exchange::{Outlook, Settlement},
     loops::Roots,
     observe::{Observer, Step},

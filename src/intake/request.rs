@@ -81,7 +81,8 @@ impl Intake {
         let cause = cause.or_else(|| super::Current::cause(self.address()));
         let (request, answer) = Request::new(R::NAME, cause.as_ref().and_then(|cause| cause.hold.clone()));
         let emitted = self.emit_draft(question, cause.as_ref(), Some(request));
-        emitted.map_err(|(request, reason)| RequestError::Refused { reason, request })?;
+        emitted
+            .map_err(|refused| RequestError::Refused { reason: refused.reason, request: Box::new(refused.event) })?;
         match tokio::time::timeout(deadline, answer).await {
             Err(_) => Err(RequestError::Timeout { wanted: R::NAME, deadline }),
             Ok(Err(_)) => Err(RequestError::Abandoned),

@@ -117,16 +117,17 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
     }
 
     fn pop(&mut self) -> Option<(u64, T)> {
-        let turn = self.turns.pop_front()?;
-        let queue = match &turn {
+        let queue = match self.turns.front()? {
             None => &mut self.alone,
             Some(key) => self.fair.get_mut(key)?,
         };
         let item = queue.pop_front();
-        if !queue.is_empty() {
-            self.turns.push_back(turn);
-        } else if let Some(key) = &turn {
-            self.fair.remove(key);
+        if queue.is_empty() {
+            if let Some(key) = self.turns.pop_front()? {
+                self.fair.remove(&key);
+            }
+        } else if self.turns.len() > 1 {
+            self.turns.rotate_left(1);
         }
         self.len -= 1;
         item

@@ -91,8 +91,8 @@ impl Runtime {
         let (accepted, refused, later) = self.shared.intake.emit_all(events, None);
         match refused {
             None => Ok(accepted),
-            Some((first, reason)) => {
-                let rest = std::iter::once(first).chain(later).collect();
+            Some(EmitError { event, reason }) => {
+                let rest = std::iter::once(event).chain(later).collect();
                 Err(EmitAllError { accepted, rest, reason })
             }
         }

@@ -8,6 +8,7 @@ use super::Runtime;
 use crate::{
     dispatch::Entry,
     event::{Pattern, PatternError, Tenant},
+    intake::Seat,
     stage::{Call, Caller, Handler, Options, Order, Requirements, Site},
 };
 
@@ -118,12 +119,15 @@ impl Runtime {
 
     fn site(&self, id: u64, name: Arc<str>, options: &Options) -> Arc<Site> {
         Arc::new(Site {
-            subscription: id,
+            seat: Arc::new(Seat {
+                intake: self.shared.intake.address(),
+                subscription: id,
+                ordered: options.order != Order::None,
+                per_root: options.per_root,
+            }),
             name,
             intake: Arc::clone(&self.shared.intake),
             extensions: Arc::clone(&self.shared.extensions),
-            ordered: options.order != Order::None,
-            per_root: options.per_root,
             stop: self.shared.stop.clone(),
         })
     }

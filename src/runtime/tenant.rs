@@ -36,7 +36,7 @@ impl TenantHandle {
     /// As there; an event of another tenant is refused.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
         let draft = self.stamp(event)?;
-        self.runtime.emit(draft).map_err(handed_back)
+        self.runtime.emit(draft).map_err(EmitError::handed_back)
     }
 
     /// Emits for this tenant, after waiting for room, rate and quota; see [`Runtime::emit_wait`].
@@ -45,7 +45,7 @@ impl TenantHandle {
     /// As there; an event of another tenant is refused.
     pub async fn emit_wait<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
         let draft = self.stamp(event)?;
-        self.runtime.emit_wait(draft).await.map_err(handed_back)
+        self.runtime.emit_wait(draft).await.map_err(EmitError::handed_back)
     }
 
     /// Asks for this tenant; see [`Runtime::request`].
@@ -94,8 +94,4 @@ impl TenantHandle {
             _ => Ok(draft.tenant(&self.tenant)),
         }
     }
-}
-
-fn handed_back<E: IntoDraft>(refused: EmitError<Draft>) -> EmitError<E> {
-    EmitError { event: E::handed_back(refused.event), reason: refused.reason }
 }

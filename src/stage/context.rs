@@ -39,13 +39,16 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     event: Arc<Envelope>,
     attempt: u32,
     delivery: u64,
     site: Arc<Site>,
     above: Option<Arc<Hold>>,
-    outbox: Arc<Outbox>,
+    outbox: Outbox,
 }
 
 /// Emits with the cause, depth and tenant of an event, for work that a handler leaves to a task of its own.
@@ -59,29 +62,29 @@ pub struct Handle {
 
 impl Context {
     pub(super) fn of(delivery: &Delivery) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             event: Arc::clone(&delivery.event),
             attempt: delivery.attempt,
             delivery: delivery.id,
             site: Arc::clone(&delivery.site),
             above: delivery.above.clone(),
-            outbox: Arc::new(Outbox::new()),
-        }
+            outbox: Outbox::new(),
+        }))
     }
 
     /// The event.
     pub fn event(&self) -> &Envelope {
-        &self.event
+        &self.0.event
     }
 
     /// Which attempt it is, the first being 1.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.0.attempt
     }
 
     /// The subscription's name.
     pub fn subscription(&self) -> &str {
-        &self.site.name
+        &self.0.site.name
     }
 
     /// Emits an event together with what the handler returns: when it ends well, before the handler's own events. If
@@ -91,13 +94,13 @@ impl Context {
     /// What is wrong with the event itself: its name, its size, its depth.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<(), EmitError<E>> {
         let mut draft = event.into_draft();
-        if let Err(reason) = self.site.intake.check_output(&mut draft, &self.event) {
+        if let Err(reason) = self.0.site.intake.check_output(&mut draft, &self.0.event) {
             return Err(EmitError { event: E::handed_back(draft), reason });
         }
-        match self.outbox.put(draft) {
+        match self.0.outbox.put(draft) {
             None => Ok(()),
             Some(late) => {
-                let emitted = self.site.intake.emit(late, Some(&self.cause(false)));
+                let emitted = self.0.site.intake.emit(late, Some(&self.cause(false)));
                 emitted
                     .map(drop)
                     .map_err(|EmitError { event, reason }| EmitError { event: E::handed_back(event), reason })
@@ -111,17 +114,17 @@ impl Context {
     /// As there; [`RequestError::Deadlock`] where the question would wait for a key or a subscription that this
     /// handler, or one that waits for it, holds.
     pub async fn request<R: Event>(&self, question: impl IntoDraft, deadline: Duration) -> Result<R, RequestError> {
-        self.site.intake.request(question.into_draft(), deadline, Some(self.cause(true))).await
+        self.0.site.intake.request(question.into_draft(), deadline, Some(self.cause(true))).await
     }
 
     /// Emits with this event as cause, from work that outlives the handler.
     pub fn handle(&self) -> Handle {
-        Handle { site: Arc::clone(&self.site), cause: self.cause(false) }
+        Handle { site: Arc::clone(&self.0.site), cause: self.cause(false) }
     }
 
     /// Cancelled when the event is cancelled by its token, or when a shutdown's grace is over.
     pub fn cancellation(&self) -> CancellationToken {
-        self.event.cancellation().unwrap_or(&self.site.stop).clone()
+        self.0.event.cancellation().unwrap_or(&self.0.site.stop).clone()
     }
 
     /// Resolves when the handler should give up: the event is cancelled or a shutdown's grace is over.
@@ -129,12 +132,12 @@ impl Context {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn cancelled(&self) {
-        match self.event.cancellation() {
+        match self.0.event.cancellation() {
             Some(token) => tokio::select! {
                 () = token.cancelled() => {}
-                () = self.site.stop.cancelled() => {}
+                () = self.0.site.stop.cancelled() => {}
             },
-            None => self.site.stop.cancelled().await,
+            None => self.0.site.stop.cancelled().await,
         }
     }
 
@@ -143,29 +146,29 @@ impl Context {
     /// versions and machines.
     pub fn effect_key(&self, label: &str) -> String {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        self.event.id().as_u128().to_be_bytes().hash(&mut hash);
+        self.0.event.id().as_u128().to_be_bytes().hash(&mut hash);
         for part in [self.subscription(), label] {
             hash.write(part.as_bytes());
             hash.write(&[0xff]);
         }
-        format!("{}-{:016x}", self.event.id(), hash.finish())
+        format!("{}-{:016x}", self.0.event.id(), hash.finish())
     }
 
     pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
+        &self.0.outbox
     }
 
     fn cause(&self, waits: bool) -> Cause {
-        let key = self.event.key().filter(|_| self.site.ordered);
+        let key = self.0.event.key().filter(|_| self.0.site.seat.ordered);
         let hold = waits.then(|| {
             Arc::new(Hold {
-                subscription: self.site.subscription,
-                delivery: self.delivery,
-                key: key.map(|key| (self.event.tenant().cloned(), key.clone())),
-                above: self.above.clone(),
+                subscription: self.0.site.seat.subscription,
+                delivery: self.0.delivery,
+                key: key.map(|key| (self.0.event.tenant().cloned(), key.clone())),
+                above: self.0.above.clone(),
             })
         });
-        Cause { event: Arc::clone(&self.event), per_root: self.site.per_root, hold }
+        Cause { event: Arc::clone(&self.0.event), per_root: self.0.site.seat.per_root, hold }
     }
 }
 

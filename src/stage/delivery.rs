@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Extensions};
 use crate::{
     event::{Draft, Envelope},
-    intake::Intake,
+    intake::{Intake, Seat},
     request::Hold,
 };
 
@@ -25,12 +25,10 @@ pub struct Delivery {
 /// What all deliveries of one subscription share.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(crate) subscription: u64,
+    pub(crate) seat: Arc<Seat>,
     pub(crate) name: Arc<str>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) extensions: Arc<Extensions>,
-    pub(crate) ordered: bool,
-    pub(crate) per_root: Option<u32>,
     /// Cancelled when a shutdown's grace is over.
     pub(crate) stop: CancellationToken,
 }

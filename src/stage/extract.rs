@@ -77,7 +77,7 @@ pub struct Json(
 
 /// The states of a runtime, by type.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub(crate) struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>, foldhash::fast::RandomState>);
 
 impl Extensions {
     /// Adds one; the one of the same type that was there, if any, is replaced.

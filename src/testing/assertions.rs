@@ -56,7 +56,8 @@ impl TestKit {
     #[track_caller]
     pub fn assert_no_dead_letters(&self) {
         let letters = self.all_dead_letters();
-        let reasons: Vec<_> = letters.iter().map(|letter| format!("{}: {}", letter.event.name(), letter.reason())).collect();
+        let reasons: Vec<_> =
+            letters.iter().map(|letter| format!("{}: {}", letter.event.name(), letter.reason())).collect();
         assert!(letters.is_empty(), "there are dead letters: {reasons:#?}\n{}", self.timeline());
     }
 

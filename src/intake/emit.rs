@@ -1,0 +1,155 @@
+//! Emit: one event, many, or one after waiting for room.
+
+use std::{pin::pin, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Advice, Cause, Current, EmitError, Intake, Phase, Receipt, Refusal, Waiter,
+    admit::{Entry, Refused},
+    room::Grant,
+};
+use crate::{
+    event::{Draft, IntoDraft},
+    request::Request,
+};
+
+impl Intake {
+    /// Emits, or hands back.
+    pub(crate) fn emit<E: IntoDraft>(&self, event: E, cause: Option<&Cause>) -> Result<Receipt, EmitError<E>> {
+        self.emit_draft(event.into_draft(), cause, None).map_err(|refused| refused.handed_back())
+    }
+
+    pub(crate) fn emit_draft(
+        &self,
+        draft: Draft,
+        cause: Option<&Cause>,
+        request: Option<Arc<Request>>,
+    ) -> Result<Receipt, Refused> {
+        let current = if cause.is_none() { Current::cause(self.address()) } else { None };
+        let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
+        let prepared = self.prepare(draft, current.as_ref().or(cause), request);
+        let accepted = prepared.and_then(|prepared| {
+            let mut state = self.lock();
+            let accepted = self.accept(&mut state, prepared, entry);
+            Self::wake(state);
+            accepted
+        });
+        if let Err(refused) = &accepted {
+            self.count_refusal(refused);
+        }
+        accepted
+    }
+
+    /// Emits each, under one lock, until one is refused: that one and the rest come back.
+    pub(crate) fn emit_all<E: IntoDraft>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+        cause: Option<&Cause>,
+    ) -> (Vec<Receipt>, Option<EmitError<E>>, Vec<E>) {
+        let current = if cause.is_none() { Current::cause(self.address()) } else { None };
+        let cause = current.as_ref().or(cause);
+        // What the caller's iterator does, it does before the lock is taken.
+        let prepare = |event: E| self.prepare(event.into_draft(), cause, None);
+        let mut prepared = events.into_iter().map(prepare).collect::<Vec<_>>().into_iter();
+        let (mut accepted, mut refused) = (Vec::with_capacity(prepared.len()), None);
+        let mut state = self.lock();
+        for next in prepared.by_ref() {
+            let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
+            match next.and_then(|prepared| self.accept(&mut state, prepared, entry)) {
+                Ok(receipt) => accepted.push(receipt),
+                Err(first) => {
+                    refused = Some(first);
+                    break;
+                }
+            }
+        }
+        Self::wake(state);
+        if let Some(refused) = &refused {
+            self.count_refusal(refused);
+        }
+        let draft =
+            |rest: Result<super::Prepared, Refused>| rest.map_or_else(|refused| refused.event, |p| p.into_draft());
+        let rest = prepared.map(|rest| E::handed_back(draft(rest))).collect();
+        (accepted, refused.map(|refused| refused.handed_back()), rest)
+    }
+
+    /// Emits, after waiting for room where there is none.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event is dropped with it and not counted; room that was granted goes to the next.
+    pub(crate) async fn emit_wait<E: IntoDraft>(
+        self: &Arc<Self>,
+        event: E,
+        cause: Option<&Cause>,
+    ) -> Result<Receipt, EmitError<E>> {
+        let mut draft = event.into_draft();
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            let refused = match self.emit_draft(draft, cause, None) {
+                Ok(receipt) => return Ok(receipt),
+                Err(refused) => *refused,
+            };
+            draft = refused.event;
+            match self.wait_out(&draft, refused.reason, settled).await {
+                Ok(Some(grant)) => return self.redeem(draft, cause, grant),
+                Ok(None) => {}
+                Err(reason) => return Err(EmitError { event: E::handed_back(draft), reason }),
+            }
+        }
+    }
+
+    /// Waits until trying again makes sense, or has room held.
+    async fn wait_out(
+        self: &Arc<Self>,
+        draft: &Draft,
+        reason: Refusal,
+        settled: impl Future<Output = ()>,
+    ) -> Result<Option<Grant>, Refusal> {
+        if reason.advice() == Advice::Never {
+            return Err(reason);
+        }
+        if Current::is_inside(self.address()) {
+            return Err(Refusal::WouldDeadlock);
+        }
+        match reason {
+            Refusal::Full { .. } | Refusal::QuotaExceeded { what: "queued events", .. } => {
+                return self.wait_for_room(draft).await.map(Some);
+            }
+            Refusal::RateExceeded { retry_after, .. } => tokio::time::sleep(retry_after).await,
+            _ => settled.await,
+        }
+        Ok(None)
+    }
+
+    async fn wait_for_room(self: &Arc<Self>, draft: &Draft) -> Result<Grant, Refusal> {
+        let granted = {
+            let mut state = self.lock();
+            let (grant, granted) = oneshot::channel();
+            let class = draft.priority.unwrap_or_default().class();
+            if state.phase == Phase::Open {
+                state.waiting.push_back(Waiter { class, tenant: draft.tenant.clone(), grant });
+            }
+            // Room may have come free between the refusal and this lock.
+            self.serve_waiting(&mut state);
+            granted
+        };
+        granted.await.map_err(|_| self.closed())
+    }
+
+    fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
+        let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
+            let mut state = self.lock();
+            let accepted = self.accept(&mut state, prepared, Entry::Granted(grant));
+            Self::wake(state);
+            accepted
+        });
+        accepted.map_err(|refused| refused.handed_back())
+    }
+
+    fn count_refusal(&self, refused: &Refused) {
+        self.lock().tally.refused += 1;
+        tracing::debug!(event = %refused.event.name, reason = %refused.reason, "refused");
+    }
+}
