@@ -52,7 +52,7 @@ fn a_closed_runtime_hands_the_event_back() {
 #[test]
 fn malformed_json_says_where() {
     let error = Draft::parse("order.placed", "{\n  \"id\": 1,,\n}").unwrap_err();
-    assert!(error.to_string().contains("line 2, column 12"), "{error}");
+    assert!(error.to_string().contains("line 2, column 11"), "{error}");
 }
 
 #[test]

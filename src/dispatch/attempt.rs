@@ -83,7 +83,7 @@ impl Dispatcher {
     ) -> (Held, Started) {
         let subscriber = &mut self.subscribers[place];
         let began = subscriber.durations.is_next().then(|| self.parts.intake.clock.now());
-        let Held { event, request, span: origin } = held;
+        let Held { event, request, is_returned, span: origin } = held;
         let above = request.as_ref().and_then(|request| request.hold.clone());
         let site = Arc::clone(&subscriber.entry.site);
         let seat = subscriber.seat.take().unwrap_or_else(|| Arc::clone(&site.seat));
@@ -102,7 +102,7 @@ impl Dispatcher {
             let took = self.parts.intake.clock.now().since(began);
             subscriber.durations.record(took, outcome.is_ok(), TIMED);
         }
-        (Held { event: current.event, request, span: origin }, started)
+        (Held { event: current.event, request, is_returned, span: origin }, started)
     }
 
     /// The attempt waits for something: from now on it is polled when it is woken, and has a time limit.

@@ -18,7 +18,7 @@ impl Dispatcher {
             let mut letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
-        let held = Held { event: letter.event, request: None, span: None };
+        let held = Held { event: letter.event, request: None, is_returned: false, span: None };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(&held, event, place, 0);

@@ -180,7 +180,7 @@ impl Dispatcher {
             moved |= self.poll_running(cx);
             moved |= self.start_ready(cx);
             if self.batch.is_empty() {
-                self.pull(cx);
+                moved |= self.pull(cx);
             }
             moved |= !self.batch.is_empty();
             if !self.dispatch_batch(cx) {
@@ -217,8 +217,8 @@ impl Dispatcher {
         Progress::Waiting
     }
 
-    /// Takes the lock once: settles what was done and pulls what comes next.
-    fn pull(&mut self, cx: &Context<'_>) {
+    /// Takes the lock once: settles what was done and pulls what comes next. Whether there is something new to settle.
+    fn pull(&mut self, cx: &Context<'_>) -> bool {
         let most = self.parts.batch_size;
         let outlook = self.parts.intake.exchange(&mut self.done, &mut self.batch, most, Some(cx.waker()));
         let deliveries = &self.done.book.deliveries;
@@ -226,6 +226,7 @@ impl Dispatcher {
         let Outlook { next_due, oldest, cancelled, looped, .. } = outlook;
         self.next_due = next_due;
         self.oldest = oldest;
+        let mut moved = cancelled || !looped.is_empty();
         for (event, refusal) in looped {
             self.loop_died(event, &refusal);
         }
@@ -234,7 +235,9 @@ impl Dispatcher {
         }
         if self.version != self.parts.registry.version() {
             self.catch_up();
+            moved = true;
         }
+        moved
     }
 
     /// Dispatches the batch; `false` where others should have their turn first.

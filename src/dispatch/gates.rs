@@ -37,6 +37,7 @@ impl Dispatcher {
             past: None,
             has_key: false,
             pinned: false,
+            is_excess: false,
             has_room: true,
         }
     }
@@ -87,8 +88,12 @@ impl Dispatcher {
             return Some(job);
         }
         match self.subscribers[place].entry.options.share {
+            // What handlers return is not refused, so its room must be: or a cycle would fill the memory.
+            Share::Refuse if job.held.is_returned => Some(job),
             Share::Refuse => {
                 job.has_room = false;
+                job.is_excess = true;
+                self.subscribers[place].excess[class] += 1;
                 self.give_room_back(&job);
                 Some(job)
             }
@@ -234,13 +239,12 @@ impl Dispatcher {
     }
 
     pub(super) fn unpin(&mut self, job: &Job) {
-        if !job.pinned {
-            return;
-        }
         let (share, class) = (self.parts.share, job.class());
         let subscriber = &mut self.subscribers[job.subscriber];
-        subscriber.pinned[class] -= 1;
-        if subscriber.pinned[class] < share && subscriber.saturated[class] {
+        subscriber.pinned[class] -= usize::from(job.pinned);
+        subscriber.excess[class] -= usize::from(job.is_excess);
+        // What is beyond the share counts as well, or each event that ends would let a whole queue in behind it.
+        if subscriber.saturated[class] && subscriber.pinned[class] + subscriber.excess[class] < share {
             subscriber.saturated[class] = false;
             self.publish_saturated();
         }

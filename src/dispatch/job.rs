@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub(super) has_key: bool,
     /// Whether it counts against its subscription's share of the queue.
     pub(super) pinned: bool,
+    /// Whether it is beyond its subscription's share and holds no room.
+    pub(super) is_excess: bool,
     /// Whether its event's room is held for it as well.
     pub(super) has_room: bool,
 }

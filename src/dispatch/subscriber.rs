@@ -37,6 +37,8 @@ pub(super) struct Subscriber {
     pub(super) early: BTreeMap<u64, Job>,
     /// Events that it keeps from ending, by class.
     pub(super) pinned: [usize; CLASSES],
+    /// Those beyond its share, which hold no room.
+    pub(super) excess: [usize; CLASSES],
     /// The classes of which it holds its whole share.
     pub(super) saturated: [bool; CLASSES],
     /// Deliveries that have not ended.
@@ -67,6 +69,7 @@ impl Subscriber {
             keys: HashMap::default(),
             early: BTreeMap::new(),
             pinned: [0; CLASSES],
+            excess: [0; CLASSES],
             saturated: [false; CLASSES],
             open: 0,
             is_subscribed: true,

@@ -132,7 +132,7 @@ impl Intake {
         let is_traced = LevelFilter::current() >= LevelFilter::INFO;
         let span = is_traced.then(|| Box::new(Span::current()));
         let event = Arc::new(Envelope::new(draft, id, now, lineage));
-        Ok(Prepared { held: Held { event, request, span }, due, per_root })
+        Ok(Prepared { held: Held { event, request, is_returned: false, span }, due, per_root })
     }
 
     fn root(draft: &Draft, id: EventId) -> Lineage {

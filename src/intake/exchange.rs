@@ -96,7 +96,8 @@ impl Intake {
 
     fn settle_returned(&self, state: &mut State, done: &mut Settlement) -> Vec<(Arc<Envelope>, Refusal)> {
         let mut looped = Vec::new();
-        for prepared in done.returned.drain(..) {
+        for mut prepared in done.returned.drain(..) {
+            prepared.held.is_returned = true;
             let lineage = prepared.held.event.lineage;
             if let Some(reason) = Self::exhausted(state, &prepared) {
                 state.tally.emitted += 1;

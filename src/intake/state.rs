@@ -22,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) event: Arc<Envelope>,
     /// Who waits for an answer to it.
     pub(crate) request: Option<Arc<Request>>,
+    /// Whether a handler returned it: it was taken in whether there was room or not.
+    pub(crate) is_returned: bool,
     /// Where it was emitted, for tracing.
     pub(crate) span: Option<Box<tracing::Span>>,
 }
