@@ -1,5 +1,4 @@
 //! Handlers: arguments, return values, errors, panics, timeouts, retries, dead letters.
-#![expect(missing_docs, reason = "tests")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -168,8 +167,8 @@ fn a_handler_that_never_ends_is_timed_out_and_dropped() {
             (move |_: Json| {
                 let held = Arc::clone(&held);
                 async move {
-                    let _held = held;
-                    std::future::pending::<()>().await
+                    std::future::pending::<()>().await;
+                    drop(held);
                 }
             })
             .named("held"),

@@ -1,5 +1,4 @@
 //! Queue, order, priority, concurrency: who goes when, and who waits for whom.
-#![expect(missing_docs, reason = "tests")]
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     dispatcher::{Dispatcher, Replay},
-    job::{Job, OpenEvent},
+    job::{Job, OpenEvent, Stake},
     running::InFlight,
 };
 use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
@@ -22,7 +22,7 @@ impl Dispatcher {
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(&held, event, place, 0);
-        job.has_room = false;
+        job.stake = Stake::Replayed;
         self.open[event].with_room = 0;
         self.await_attempt(job, due);
     }
@@ -94,7 +94,9 @@ impl Dispatcher {
         }
         self.running.clear();
         let mut waiting = self.timers.sweep(|_| true);
-        waiting.iter().for_each(|job| self.end_wait(job));
+        for job in &waiting {
+            self.end_wait(job);
+        }
         waiting.extend(self.take_waiting(|_| true));
         waiting.extend(std::mem::take(&mut self.ready).into_iter().inspect(|job| {
             self.subscribers[job.subscriber].free_slot(job.class());

@@ -1,7 +1,7 @@
 //! The dispatcher: what it holds, and its round.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     future::Future,
     pin::Pin,
@@ -131,7 +131,7 @@ pub(crate) struct Dispatcher {
     oldest: Option<u64>,
     /// The time at the beginning of the round.
     pub(super) now: Timestamp,
-    warned: HashMap<EventName, ()>,
+    warned: HashSet<EventName>,
 }
 
 /// Rounds after which others have their turn.
@@ -167,7 +167,7 @@ impl Dispatcher {
             last_job: 0,
             next_due: None,
             oldest: None,
-            warned: HashMap::new(),
+            warned: HashSet::new(),
         }
     }
 
@@ -184,16 +184,16 @@ impl Dispatcher {
             }
             moved |= !self.batch.is_empty();
             if !self.dispatch_batch(cx) {
-                return self.busy(cx);
+                return Self::busy(cx);
             }
             if !moved && self.done.returned.is_empty() && self.ready.is_empty() {
                 return self.wait(cx);
             }
         }
-        self.busy(cx)
+        Self::busy(cx)
     }
 
-    fn busy(&self, cx: &Context<'_>) -> Progress {
+    fn busy(cx: &Context<'_>) -> Progress {
         cx.waker().wake_by_ref();
         Progress::Busy
     }
@@ -208,7 +208,7 @@ impl Dispatcher {
                 sleep.as_mut().reset(at);
             }
             if sleep.as_mut().poll(cx).is_ready() {
-                return self.busy(cx);
+                return Self::busy(cx);
             }
         }
         if self.in_flight.is_empty() && self.timers.next().is_none() {
@@ -228,7 +228,7 @@ impl Dispatcher {
         self.oldest = oldest;
         let mut moved = cancelled || !looped.is_empty();
         for (event, refusal) in looped {
-            self.loop_died(event, &refusal);
+            self.loop_died(&event, &refusal);
         }
         if cancelled {
             self.sweep_cancelled();
@@ -245,7 +245,7 @@ impl Dispatcher {
         while let Some(pulled) = self.batch.pop_front() {
             self.dispatch(pulled, cx);
             self.start_ready(cx);
-            if self.batch.len() % LOOK_UP == 0 && !tokio::task::coop::has_budget_remaining() {
+            if self.batch.len().is_multiple_of(LOOK_UP) && !tokio::task::coop::has_budget_remaining() {
                 return false;
             }
         }
@@ -291,7 +291,7 @@ impl Dispatcher {
     /// One event to all who want it.
     fn dispatch(&mut self, pulled: Pulled, cx: &mut Context<'_>) {
         let Pulled { mut held, class, sequence } = pulled;
-        let is_cancelled = held.event.cancellation().is_some_and(|token| token.is_cancelled());
+        let is_cancelled = held.event.cancellation().is_some_and(tokio_util::sync::CancellationToken::is_cancelled);
         if is_cancelled {
             self.done.book.cancelled += 1;
             self.parts.intake.observe(&held.event, What::Dropped { reason: "cancelled" });
@@ -403,7 +403,7 @@ impl Dispatcher {
     }
 
     fn warn_unrouted(&mut self, name: &EventName) {
-        if self.warned.len() < MOST_ROUTES && self.warned.insert(name.clone(), ()).is_none() {
+        if self.warned.len() < MOST_ROUTES && self.warned.insert(name.clone()) {
             tracing::warn!(event = %name, "no subscription wants this event");
         }
     }
@@ -438,7 +438,7 @@ impl Dispatcher {
     pub(super) fn settle_books(&mut self) {
         let outlook = self.parts.intake.exchange(&mut self.done, &mut VecDeque::new(), 0, None);
         for (event, refusal) in outlook.looped {
-            self.loop_died(event, &refusal);
+            self.loop_died(&event, &refusal);
         }
     }
 

@@ -61,7 +61,7 @@ impl Dispatcher {
                 Err(refused) => {
                     let event = Arc::new(intake.envelope_of(refused.event, &cause));
                     intake.count_loop(&event);
-                    self.loop_died(event, &refused.reason);
+                    self.loop_died(&event, &refused.reason);
                 }
             }
         }
@@ -244,12 +244,12 @@ impl Dispatcher {
     }
 
     /// An event that a handler returned and that loop protection stops here.
-    pub(super) fn loop_died(&mut self, event: Arc<Envelope>, refusal: &Refusal) {
+    pub(super) fn loop_died(&mut self, event: &Arc<Envelope>, refusal: &Refusal) {
         tracing::warn!(event = %event.name, depth = event.lineage.depth, %refusal, "a loop was stopped");
-        self.parts.intake.observe(&event, What::Dropped { reason: "loop" });
+        self.parts.intake.observe(event, What::Dropped { reason: "loop" });
         let error = HandlerError::permanent(refusal.clone());
         let failure = Failure::of(&error, 0, self.parts.intake.clock.now());
-        self.bury_event(&event, Death::Loop, Some(failure));
+        self.bury_event(event, Death::Loop, Some(failure));
     }
 
     pub(super) fn cancel(&mut self, job: Job) {
@@ -260,6 +260,7 @@ impl Dispatcher {
     }
 
     /// A delivery has ended, one way or another.
+    #[expect(clippy::needless_pass_by_value, reason = "the delivery is over: nobody has it any more")]
     pub(super) fn end(&mut self, job: Job, failure: Option<NoAnswer>) {
         self.unpin(&job);
         let subscriber = &mut self.subscribers[job.subscriber];
@@ -268,7 +269,7 @@ impl Dispatcher {
         if let Some(failure) = failure {
             self.open[job.event].failure.get_or_insert(failure);
         }
-        self.close(job.event, &job.held, job.has_room);
+        self.close(job.event, &job.held, job.stake.has_room());
         if is_gone {
             self.subscribers.remove(job.subscriber);
         }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, task::Context};
 
 use super::{
     dispatcher::Dispatcher,
-    job::{Job, OrderKey},
+    job::{Job, OrderKey, Stake},
 };
 use crate::{
     dead_letter::Death,
@@ -36,9 +36,7 @@ impl Dispatcher {
             attempt: 1,
             past: None,
             has_key: false,
-            pinned: false,
-            is_excess: false,
-            has_room: true,
+            stake: Stake::Fresh,
         }
     }
 
@@ -91,8 +89,7 @@ impl Dispatcher {
             // What handlers return is not refused, so its room must be: or a cycle would fill the memory.
             Share::Refuse if job.held.is_returned => Some(job),
             Share::Refuse => {
-                job.has_room = false;
-                job.is_excess = true;
+                job.stake = Stake::Excess;
                 self.subscribers[place].excess[class] += 1;
                 self.give_room_back(&job);
                 Some(job)
@@ -101,18 +98,17 @@ impl Dispatcher {
                 self.bury(job, Death::Saturated);
                 None
             }
-            Share::DropOldest => match self.subscribers[place].take_oldest_waiting(class) {
-                Some(oldest) => {
+            Share::DropOldest => {
+                if let Some(oldest) = self.subscribers[place].take_oldest_waiting(class) {
                     self.done.book.deliveries.blocked -= 1;
                     self.subscribers[place].entry.meter.waiting.down();
                     self.drop_saturated(oldest);
                     Some(job)
-                }
-                None => {
+                } else {
                     self.drop_saturated(job);
                     None
                 }
-            },
+            }
         }
     }
 
@@ -120,6 +116,7 @@ impl Dispatcher {
         self.done.book.deliveries.dropped += 1;
         let name = self.subscribers[job.subscriber].entry.name().to_string();
         metrics::counter!("millstream_dropped_total", "stage" => name, "reason" => "saturated").increment(1);
+        self.release_key(&job);
         self.end(job, Some(NoAnswer::Abandoned));
     }
 
@@ -198,8 +195,8 @@ impl Dispatcher {
     fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
         let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return false };
         let id = self.subscribers[job.subscriber].entry.id;
-        let held = hold.chain().filter(|hold| hold.subscription == id && is_held(hold));
-        held.map(|hold| hold.delivery).collect::<HashSet<_>>().len() >= enough
+        let own = hold.chain().filter(|hold| hold.subscription == id && is_held(hold));
+        own.map(|hold| hold.delivery).collect::<HashSet<_>>().len() >= enough
     }
 
     fn deadlocked(&mut self, job: Job) {
@@ -225,10 +222,10 @@ impl Dispatcher {
 
     /// Counts it against its subscription's share, once.
     pub(super) fn pin(&mut self, job: &mut Job) {
-        if job.pinned || !job.has_room {
+        if job.stake != Stake::Fresh {
             return;
         }
-        job.pinned = true;
+        job.stake = Stake::Pinned;
         let (share, class) = (self.parts.share, job.class());
         let subscriber = &mut self.subscribers[job.subscriber];
         subscriber.pinned[class] += 1;
@@ -241,8 +238,8 @@ impl Dispatcher {
     pub(super) fn unpin(&mut self, job: &Job) {
         let (share, class) = (self.parts.share, job.class());
         let subscriber = &mut self.subscribers[job.subscriber];
-        subscriber.pinned[class] -= usize::from(job.pinned);
-        subscriber.excess[class] -= usize::from(job.is_excess);
+        subscriber.pinned[class] -= usize::from(job.stake == Stake::Pinned);
+        subscriber.excess[class] -= usize::from(job.stake == Stake::Excess);
         // What is beyond the share counts as well, or each event that ends would let a whole queue in behind it.
         if subscriber.saturated[class] && subscriber.pinned[class] + subscriber.excess[class] < share {
             subscriber.saturated[class] = false;

@@ -28,12 +28,26 @@ pub(super) struct Job {
     pub(super) past: Option<Box<Past>>,
     /// Whether it has its key, or is the head that waits for its retry with it.
     pub(super) has_key: bool,
-    /// Whether it counts against its subscription's share of the queue.
-    pub(super) pinned: bool,
-    /// Whether it is beyond its subscription's share and holds no room.
-    pub(super) is_excess: bool,
-    /// Whether its event's room is held for it as well.
-    pub(super) has_room: bool,
+    pub(super) stake: Stake,
+}
+
+/// What a delivery has to do with its event's room in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stake {
+    /// The room is held for it, and it has not kept it for longer than its first poll.
+    Fresh,
+    /// The room is held for it, and counts against its subscription's share.
+    Pinned,
+    /// It is beyond its subscription's share, and holds no room.
+    Excess,
+    /// It is a replayed dead letter, and holds no room.
+    Replayed,
+}
+
+impl Stake {
+    pub(super) fn has_room(self) -> bool {
+        matches!(self, Self::Fresh | Self::Pinned)
+    }
 }
 
 /// What went before the next attempt.
@@ -76,7 +90,7 @@ impl Job {
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.held.event.cancellation().is_some_and(|token| token.is_cancelled())
+        self.held.event.cancellation().is_some_and(tokio_util::sync::CancellationToken::is_cancelled)
     }
 }
 

@@ -21,6 +21,7 @@ mod timers;
 pub(crate) use self::{
     beat::SlowPolls,
     dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
+    meters::Meter,
     registry::{Entry, Registry},
 };
 pub use self::{dispatcher::UnroutedPolicy, meters::SubscriptionBook};

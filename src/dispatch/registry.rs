@@ -38,6 +38,9 @@ impl Entry {
     }
 }
 
+/// A new subscription and its handler, which goes to the dispatcher.
+type Added = (Arc<Entry>, Box<dyn Call>);
+
 /// All subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -49,7 +52,7 @@ pub(crate) struct Registry {
 struct List {
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
-    added: Vec<(Arc<Entry>, Box<dyn Call>)>,
+    added: Vec<Added>,
     last_id: u64,
 }
 
@@ -67,7 +70,7 @@ impl Registry {
         &self,
         given: Option<&str>,
         suggested: &str,
-        make: impl FnOnce(u64, Arc<str>) -> (Arc<Entry>, Box<dyn Call>),
+        make: impl FnOnce(u64, Arc<str>) -> Added,
     ) -> Result<Arc<Entry>, String> {
         let mut list = self.lock();
         let name: Arc<str> = match given {
@@ -117,7 +120,7 @@ impl Registry {
     }
 
     /// The subscriptions now, and the handlers of those that are new.
-    pub(super) fn catch_up(&self) -> (Vec<Arc<Entry>>, Vec<(Arc<Entry>, Box<dyn Call>)>) {
+    pub(super) fn catch_up(&self) -> (Vec<Arc<Entry>>, Vec<Added>) {
         let mut list = self.lock();
         let added = std::mem::take(&mut list.added);
         (list.entries.clone(), added)

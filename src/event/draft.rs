@@ -243,7 +243,7 @@ impl<T: Event> IntoDraft for T {
 
     #[expect(clippy::expect_used, reason = "the draft was made from this type, and nobody else ever held it")]
     fn handed_back(draft: Draft) -> Self {
-        draft.into_event().ok().expect("a draft hands back the type it was made of")
+        draft.into_event().expect("a draft hands back the type it was made of")
     }
 }
 

@@ -50,7 +50,6 @@ impl Pattern {
         let mut tokens = name.split('.');
         for wanted in self.0.split('.') {
             match (wanted, tokens.next()) {
-                (_, None) => return false,
                 (">", Some(_)) => return true,
                 ("*", Some(_)) => {}
                 (wanted, Some(token)) if wanted == token => {}

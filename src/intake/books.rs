@@ -109,7 +109,7 @@ pub(crate) struct Tally {
 }
 
 /// What the dispatcher counts, published when it next takes the lock.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DispatchBook {
     pub(crate) routed: u64,
     pub(crate) unrouted: u64,

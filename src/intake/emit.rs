@@ -68,8 +68,9 @@ impl Intake {
         if let Some(refused) = &refused {
             self.count_refusal(refused);
         }
-        let draft =
-            |rest: Result<super::Prepared, Refused>| rest.map_or_else(|refused| refused.event, |p| p.into_draft());
+        let draft = |rest: Result<super::Prepared, Refused>| {
+            rest.map_or_else(|refused| refused.event, super::admit::Prepared::into_draft)
+        };
         let rest = prepared.map(|rest| E::handed_back(draft(rest))).collect();
         (accepted, refused.map(|refused| refused.handed_back()), rest)
     }

@@ -54,6 +54,8 @@ impl Intake {
         let mut guard = self.lock();
         let state = &mut *guard;
         let looped = self.settle_returned(state, done);
+        // Whoever waits is told of changes alone: two drivers in one task would wake each other for ever.
+        let changed = state.dispatch != done.book || done.saturated.is_some() || done.released.iter().any(|&n| n > 0);
         state.dispatch = done.book;
         for (class, released) in done.released.iter_mut().enumerate() {
             state.queue.release(class, std::mem::take(released));
@@ -81,7 +83,9 @@ impl Intake {
             looped,
         };
         drop(guard);
-        self.settled.notify_waiters();
+        if changed {
+            self.settled.notify_waiters();
+        }
         outlook
     }
 

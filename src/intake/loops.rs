@@ -24,7 +24,7 @@ impl Roots {
     /// Roots in a generation.
     const MOST: usize = 65_536;
     /// How long a generation stays young.
-    const IDLE: std::time::Duration = std::time::Duration::from_secs(600);
+    const IDLE: std::time::Duration = std::time::Duration::from_mins(10);
 
     pub(crate) fn new(now: Timestamp) -> Self {
         Self { young: Counts::default(), old: Counts::default(), turned: now }

@@ -153,9 +153,12 @@ impl State {
 
     /// Drops queued and delayed events whose token is cancelled.
     pub(crate) fn sweep_cancelled(&mut self) -> u64 {
-        let is_cancelled = |held: &Held| held.event.cancellation().is_some_and(|token| token.is_cancelled());
+        let is_cancelled =
+            |held: &Held| held.event.cancellation().is_some_and(tokio_util::sync::CancellationToken::is_cancelled);
         let swept = self.queue.sweep(is_cancelled);
-        swept.iter().for_each(|held| self.leave(held.event.tenant.as_ref()));
+        for held in &swept {
+            self.leave(held.event.tenant.as_ref());
+        }
         let delayed: Vec<_> = self.delayed.iter().filter(|(_, held)| is_cancelled(held)).map(|(&due, _)| due).collect();
         for due in &delayed {
             if let Some(Held { event, .. }) = self.delayed.remove(due)

@@ -14,7 +14,7 @@ use super::{CLASSES, SHARES};
 /// credit left. An urgent item therefore overtakes at once while its class has credit.
 #[derive(Debug)]
 pub(crate) struct Lanes<F, T> {
-    lanes: [Lane<F, T>; CLASSES],
+    classes: [Lane<F, T>; CLASSES],
     credit: [u32; CLASSES],
     len: usize,
 }
@@ -36,7 +36,7 @@ impl<F, T> Default for Lane<F, T> {
 
 impl<F, T> Default for Lanes<F, T> {
     fn default() -> Self {
-        Self { lanes: Default::default(), credit: SHARES, len: 0 }
+        Self { classes: Default::default(), credit: SHARES, len: 0 }
     }
 }
 
@@ -50,11 +50,11 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
     }
 
     pub(crate) fn len_of(&self, class: usize) -> usize {
-        self.lanes[class].len
+        self.classes[class].len
     }
 
     pub(crate) fn push(&mut self, class: usize, fair: Option<&F>, sequence: u64, item: T) {
-        self.lanes[class].push(fair, sequence, item);
+        self.classes[class].push(fair, sequence, item);
         self.len += 1;
     }
 
@@ -69,7 +69,7 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
             return None;
         }
         let next =
-            |credit: &[u32; CLASSES]| (0..CLASSES).find(|&c| credit[c] > 0 && self.lanes[c].len > 0 && may_move(c));
+            |credit: &[u32; CLASSES]| (0..CLASSES).find(|&c| credit[c] > 0 && self.classes[c].len > 0 && may_move(c));
         let class = next(&self.credit).or_else(|| {
             self.credit = SHARES;
             next(&self.credit)
@@ -81,20 +81,20 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
 
     /// The item of a class that would come next, whatever the classes' turns.
     pub(crate) fn take_from(&mut self, class: usize) -> Option<(u64, T)> {
-        let taken = self.lanes[class].pop()?;
+        let taken = self.classes[class].pop()?;
         self.len -= 1;
         Some(taken)
     }
 
     /// The lowest sequence that waits.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.lanes.iter().filter_map(Lane::oldest).min()
+        self.classes.iter().filter_map(Lane::oldest).min()
     }
 
     /// Takes out what `unwanted` says, keeping the order of the rest.
     pub(crate) fn sweep(&mut self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<(usize, T)> {
         let mut swept = Vec::new();
-        for (class, lane) in self.lanes.iter_mut().enumerate() {
+        for (class, lane) in self.classes.iter_mut().enumerate() {
             lane.sweep(&mut unwanted, &mut |item| swept.push((class, item)));
         }
         self.len -= swept.len();
@@ -197,7 +197,7 @@ mod tests {
         (10..12).for_each(|item| lanes.push(2, Some(&"small"), item, item));
         lanes.push(2, None, 20, 20);
         assert_eq!(drain(&mut lanes).iter().map(|&(_, item)| item).collect::<Vec<_>>(), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
-        assert!(lanes.is_empty() && lanes.lanes[2].fair.is_empty() && lanes.lanes[2].turns.is_empty());
+        assert!(lanes.is_empty() && lanes.classes[2].fair.is_empty() && lanes.classes[2].turns.is_empty());
     }
 
     #[test]

@@ -147,15 +147,15 @@ impl Description {
         let mut drawn = String::from("flowchart LR\n");
         let (events, subscriptions) = self.nodes();
         for (place, event) in events.iter().enumerate() {
-            drawn.push_str(&format!("    e{place}([\"{}\"])\n", escaped(event)));
+            _ = writeln!(drawn, "    e{place}([\"{}\"])", escaped(event));
         }
         for (place, name) in subscriptions.iter().enumerate() {
-            drawn.push_str(&format!("    s{place}[\"{}\"]\n", escaped(name)));
+            _ = writeln!(drawn, "    s{place}[\"{}\"]", escaped(name));
         }
         for edge in &self.edges {
             let (event, subscription) = Self::places(edge, &events, &subscriptions);
             let (from, to) = if edge.is_returned { (subscription, event) } else { (event, subscription) };
-            drawn.push_str(&format!("    {from} -->|{}| {to}\n", edge.count));
+            _ = writeln!(drawn, "    {from} -->|{}| {to}", edge.count);
         }
         drawn
     }
@@ -165,15 +165,15 @@ impl Description {
         let mut drawn = String::from("digraph millstream {\n    rankdir=LR;\n");
         let (events, subscriptions) = self.nodes();
         for (place, event) in events.iter().enumerate() {
-            drawn.push_str(&format!("    e{place} [label={event:?} shape=ellipse];\n"));
+            _ = writeln!(drawn, "    e{place} [label={event:?} shape=ellipse];");
         }
         for (place, name) in subscriptions.iter().enumerate() {
-            drawn.push_str(&format!("    s{place} [label={name:?} shape=box];\n"));
+            _ = writeln!(drawn, "    s{place} [label={name:?} shape=box];");
         }
         for edge in &self.edges {
             let (event, subscription) = Self::places(edge, &events, &subscriptions);
             let (from, to) = if edge.is_returned { (subscription, event) } else { (event, subscription) };
-            drawn.push_str(&format!("    {from} -> {to} [label=\"{}\"];\n", edge.count));
+            _ = writeln!(drawn, "    {from} -> {to} [label=\"{}\"];", edge.count);
         }
         drawn.push_str("}\n");
         drawn

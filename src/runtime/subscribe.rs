@@ -6,7 +6,7 @@ use millstream_middleware::{SettingError, SettingsError};
 
 use super::Runtime;
 use crate::{
-    dispatch::Entry,
+    dispatch::{Entry, Meter},
     event::{Pattern, PatternError, Tenant},
     intake::Seat,
     stage::{Call, Caller, Handler, Options, Order, Requirements, Site},
@@ -95,7 +95,7 @@ impl Runtime {
                     options,
                     site,
                     max_outputs: most,
-                    meter: Default::default(),
+                    meter: Meter::default(),
                 }),
                 call,
             )
