@@ -1,8 +1,16 @@
 //! tower layers for event code.
 
 mod classify;
+mod clock;
+pub mod concurrency;
+mod describe;
+mod failure;
+pub mod future;
 pub mod retry;
 mod settings;
+pub mod timeout;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};
+pub use describe::{Describe, Part};
+pub use failure::{BoxError, Failure, LayerError, Lift, LiftFuture, LiftLayer};
 pub use settings::{SettingError, SettingsError};
