@@ -220,4 +220,9 @@ fn known<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> Option<&'a dyn C
     None
 }
 
-layer_errors![crate::concurrency::QueueError, crate::timeout::Elapsed,];
+layer_errors![
+    crate::catch_panic::Panicked,
+    crate::concurrency::QueueError,
+    crate::load_shed::Shed,
+    crate::timeout::Elapsed,
+];

@@ -1,11 +1,14 @@
 //! tower layers for event code.
 
+pub mod bulkhead;
+pub mod catch_panic;
 mod classify;
 mod clock;
 pub mod concurrency;
 mod describe;
 mod failure;
 pub mod future;
+pub mod load_shed;
 pub mod retry;
 mod settings;
 pub mod timeout;

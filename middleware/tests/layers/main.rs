@@ -3,5 +3,6 @@
 
 mod concurrency;
 mod retry;
+mod small;
 mod support;
 mod timeout;
