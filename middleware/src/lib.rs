@@ -1,5 +1,6 @@
 //! tower layers for event code.
 
+pub mod breaker;
 pub mod bulkhead;
 pub mod catch_panic;
 mod classify;
