@@ -225,5 +225,7 @@ layer_errors![
     crate::catch_panic::Panicked,
     crate::concurrency::QueueError,
     crate::load_shed::Shed,
+    #[cfg(feature = "rate")]
+    crate::rate::Limited,
     crate::timeout::Elapsed,
 ];

@@ -9,7 +9,10 @@ pub mod concurrency;
 mod describe;
 mod failure;
 pub mod future;
+pub mod key;
 pub mod load_shed;
+#[cfg(feature = "rate")]
+pub mod rate;
 pub mod retry;
 mod settings;
 pub mod timeout;

@@ -3,6 +3,8 @@
 
 mod breaker;
 mod concurrency;
+#[cfg(feature = "rate")]
+mod rate;
 mod retry;
 mod small;
 mod support;
