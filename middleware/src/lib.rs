@@ -15,6 +15,7 @@ pub mod load_shed;
 pub mod rate;
 pub mod retry;
 mod settings;
+pub mod stack;
 pub mod timeout;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};

@@ -7,5 +7,6 @@ mod concurrency;
 mod rate;
 mod retry;
 mod small;
+mod stack;
 mod support;
 mod timeout;
