@@ -221,6 +221,7 @@ fn known<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> Option<&'a dyn C
 }
 
 layer_errors![
+    crate::authorize::Denied,
     crate::breaker::Open,
     crate::catch_panic::Panicked,
     crate::concurrency::QueueError,

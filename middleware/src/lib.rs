@@ -1,13 +1,16 @@
 //! tower layers for event code.
 
+pub mod authorize;
 pub mod breaker;
 pub mod bulkhead;
 pub mod catch_panic;
 mod classify;
 mod clock;
 pub mod concurrency;
+pub mod dead_letter;
 mod describe;
 mod failure;
+pub mod fallback;
 pub mod future;
 pub mod key;
 pub mod load_shed;
@@ -16,6 +19,7 @@ pub mod rate;
 pub mod retry;
 mod settings;
 pub mod stack;
+pub mod tap;
 pub mod timeout;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};

@@ -1,6 +1,7 @@
 //! The promises of every layer, through the public API, under tokio's paused time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may fail")]
 
+mod around;
 mod breaker;
 mod concurrency;
 #[cfg(feature = "rate")]
