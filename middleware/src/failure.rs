@@ -229,4 +229,5 @@ layer_errors![
     #[cfg(feature = "rate")]
     crate::rate::Limited,
     crate::timeout::Elapsed,
+    crate::validate::Invalid,
 ];

@@ -21,6 +21,7 @@ mod settings;
 pub mod stack;
 pub mod tap;
 pub mod timeout;
+pub mod validate;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};
 pub use describe::{Describe, Part};

@@ -11,3 +11,4 @@ mod small;
 mod stack;
 mod support;
 mod timeout;
+mod validate;
