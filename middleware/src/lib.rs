@@ -14,6 +14,8 @@ pub mod fallback;
 pub mod future;
 pub mod key;
 pub mod load_shed;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "rate")]
 pub mod rate;
 pub mod retry;
@@ -21,6 +23,8 @@ mod settings;
 pub mod stack;
 pub mod tap;
 pub mod timeout;
+#[cfg(feature = "trace")]
+pub mod trace;
 pub mod validate;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};

@@ -4,6 +4,8 @@
 mod around;
 mod breaker;
 mod concurrency;
+#[cfg(all(feature = "metrics", feature = "trace"))]
+mod observe;
 #[cfg(feature = "rate")]
 mod rate;
 mod retry;
