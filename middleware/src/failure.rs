@@ -223,8 +223,11 @@ fn known<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> Option<&'a dyn C
 layer_errors![
     crate::authorize::Denied,
     crate::breaker::Open,
+    crate::cache::FlightFailed,
     crate::catch_panic::Panicked,
     crate::concurrency::QueueError,
+    crate::dedupe::Duplicate,
+    crate::idempotency::IdempotencyError,
     crate::load_shed::Shed,
     #[cfg(feature = "rate")]
     crate::rate::Limited,

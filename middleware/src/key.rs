@@ -1,5 +1,12 @@
 //! What a request is counted under.
 
+use std::hash::Hash;
+
+/// What can be a key: any value that can be hashed, compared and cloned.
+pub trait Key: Hash + Eq + Clone {}
+
+impl<K: Hash + Eq + Clone> Key for K {}
+
 /// Reads a key out of a request; any `Fn(&R) -> K` does.
 pub trait KeyOf<R> {
     /// The key: a tenant, a customer, an endpoint.

@@ -3,15 +3,19 @@
 pub mod authorize;
 pub mod breaker;
 pub mod bulkhead;
+pub mod cache;
 pub mod catch_panic;
 mod classify;
 mod clock;
 pub mod concurrency;
 pub mod dead_letter;
+pub mod dedupe;
 mod describe;
+mod expiring;
 mod failure;
 pub mod fallback;
 pub mod future;
+pub mod idempotency;
 pub mod key;
 pub mod load_shed;
 #[cfg(feature = "metrics")]

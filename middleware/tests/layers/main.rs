@@ -6,6 +6,7 @@ mod breaker;
 mod concurrency;
 #[cfg(all(feature = "metrics", feature = "trace"))]
 mod observe;
+mod once;
 #[cfg(feature = "rate")]
 mod rate;
 mod retry;
