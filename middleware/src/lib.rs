@@ -1,5 +1,6 @@
 //! tower layers for event code.
 
+pub mod adaptive;
 pub mod authorize;
 pub mod breaker;
 pub mod bulkhead;
@@ -15,6 +16,7 @@ mod expiring;
 mod failure;
 pub mod fallback;
 pub mod future;
+pub mod hedge;
 pub mod idempotency;
 pub mod key;
 pub mod load_shed;

@@ -115,6 +115,10 @@ impl Check {
         }
     }
 
+    pub(crate) fn include(&mut self, checked: Result<(), SettingsError>) {
+        self.0.extend(checked.err().into_iter().flatten());
+    }
+
     pub(crate) fn done(self) -> Result<(), SettingsError> {
         SettingsError::collect(self.0)
     }

@@ -49,7 +49,7 @@ pub struct Turn<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq> Turn<K> {
-    pub(super) fn new(asked: Asked<K>, queue: usize, patience: Option<Duration>) -> Self {
+    pub(crate) fn new(asked: Asked<K>, queue: usize, patience: Option<Duration>) -> Self {
         Self { asked: Some(asked), queue, patience: patience.map(|patience| (patience, None)) }
     }
 

@@ -72,6 +72,20 @@ impl<K: Hash + Eq + Clone> Lanes<K> {
         Asked::Queued(Queued { lanes: Arc::clone(self), key: Some(key), ticket, granted })
     }
 
+    /// Changes how many calls of a key run at once; those that may begin now are woken.
+    pub(crate) fn set_max(&self, max: usize) {
+        let keys: Vec<K> = {
+            let mut map = lock(&self.lanes);
+            let raised = max > map.max;
+            map.max = max;
+            let waiting = map.by_key.iter().filter(|(_, lane)| raised && !lane.waiting.is_empty());
+            waiting.map(|(key, _)| key.clone()).collect()
+        };
+        for key in keys {
+            self.settle(&key, 0);
+        }
+    }
+
     /// How many calls run and wait, over all keys.
     pub(crate) fn load(&self) -> (usize, usize) {
         let map = lock(&self.lanes);

@@ -31,6 +31,8 @@ mod service;
 pub use error::QueueError;
 pub use future::{ConcurrencyFuture, KeyedFuture, Permit, Turn, TurnPermit};
 pub use keyed::{Keyed, KeyedLayer};
-pub(crate) use lanes::{Asked, Held, Lanes, Queued};
+pub(crate) use lanes::Lanes;
+#[cfg(feature = "rate")]
+pub(crate) use lanes::{Asked, Held, Queued};
 pub use layer::{ConcurrencyLayer, Limit};
 pub use service::Concurrency;

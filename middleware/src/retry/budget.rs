@@ -23,11 +23,15 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { ratio: 0.2, reserve: 10 }
+        Self::new(0.2, 10)
     }
 }
 
 impl Budget {
+    pub(crate) const fn new(ratio: f64, reserve: u32) -> Self {
+        Self { ratio, reserve }
+    }
+
     /// Retries earned by each call. Default 0.2.
     pub const fn ratio(mut self, ratio: f64) -> Self {
         self.ratio = ratio;
@@ -54,26 +58,26 @@ impl Budget {
 
 /// What is left of a [`Budget`].
 #[derive(Debug)]
-pub(super) struct Purse {
+pub(crate) struct Purse {
     budget: Budget,
     left: Mutex<f64>,
 }
 
 impl Purse {
-    pub(super) fn new(budget: Budget) -> Self {
+    pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, left: Mutex::new(f64::from(budget.reserve)) }
     }
 
-    pub(super) const fn budget(&self) -> Budget {
+    pub(crate) const fn budget(&self) -> Budget {
         self.budget
     }
 
-    pub(super) fn earn(&self) {
+    pub(crate) fn earn(&self) {
         let mut left = lock(&self.left);
         *left = (*left + self.budget.ratio).min(f64::from(self.budget.reserve));
     }
 
-    pub(super) fn pay(&self) -> bool {
+    pub(crate) fn pay(&self) -> bool {
         let mut left = lock(&self.left);
         let enough = *left >= 1.0;
         if enough {

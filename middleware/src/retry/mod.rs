@@ -24,6 +24,7 @@ mod policy;
 mod service;
 
 pub use budget::Budget;
+pub(crate) use budget::Purse;
 pub use future::RetryFuture;
 pub use jitter::Jitter;
 pub use layer::{Retried, RetryLayer};

@@ -4,6 +4,7 @@
 mod around;
 mod breaker;
 mod concurrency;
+mod load;
 #[cfg(all(feature = "metrics", feature = "trace"))]
 mod observe;
 mod once;
