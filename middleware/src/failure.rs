@@ -231,6 +231,8 @@ layer_errors![
     crate::load_shed::Shed,
     #[cfg(feature = "rate")]
     crate::rate::Limited,
+    #[cfg(feature = "schedule")]
+    crate::schedule::Closed,
     crate::timeout::Elapsed,
     crate::validate::Invalid,
 ];

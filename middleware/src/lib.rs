@@ -25,6 +25,8 @@ pub mod metrics;
 #[cfg(feature = "rate")]
 pub mod rate;
 pub mod retry;
+#[cfg(feature = "schedule")]
+pub mod schedule;
 mod settings;
 pub mod stack;
 pub mod tap;

@@ -69,6 +69,12 @@ impl SettingsError {
         if refused.is_empty() { Ok(()) } else { Err(Self(refused)) }
     }
 
+    /// All of `refused`, of which at least one is there.
+    #[cfg(feature = "schedule")]
+    pub(crate) fn of_all(refused: impl IntoIterator<Item = Option<SettingError>>) -> Self {
+        Self(refused.into_iter().flatten().collect())
+    }
+
     /// What was refused, in the order of the settings.
     #[must_use]
     pub fn refused(&self) -> &[SettingError] {

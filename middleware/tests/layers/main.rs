@@ -11,6 +11,8 @@ mod once;
 #[cfg(feature = "rate")]
 mod rate;
 mod retry;
+#[cfg(feature = "schedule")]
+mod schedule;
 mod small;
 mod stack;
 mod support;
