@@ -36,14 +36,14 @@ impl Limit {
         Self { max, queue: None, patience: None }
     }
 
-    /// At most this many calls wait; one more is refused with [`QueueFull`](super::QueueFull). Zero: nobody waits.
+    /// At most this many calls wait; one more is refused with [`QueueError::Full`](super::QueueError::Full). Zero: nobody waits.
     /// Default: no limit.
     pub const fn queue(mut self, calls: usize) -> Self {
         self.queue = Some(calls);
         self
     }
 
-    /// A call that has waited this long is refused with [`QueueTimeout`](super::QueueTimeout). Default: no limit.
+    /// A call that has waited this long is refused with [`QueueError::Timeout`](super::QueueError::Timeout). Default: no limit.
     pub const fn patience(mut self, wait: Duration) -> Self {
         self.patience = Some(wait);
         self

@@ -19,7 +19,7 @@ pub struct Retried {
     pub delay: Duration,
 }
 
-/// Tries a failed call again, as its [`Retry`] says. Defaults are in the docs of the module.
+/// Tries a failed call again, as its [`Retry`](super::Retry) says. Defaults are in the docs of the module.
 ///
 /// Services made by one layer, and their clones, share its budget.
 pub struct RetryLayer<E> {
@@ -27,10 +27,10 @@ pub struct RetryLayer<E> {
 }
 
 impl<E> RetryLayer<E> {
-    /// Applies `policy`: a [`Retry`] where the error classifies itself, else what [`Retry::when`] makes of it.
+    /// Applies `policy`: a [`Retry`](super::Retry) where the error classifies itself, else what [`Retry::when`](super::Retry::when) makes of it.
     ///
     /// # Errors
-    /// All that [`Retry::check`] refuses.
+    /// All that [`Retry::check`](super::Retry::check) refuses.
     pub fn new(policy: impl Into<RetryIf<E>>) -> Result<Self, SettingsError> {
         let policy = policy.into();
         policy.policy().check()?;

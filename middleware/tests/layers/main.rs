@@ -4,6 +4,9 @@
 mod around;
 mod breaker;
 mod concurrency;
+#[cfg(all(feature = "metrics", feature = "rate", feature = "schedule", feature = "trace"))]
+mod conformance;
+mod faults;
 mod load;
 #[cfg(all(feature = "metrics", feature = "trace"))]
 mod observe;

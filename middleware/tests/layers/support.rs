@@ -31,6 +31,8 @@ pub enum Act {
     Hang,
     /// Answers after this long.
     Take(Duration),
+    /// Answers after having been polled this often without.
+    Yield(u32),
     /// Fails after this long.
     FailAfter(Duration),
 }
@@ -99,6 +101,11 @@ pub struct Seen {
 impl Probe {
     pub fn new() -> Self {
         Self { seen: Arc::default(), ready: false }
+    }
+
+    /// Counts into `seen`.
+    pub fn sharing(seen: &Arc<Seen>) -> Self {
+        Self { seen: Arc::clone(seen), ready: false }
     }
 
     /// Does `acts` first, whatever the requests say.
@@ -190,6 +197,12 @@ async fn perform(act: Act) -> Result<(), Broken> {
         Act::Hang => pending().await,
         Act::Take(time) => {
             tokio::time::sleep(time).await;
+            Ok(())
+        }
+        Act::Yield(times) => {
+            for _ in 0..times {
+                tokio::task::yield_now().await;
+            }
             Ok(())
         }
         Act::FailAfter(time) => {
