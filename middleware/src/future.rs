@@ -197,6 +197,10 @@ impl<S: Service<R>, R> Once<S, R> {
         Self::Readying { service, request: Some(request) }
     }
 
+    pub(crate) const fn calling(future: S::Future) -> Self {
+        Self::Calling { future }
+    }
+
     /// Drops the call now.
     pub(crate) fn end(mut self: Pin<&mut Self>) {
         self.set(Self::Ended);

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -48,6 +49,19 @@ where
     }
 }
 
+/// What of a [`Trip`] decides about one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    kinds: KindSet,
+    slow: Option<Duration>,
+}
+
+impl Verdict {
+    pub(super) fn new(trip: &Trip) -> Self {
+        Self { kinds: trip.kinds, slow: trip.slow.map(|(after, _)| after) }
+    }
+}
+
 /// Reports the outcome of one call, once; when dropped before, that there is none.
 pub(super) struct Watch {
     breaker: Breaker,
@@ -58,9 +72,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(breaker: &Breaker, ticket: Ticket, trip: Trip) -> Self {
-        let slow_at = trip.slow.and_then(|(after, _)| now().checked_add(after));
-        Self { breaker: breaker.clone(), ticket: Some(ticket), kinds: trip.kinds, slow_at }
+    pub(super) fn new(breaker: &Breaker, ticket: Ticket, verdict: Verdict) -> Self {
+        let slow_at = verdict.slow.and_then(|after| now().checked_add(after));
+        Self { breaker: breaker.clone(), ticket: Some(ticket), kinds: verdict.kinds, slow_at }
     }
 
     fn is_slow(&self) -> bool {

@@ -3,10 +3,9 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::error::Open;
-use super::future::{BreakerFuture, Watch, Watched};
+use super::future::{BreakerFuture, Verdict, Watch, Watched};
 use super::layer::Breaker;
 use super::machine::State;
-use super::trip::Trip;
 use crate::Classify;
 use crate::future::Refusable;
 
@@ -15,20 +14,20 @@ use crate::future::Refusable;
 pub struct Guarding<S> {
     inner: S,
     breaker: Breaker,
-    trip: Trip,
+    verdict: Verdict,
     ready: bool,
 }
 
 impl<S> Guarding<S> {
     pub(super) fn new(inner: S, breaker: Breaker) -> Self {
-        let trip = breaker.trip();
-        Self { inner, breaker, trip, ready: false }
+        let verdict = Verdict::new(&breaker.trip());
+        Self { inner, breaker, verdict, ready: false }
     }
 }
 
 impl<S: Clone> Clone for Guarding<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), breaker: self.breaker.clone(), trip: self.trip, ready: false }
+        Self { inner: self.inner.clone(), breaker: self.breaker.clone(), verdict: self.verdict, ready: false }
     }
 }
 
@@ -57,7 +56,7 @@ where
         match self.breaker.admit() {
             Ok(ticket) => {
                 self.ready = false;
-                let watch = Watch::new(&self.breaker, ticket, self.trip);
+                let watch = Watch::new(&self.breaker, ticket, self.verdict);
                 Refusable::running(Watched::new(self.inner.call(request), watch))
             }
             Err(open) => Refusable::refused(open),

@@ -2,10 +2,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use metrics::{SharedString, counter, gauge, histogram};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::names::Names;
 use crate::Classify;
 use crate::clock::now;
 use crate::future::Ending;
@@ -38,45 +38,47 @@ where
         let this = self.project();
         let output = ready!(this.call.poll(cx));
         this.tally.end(match &output {
-            Ok(_) => "ok",
-            Err(error) => error.kind().name(),
+            Ok(_) => Outcome::Ok,
+            Err(error) => Outcome::Failed(error.kind()),
         });
         Poll::Ready(output)
     }
 }
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    Ok,
+    Failed(crate::ErrorKind),
+    Dropped,
+}
+
 /// One call, counted once: when it ends, or when it is dropped.
 #[derive(Debug)]
 pub(super) struct Tally {
-    service: Arc<str>,
+    names: Arc<Names>,
     started: Instant,
     ended: bool,
 }
 
 impl Tally {
-    pub(super) fn begin(service: &Arc<str>) -> Self {
-        gauge!("millstream_calls_in_flight", "service" => label(service)).increment(1.0);
-        Self { service: Arc::clone(service), started: now(), ended: false }
+    pub(super) fn begin(names: &Arc<Names>) -> Self {
+        names.in_flight().increment(1.0);
+        Self { names: Arc::clone(names), started: now(), ended: false }
     }
 
-    fn end(&mut self, outcome: &'static str) {
+    fn end(&mut self, outcome: Outcome) {
         self.ended = true;
-        let seconds = (now() - self.started).as_secs_f64();
-        let service = || label(&self.service);
-        gauge!("millstream_calls_in_flight", "service" => service()).decrement(1.0);
-        counter!("millstream_calls_total", "service" => service(), "outcome" => outcome).increment(1);
-        histogram!("millstream_call_duration_seconds", "service" => service(), "outcome" => outcome).record(seconds);
+        self.names.in_flight().decrement(1.0);
+        self.names.calls(outcome).increment(1);
+        self.names.duration(outcome).record((now() - self.started).as_secs_f64());
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
         if !self.ended {
-            self.end("dropped");
+            self.end(Outcome::Dropped);
         }
     }
-}
-
-fn label(service: &Arc<str>) -> SharedString {
-    SharedString::from(Arc::clone(service))
 }

@@ -10,6 +10,7 @@
 //! gauge goes down in every case. The only setting is the name, which has no default. Time is tokio's.
 
 mod future;
+mod names;
 mod service;
 
 pub use future::MetricsFuture;

@@ -5,18 +5,21 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::future::{MetricsFuture, Tally};
+use super::names::Names;
 use crate::{Classify, Describe, Part};
 
 /// Counts and times calls.
 #[derive(Clone, Debug)]
 pub struct MetricsLayer {
     name: Arc<str>,
+    names: Arc<Names>,
 }
 
 impl MetricsLayer {
     /// Metrics with `name` in their `service` label.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into() }
+        let name = name.into();
+        Self { names: Arc::new(Names::new(&name)), name }
     }
 }
 
@@ -24,7 +27,7 @@ impl<S> Layer<S> for MetricsLayer {
     type Service = Metrics<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Metrics { inner, name: Arc::clone(&self.name) }
+        Metrics { inner, names: Arc::clone(&self.names) }
     }
 }
 
@@ -38,7 +41,7 @@ impl Describe for MetricsLayer {
 #[derive(Clone, Debug)]
 pub struct Metrics<S> {
     inner: S,
-    name: Arc<str>,
+    names: Arc<Names>,
 }
 
 impl<S, R> Service<R> for Metrics<S>
@@ -54,7 +57,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let tally = Tally::begin(&self.name);
+        let tally = Tally::begin(&self.names);
         MetricsFuture::new(self.inner.call(request), tally)
     }
 }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::layer::Rules;
+use super::service::Again;
 use crate::clock::now;
 
 pin_project! {
@@ -20,51 +20,43 @@ pin_project! {
         S: Service<R>,
     {
         #[pin]
-        phase: Phase<S::Future>,
+        phase: Phase<S, R>,
         spare: Option<Spare<S, R>>,
-        rules: Arc<Rules<S::Error>>,
         failed: u32,
         previous: Duration,
         started: Option<Instant>,
     }
 }
 
-type Output<S, R> = Result<<S as Service<R>>::Response, <S as Service<R>>::Error>;
+/// The request, and what else a further attempt needs.
+type Spare<S, R> = (R, Arc<Again<S, <S as Service<R>>::Error>>);
 
-/// What the next attempt needs.
-struct Spare<S, R> {
-    service: S,
-    request: R,
-}
+type Output<S, R> = Result<<S as Service<R>>::Response, <S as Service<R>>::Error>;
 
 pin_project! {
     #[project = PhaseProjection]
-    enum Phase<F> {
-        Calling { #[pin] future: F },
-        BackingOff { #[pin] sleep: Sleep },
-        Readying,
+    enum Phase<S, R>
+    where
+        S: Service<R>,
+    {
+        Calling { #[pin] future: S::Future },
+        BackingOff { sleep: Pin<Box<Sleep>> },
+        Readying { service: S },
         Ended,
     }
 }
 
 impl<S: Service<R>, R> RetryFuture<S, R> {
-    pub(super) fn new(first: S::Future, service: S, request: R, rules: Arc<Rules<S::Error>>) -> Self {
-        Self::with(first, Some(Spare { service, request }), rules)
-    }
-
-    pub(super) fn once(only: S::Future, rules: Arc<Rules<S::Error>>) -> Self {
-        Self::with(only, None, rules)
-    }
-
-    fn with(first: S::Future, spare: Option<Spare<S, R>>, rules: Arc<Rules<S::Error>>) -> Self {
+    /// `spare` is what further attempts need, if there may be any.
+    pub(super) const fn new(first: S::Future, spare: Option<Spare<S, R>>) -> Self {
         let phase = Phase::Calling { future: first };
-        Self { phase, spare, rules, failed: 0, previous: Duration::ZERO, started: None }
+        Self { phase, spare, failed: 0, previous: Duration::ZERO, started: None }
     }
 }
 
 impl<S, R> Future for RetryFuture<S, R>
 where
-    S: Service<R>,
+    S: Service<R> + Clone,
     R: Clone,
 {
     type Output = Result<S::Response, S::Error>;
@@ -79,16 +71,17 @@ where
                         return Poll::Pending;
                     }
                     Poll::Ready(output) => match self.as_mut().judge(output) {
-                        ControlFlow::Continue(delay) => Phase::BackingOff { sleep: sleep(delay) },
+                        ControlFlow::Continue(delay) => Phase::BackingOff { sleep: Box::pin(sleep(delay)) },
                         ControlFlow::Break(output) => return self.end(output),
                     },
                 },
                 PhaseProjection::BackingOff { sleep } => {
-                    ready!(sleep.poll(cx));
-                    Phase::Readying
+                    ready!(sleep.as_mut().poll(cx));
+                    let (_, again) = this.spare.as_ref().expect("a retry keeps the request and the service");
+                    Phase::Readying { service: again.service() }
                 }
-                PhaseProjection::Readying => match ready!(self.as_mut().poll_attempt(cx)) {
-                    Ok(future) => Phase::Calling { future },
+                PhaseProjection::Readying { service } => match ready!(service.poll_ready(cx)) {
+                    Ok(()) => Phase::Calling { future: service.call(take_request(this.spare, *this.failed)) },
                     Err(error) => return self.end(Err(error)),
                 },
                 PhaseProjection::Ended => return Poll::Pending,
@@ -100,39 +93,26 @@ where
 
 impl<S, R> RetryFuture<S, R>
 where
-    S: Service<R>,
+    S: Service<R> + Clone,
     R: Clone,
 {
     /// Decides about the outcome of an attempt: back off for this long, or be done with it.
     fn judge(self: Pin<&mut Self>, output: Output<S, R>) -> ControlFlow<Output<S, R>, Duration> {
         let this = self.project();
-        let error = match output {
-            Err(error) if this.spare.is_some() => error,
-            done => return ControlFlow::Break(done),
+        let (error, again) = match (output, this.spare) {
+            (Err(error), Some((_, again))) => (error, again),
+            (done, _) => return ControlFlow::Break(done),
         };
         let now = now();
         let elapsed = now - *this.started.get_or_insert(now);
         *this.failed += 1;
-        match this.rules.delay(&error, *this.failed, elapsed, *this.previous) {
+        match again.rules().delay(&error, *this.failed, elapsed, *this.previous) {
             Some(delay) => {
                 *this.previous = delay;
                 ControlFlow::Continue(delay)
             }
             None => ControlFlow::Break(Err(error)),
         }
-    }
-
-    /// Polls the spare service ready and calls it. The last attempt takes the request; the others clone it.
-    fn poll_attempt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
-        let this = self.project();
-        let last = this.rules.is_last(*this.failed + 1);
-        let spare = this.spare.as_mut().expect("a retry keeps the request and the service");
-        ready!(spare.service.poll_ready(cx))?;
-        if !last {
-            return Poll::Ready(Ok(spare.service.call(spare.request.clone())));
-        }
-        let Spare { mut service, request } = this.spare.take().expect("it was there a line ago");
-        Poll::Ready(Ok(service.call(request)))
     }
 
     /// Drops what is left, now.
@@ -142,6 +122,15 @@ where
         *this.spare = None;
         Poll::Ready(output)
     }
+}
+
+/// The request of the next attempt: the last takes it, the others clone it.
+fn take_request<S: Clone, R: Clone, E>(spare: &mut Option<(R, Arc<Again<S, E>>)>, failed: u32) -> R {
+    let (request, again) = spare.take().expect("a retry keeps the request and the service");
+    if !again.rules().is_last(failed + 1) {
+        *spare = Some((request.clone(), again));
+    }
+    request
 }
 
 impl<S: Service<R>, R> fmt::Debug for RetryFuture<S, R> {

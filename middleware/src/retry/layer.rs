@@ -87,7 +87,7 @@ impl<E> fmt::Debug for RetryLayer<E> {
     }
 }
 
-impl<S, E> Layer<S> for RetryLayer<E> {
+impl<S: Clone, E> Layer<S> for RetryLayer<E> {
     type Service = Retrying<S, E>;
 
     fn layer(&self, inner: S) -> Self::Service {

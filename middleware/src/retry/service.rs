@@ -1,27 +1,46 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tower_service::Service;
 
 use super::future::RetryFuture;
 use super::layer::Rules;
+use crate::clock::lock;
 
 /// The service of [`RetryLayer`](super::RetryLayer).
 pub struct Retrying<S, E> {
     inner: S,
+    again: Arc<Again<S, E>>,
+}
+
+/// What a call needs to be made again. One pointer to it is all that a call which succeeds pays for.
+pub(super) struct Again<S, E> {
+    /// A service that nobody has polled: what is cloned from it reserves nothing and is polled ready for its attempt.
+    fresh: Mutex<S>,
     rules: Arc<Rules<E>>,
 }
 
-impl<S, E> Retrying<S, E> {
-    pub(super) const fn new(inner: S, rules: Arc<Rules<E>>) -> Self {
-        Self { inner, rules }
+impl<S: Clone, E> Again<S, E> {
+    pub(super) fn service(&self) -> S {
+        lock(&self.fresh).clone()
+    }
+
+    pub(super) fn rules(&self) -> &Rules<E> {
+        &self.rules
+    }
+}
+
+impl<S: Clone, E> Retrying<S, E> {
+    pub(super) fn new(inner: S, rules: Arc<Rules<E>>) -> Self {
+        let fresh = Mutex::new(inner.clone());
+        Self { inner, again: Arc::new(Again { fresh, rules }) }
     }
 }
 
 impl<S: Clone, E> Clone for Retrying<S, E> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), rules: Arc::clone(&self.rules) }
+        Self { inner: self.inner.clone(), again: Arc::clone(&self.again) }
     }
 }
 
@@ -45,12 +64,12 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        self.rules.begin();
-        if !self.rules.may_retry() {
-            return RetryFuture::once(self.inner.call(request), Arc::clone(&self.rules));
+        let rules = self.again.rules();
+        rules.begin();
+        if !rules.may_retry() {
+            return RetryFuture::new(self.inner.call(request), None);
         }
-        // The service that was polled ready makes the first attempt, here; the clone is polled ready for the next.
         let first = self.inner.call(request.clone());
-        RetryFuture::new(first, self.inner.clone(), request, Arc::clone(&self.rules))
+        RetryFuture::new(first, Some((request, Arc::clone(&self.again))))
     }
 }

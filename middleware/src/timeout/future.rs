@@ -18,7 +18,6 @@ pin_project! {
     pub struct TimeoutFuture<F> {
         #[pin]
         call: Ending<F>,
-        #[pin]
         alarm: Alarm,
     }
 }
@@ -41,7 +40,7 @@ where
         if let Poll::Ready(output) = this.call.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        this.alarm.poll(cx).map(|elapsed| {
+        Pin::new(this.alarm).poll(cx).map(|elapsed| {
             this.call.end();
             Err(elapsed.into())
         })
@@ -57,14 +56,17 @@ pin_project! {
     {
         #[pin]
         call: Once<S, R>,
-        #[pin]
         alarm: Alarm,
     }
 }
 
 impl<S: Service<R>, R> DeadlineFuture<S, R> {
-    pub(super) const fn new(service: S, request: R, limit: Duration) -> Self {
+    pub(super) const fn waiting(service: S, request: R, limit: Duration) -> Self {
         Self { call: Once::new(service, request), alarm: Alarm::new(limit) }
+    }
+
+    pub(super) const fn begun(future: S::Future, limit: Duration) -> Self {
+        Self { call: Once::calling(future), alarm: Alarm::new(limit) }
     }
 }
 
@@ -79,7 +81,7 @@ where
         if let Poll::Ready(output) = this.call.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        this.alarm.poll(cx).map(|elapsed| {
+        Pin::new(this.alarm).poll(cx).map(|elapsed| {
             this.call.end();
             Err(elapsed.into())
         })
@@ -92,16 +94,14 @@ impl<S: Service<R>, R> fmt::Debug for DeadlineFuture<S, R> {
     }
 }
 
-pin_project! {
-    /// A timer that costs nothing until it is polled: a call that is ready at once never asks for the time.
-    ///
-    /// It stands outside tokio's cooperative budget: a call that spends the budget in each poll must not keep its own
-    /// timer from being heard.
-    struct Alarm {
-        limit: Duration,
-        #[pin]
-        sleep: Option<Unconstrained<Sleep>>,
-    }
+/// A timer that costs nothing until it is polled: a call that is ready at once never asks for the time. Boxed, so that
+/// such a call does not carry its size about either.
+///
+/// It stands outside tokio's cooperative budget: a call that spends the budget in each poll must not keep its own timer
+/// from being heard.
+struct Alarm {
+    limit: Duration,
+    sleep: Option<Pin<Box<Unconstrained<Sleep>>>>,
 }
 
 impl Alarm {
@@ -120,11 +120,9 @@ impl Future for Alarm {
     type Output = Elapsed;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let mut this = self.project();
-        if this.sleep.is_none() {
-            this.sleep.set(Some(unconstrained(sleep(*this.limit))));
-        }
-        let limit = *this.limit;
-        this.sleep.as_pin_mut().map_or(Poll::Pending, |sleep| sleep.poll(cx)).map(|()| Elapsed::new(limit))
+        let this = self.get_mut();
+        let limit = this.limit;
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(unconstrained(sleep(limit))));
+        sleep.as_mut().poll(cx).map(|()| Elapsed::new(limit))
     }
 }

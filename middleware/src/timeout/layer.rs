@@ -50,7 +50,7 @@ impl Describe for TimeoutLayer {
 
 /// Limits the time of the whole: everything inside, the wait for readiness, queues, backoff and retries included.
 ///
-/// The inner service is cloned for each call and made ready inside the future, so that waiting is within the limit.
+/// Where the inner service is not ready, a clone of it is made ready inside the future, so that waiting is within the limit.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     limit: Duration,

@@ -7,7 +7,7 @@
 //! | limits | the call | the wait for readiness and the call |
 //! | place | innermost: one attempt | outermost: attempts, backoff, queues |
 //! | clock starts | when the future is first polled | when the future is first polled |
-//! | `poll_ready` | that of the inner service | always ready; the wait is inside the future |
+//! | `poll_ready` | that of the inner service | ready: where the inner service is not, the future waits |
 //! | both at once | the answer wins | the answer wins |
 //! | default limit | none: you state it | none: you state it |
 //!

@@ -37,15 +37,22 @@ where
 }
 
 /// The service of [`DeadlineLayer`](super::DeadlineLayer).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Deadline<S> {
     inner: S,
     limit: Duration,
+    ready: bool,
+}
+
+impl<S: Clone> Clone for Deadline<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.limit)
+    }
 }
 
 impl<S> Deadline<S> {
     pub(super) const fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit }
+        Self { inner, limit, ready: false }
     }
 }
 
@@ -57,11 +64,23 @@ where
     type Error = S::Error;
     type Future = DeadlineFuture<S, R>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    /// Ready, unless the inner service has failed for good: where it is not ready, the future waits for it.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if !self.ready {
+            match self.inner.poll_ready(cx) {
+                Poll::Ready(ready) => self.ready = ready.map(|()| true)?,
+                // The one that was polled stands in a queue; a fresh clone will, in the future.
+                Poll::Pending => self.inner = self.inner.clone(),
+            }
+        }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        DeadlineFuture::new(self.inner.clone(), request, self.limit)
+        if std::mem::take(&mut self.ready) {
+            DeadlineFuture::begun(self.inner.call(request), self.limit)
+        } else {
+            DeadlineFuture::waiting(self.inner.clone(), request, self.limit)
+        }
     }
 }
