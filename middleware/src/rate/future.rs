@@ -37,7 +37,12 @@ struct Wait<K: Hash + Eq + Clone> {
 
 enum Place<K: Hash + Eq + Clone> {
     Behind(Queued<K>),
-    First { _held: Held<K>, sleep: Pin<Box<Sleep>> },
+    /// With a timer while the allowance is used up. Without one it is asked at once: a timer of zero would wait for the
+    /// next millisecond.
+    First {
+        _held: Held<K>,
+        sleep: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 /// One who waits.
@@ -64,7 +69,7 @@ impl<K: Hash + Eq + Clone> Slot<K> {
     fn stand_in_line(limiter: &Arc<Limiter<K>>, key: K, wait: Duration) -> Phase<K> {
         let room = limiter.rate.queue.unwrap_or(usize::MAX);
         let place = match limiter.line.ask(key.clone(), room) {
-            Asked::Granted(held) => Place::First { _held: held, sleep: Box::pin(sleep(wait)) },
+            Asked::Granted(held) => Place::First { _held: held, sleep: Some(Box::pin(sleep(wait))) },
             Asked::Queued(queued) => Place::Behind(queued),
             Asked::Full => return Phase::Decided(Some(Err(Limited::new(wait)))),
         };
@@ -89,14 +94,16 @@ impl<K: Hash + Eq + Clone> Wait<K> {
         let limiter = &self.counted.0;
         if let Place::Behind(queued) = &mut self.place {
             let held = ready!(queued.poll_turn(cx));
-            self.place = Place::First { _held: held, sleep: Box::pin(sleep(Duration::ZERO)) };
+            self.place = Place::First { _held: held, sleep: None };
         }
         let Place::First { sleep: alarm, .. } = &mut self.place else { return Poll::Pending };
         loop {
-            ready!(alarm.as_mut().poll(cx));
+            if let Some(alarm) = alarm {
+                ready!(alarm.as_mut().poll(cx));
+            }
             match limiter.check(&self.key) {
                 Ok(()) => return Poll::Ready(()),
-                Err(wait) => alarm.set(sleep(wait)),
+                Err(wait) => *alarm = Some(Box::pin(sleep(wait))),
             }
         }
     }

@@ -13,6 +13,9 @@
 //! to come again. The wait is inside the future, since the key is known only with the request; `poll_ready` is always
 //! ready. A turn that was waited for and dropped is not spent. Keys whose allowance is whole again are forgotten.
 //!
+//! tokio's timers have a resolution of a millisecond, so those who wait pass at most `burst` at a time in each: a rate above
+//! 1,000 a second wants a burst of at least a thousandth of it.
+//!
 //! tower's own rate limit cannot be cloned and has one key, so it is not re-exported.
 
 mod error;
