@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use millstream_middleware::adaptive::{Adapt, AdaptiveLayer};
 use millstream_middleware::breaker::{BreakerLayer, Open, State, Trip};
-use millstream_middleware::concurrency::{ConcurrencyLayer, Limit};
+use millstream_middleware::concurrency::{ConcurrencyLayer, KeyedLayer, Limit};
 use millstream_middleware::retry::{Budget, Retry, RetryLayer};
 use millstream_middleware::timeout::TimeoutLayer;
+use millstream_middleware::{ErrorKind, RetryHint};
 use tokio::task::JoinSet;
 use tower::util::BoxCloneService;
 use tower::{ServiceBuilder, ServiceExt};
@@ -129,4 +131,48 @@ async fn every_call_of_a_breaker_is_either_made_or_refused_and_an_outage_costs_f
     // 20 to open, one probe each 5 s of the outage; refused for at most 5 s of the health.
     assert!((20 + 19 + 9_500..=20 + 20 + 10_000).contains(&made), "{made}");
     assert_eq!(layer.breaker().state(), State::Closed);
+}
+
+/// On threads of their own, callers come, wait, leave and are dropped at any time; at the end nothing is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_who_leave_at_any_time_leave_nothing_behind() {
+    let probe = Probe::new();
+    let seen = probe.seen.clone();
+    let all = ConcurrencyLayer::new(Limit::new(3)).unwrap();
+    let by_key = KeyedLayer::new(Limit::new(1), |request: &Req| request.key).unwrap();
+    let adaptive = AdaptiveLayer::new(Adapt::aimd(None).start(4).limits(1, 8)).unwrap();
+    let service = ServiceBuilder::new().layer(by_key.clone()).layer(adaptive.clone()).layer(all.clone()).service(probe);
+    let mut callers = JoinSet::new();
+    for caller in 0..64_u64 {
+        let service = service.clone();
+        callers.spawn(async move {
+            let mut random = fastrand::Rng::with_seed(caller);
+            for id in 0..500 {
+                let act = if random.u8(0..10) == 0 { Act::Fail(OVERLOADED) } else { Act::Yield(random.u32(0..4)) };
+                let call = service.clone().oneshot(keyed(id, random.u32(0..4), act));
+                leave_after(call, random.u32(0..40)).await;
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!((seen.running(), all.available(), all.waiting()), (0, 3, 0));
+    assert_eq!((by_key.keys(), by_key.waiting(), adaptive.load()), (0, 0, (0, 0)));
+    assert!(seen.peak() <= 3);
+}
+
+const OVERLOADED: Broken = Broken(ErrorKind::Overloaded, RetryHint::Default);
+
+/// Polls `call` to its end, or this often and then drops it.
+async fn leave_after(call: impl Future, polls: u32) {
+    let mut call = std::pin::pin!(call);
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        if left == 0 || call.as_mut().poll(cx).is_ready() {
+            return std::task::Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
