@@ -106,3 +106,17 @@ fn a_limit_of_zero_is_refused() {
     assert!(TimeoutLayer::new(Duration::ZERO).is_err());
     assert!(DeadlineLayer::new(Duration::ZERO).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_asked_for_readiness_stands_in_no_queue_before_its_call() {
+    let limit = ConcurrencyLayer::new(Limit::new(1)).unwrap();
+    let mut service =
+        ServiceBuilder::new().layer(DeadlineLayer::new(S).unwrap()).layer(limit.clone()).service(Probe::new());
+    let held = tower::Service::call(service.ready().await.unwrap(), req(1, Act::Hang));
+    let mut idle = service.clone();
+    idle.ready().await.unwrap();
+    assert_eq!(limit.waiting(), 0);
+    drop(held);
+    assert_eq!(limit.available(), 1, "the permit is not the idle one's");
+    assert_eq!(idle.oneshot(req(2, Act::Answer)).await.unwrap(), 2);
+}
