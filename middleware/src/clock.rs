@@ -10,7 +10,8 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Locks; what a panic left behind is taken as it is, for no critical section of this crate runs foreign code.
+/// Locks; what a panic left behind is taken as it is. The only foreign code that runs under a lock of this crate is what
+/// keys, answers and services do to be hashed, compared, cloned and dropped, and each change is whole before it runs.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

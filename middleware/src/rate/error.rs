@@ -14,7 +14,7 @@ impl Limited {
         Self { retry_after }
     }
 
-    /// The soonest time at which a call may pass.
+    /// The soonest time at which a call may pass: exact for the first in line, else an estimate from the line's length.
     #[must_use]
     pub const fn retry_after(&self) -> Duration {
         self.retry_after

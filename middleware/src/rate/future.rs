@@ -31,7 +31,7 @@ enum Phase<K: Hash + Eq + Clone> {
 struct Wait<K: Hash + Eq + Clone> {
     place: Place<K>,
     key: K,
-    patience: Option<(Duration, Pin<Box<Sleep>>)>,
+    patience: Option<Pin<Box<Sleep>>>,
     counted: Counted<K>,
 }
 
@@ -71,10 +71,14 @@ impl<K: Hash + Eq + Clone> Slot<K> {
         let place = match limiter.line.ask(key.clone(), room) {
             Asked::Granted(held) => Place::First { _held: held, sleep: Some(Box::pin(sleep(wait))) },
             Asked::Queued(queued) => Place::Behind(queued),
-            Asked::Full => return Phase::Decided(Some(Err(Limited::new(wait)))),
+            Asked::Full => {
+                let ahead = u32::try_from(room).unwrap_or(u32::MAX).saturating_add(1);
+                let wait = wait.max(limiter.rate.spacing().saturating_mul(ahead));
+                return Phase::Decided(Some(Err(Limited::new(wait))));
+            }
         };
         limiter.waiting.fetch_add(1, Ordering::Relaxed);
-        let patience = limiter.rate.patience.map(|patience| (patience, Box::pin(sleep(patience))));
+        let patience = limiter.rate.patience.map(|patience| Box::pin(sleep(patience)));
         Phase::Waiting(Box::new(Wait { place, key, patience, counted: Counted(Arc::clone(limiter)) }))
     }
 }
@@ -84,9 +88,9 @@ impl<K: Hash + Eq + Clone> Wait<K> {
         if let Poll::Ready(()) = self.poll_turn(cx) {
             return Poll::Ready(Ok(()));
         }
-        let Some((patience, alarm)) = &mut self.patience else { return Poll::Pending };
+        let Some(alarm) = &mut self.patience else { return Poll::Pending };
         ready!(alarm.as_mut().poll(cx));
-        Poll::Ready(Err(Limited::new(*patience)))
+        Poll::Ready(Err(Limited::new(self.counted.0.rate.spacing())))
     }
 
     /// First in line, then out of the allowance.

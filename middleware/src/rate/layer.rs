@@ -99,10 +99,14 @@ impl Rate {
         check.done()
     }
 
+    /// The time from one call to the next.
+    pub(super) fn spacing(&self) -> Duration {
+        self.period.checked_div(self.calls).unwrap_or(self.period).max(Duration::from_nanos(1))
+    }
+
     pub(super) fn quota(&self) -> governor::Quota {
-        let spacing = self.period.checked_div(self.calls).unwrap_or(self.period).max(Duration::from_nanos(1));
         let burst = self.burst.unwrap_or(self.calls).try_into().unwrap_or(std::num::NonZeroU32::MIN);
-        governor::Quota::with_period(spacing)
+        governor::Quota::with_period(self.spacing())
             .map_or(governor::Quota::per_second(burst), |quota| quota.allow_burst(burst))
     }
 
@@ -147,7 +151,8 @@ impl<K: Hash + Eq + Clone, F> RateLayer<K, F> {
         Ok(Self { limiter: Limiter::new(rate), key })
     }
 
-    /// How many keys have an allowance that is not whole. Others are forgotten in time.
+    /// How many keys are remembered: those whose allowance is not whole, and some that no sweep has met yet. A sweep comes
+    /// once in as many calls as there are keys, and 1,000 more.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.limiter.keys()

@@ -69,7 +69,6 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     pub(super) fn keys(&self) -> usize {
-        self.governor.retain_recent();
         self.governor.len()
     }
 

@@ -54,7 +54,10 @@ async fn each_key_has_its_own_allowance_and_idle_ones_are_forgotten() {
     }
     assert_eq!(layer.keys(), 5_000);
     tokio::time::advance(S * 2).await;
-    assert_eq!(layer.keys(), 0);
+    for id in 0..10_000 {
+        let _over_the_rate = service.clone().oneshot(keyed(id, 0, Act::Answer)).await;
+    }
+    assert_eq!(layer.keys(), 1, "a sweep has come by itself");
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,6 +87,8 @@ async fn the_queue_and_the_patience_of_waiters_are_bounded_where_asked() {
     let answers = join_all((0..4).map(|id| service.clone().oneshot(req(id, Act::Answer)))).await;
     let passed: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(passed, [true, true, true, false], "one passes, one is first in line, one waits behind");
+    let refused = answers[3].as_ref().unwrap_err().layer::<Limited>().unwrap();
+    assert_eq!(refused.retry_after(), S * 2);
 
     let layer = RateLayer::new(Rate::per_minute(1).burst(1).patience(S)).unwrap();
     let service = ServiceBuilder::new().layer(layer).service(Probe::new());
