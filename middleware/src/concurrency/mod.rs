@@ -17,6 +17,8 @@
 //! has panicked or was dropped, after the call itself is gone. A key is forgotten with its last call, so a million keys
 //! that are idle cost nothing.
 //!
+//! By key the turn is taken by `call`, so a future that has its turn and is held without being polled holds up its key.
+//!
 //! With `max` 1 the calls of a key run one after the other in the order of `call`, retries inside included.
 //!
 //! [`bulkhead`](crate::bulkhead) is this limit with a short queue.

@@ -134,7 +134,7 @@ impl RateLayer<()> {
     /// All that [`Rate::check`] refuses.
     pub fn new(rate: Rate) -> Result<Self, SettingsError> {
         rate.check()?;
-        Ok(Self { limiter: Limiter::new(rate), key: Everyone })
+        Ok(Self { limiter: Limiter::in_all(rate), key: Everyone })
     }
 }
 
@@ -148,7 +148,7 @@ impl<K: Hash + Eq + Clone, F> RateLayer<K, F> {
         F: Fn(&R) -> K,
     {
         rate.check()?;
-        Ok(Self { limiter: Limiter::new(rate), key })
+        Ok(Self { limiter: Limiter::by_key(rate), key })
     }
 
     /// How many keys are remembered: those whose allowance is not whole, and some that no sweep has met yet. A sweep comes

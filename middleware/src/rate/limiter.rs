@@ -10,6 +10,7 @@ use governor::RateLimiter;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
 use tokio::time::Instant;
 
 use super::layer::Rate;
@@ -31,7 +32,14 @@ impl Clock for TokioClock {
 }
 
 type Store<K> = HashMapStateStore<K, RandomState>;
-type Governor<K> = RateLimiter<K, Store<K>, TokioClock, NoOpMiddleware<Duration>>;
+type ByKey<K> = RateLimiter<K, Store<K>, TokioClock, NoOpMiddleware<Duration>>;
+type InAll = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>;
+
+/// One allowance needs no map and no lock.
+enum Governor<K: Hash + Eq + Clone> {
+    InAll(InAll),
+    ByKey(ByKey<K>),
+}
 
 /// Below this many keys nobody looks for idle ones.
 const FEW_KEYS: usize = 1_024;
@@ -48,11 +56,22 @@ pub(super) struct Limiter<K: Hash + Eq + Clone> {
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
-    pub(super) fn new(rate: Rate) -> Arc<Self> {
+    pub(super) fn in_all(rate: Rate) -> Arc<Self> {
+        Self::new(rate, |clock| Governor::InAll(RateLimiter::direct_with_clock(rate.quota(), clock)))
+    }
+
+    pub(super) fn by_key(rate: Rate) -> Arc<Self> {
+        let hasher = RandomState::default();
+        Self::new(rate, |clock| {
+            Governor::ByKey(RateLimiter::hashmap_with_clock_and_hasher(rate.quota(), clock, hasher))
+        })
+    }
+
+    fn new(rate: Rate, governor: impl FnOnce(TokioClock) -> Governor<K>) -> Arc<Self> {
         let clock = TokioClock { origin: now() };
         Arc::new(Self {
             rate,
-            governor: RateLimiter::hashmap_with_clock_and_hasher(rate.quota(), clock, RandomState::default()),
+            governor: governor(clock),
             clock,
             line: Lanes::new(1),
             waiting: AtomicUsize::new(0),
@@ -62,21 +81,28 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
     /// Takes one call out of the allowance of `key`, or says how long until there is one.
     pub(super) fn check(&self, key: &K) -> Result<(), Duration> {
-        if size_of::<K>() > 0 {
-            self.forget_idle_keys(); // one key for all needs no sweep
-        }
-        self.governor.check_key(key).map_err(|until| until.wait_time_from(self.clock.now()))
+        let checked = match &self.governor {
+            Governor::InAll(governor) => governor.check(),
+            Governor::ByKey(governor) => {
+                self.forget_idle_keys(governor);
+                governor.check_key(key)
+            }
+        };
+        checked.map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
     pub(super) fn keys(&self) -> usize {
-        self.governor.len()
+        match &self.governor {
+            Governor::InAll(_) => 1,
+            Governor::ByKey(governor) => governor.len(),
+        }
     }
 
-    fn forget_idle_keys(&self) {
+    fn forget_idle_keys(&self, governor: &ByKey<K>) {
         let checks = self.checks.fetch_add(1, Ordering::Relaxed) + 1;
         // At most one sweep for as many calls as there are keys: its cost is spread over them.
-        if checks.is_multiple_of(FEW_KEYS) && checks >= self.governor.len().saturating_add(FEW_KEYS) {
-            self.governor.retain_recent();
+        if checks.is_multiple_of(FEW_KEYS) && checks >= governor.len().saturating_add(FEW_KEYS) {
+            governor.retain_recent();
             self.checks.store(0, Ordering::Relaxed);
         }
     }

@@ -137,7 +137,7 @@ impl Retry {
         self
     }
 
-    /// No delay of the policy is longer than this. A `Retry-After` of an error may be.
+    /// No delay of the policy is longer than this. A `Retry-After` of an error may be; [`Retry::total`] bounds both.
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = Some(delay);
         self
