@@ -52,13 +52,19 @@ impl<S: Clone> Clone for Concurrency<S> {
 
 impl Readiness {
     /// Takes a permit if one is free, else a place in the queue, else a refusal.
+    #[inline]
     fn begin(permits: &Arc<Permits>) -> Self {
         match Arc::clone(&permits.semaphore).try_acquire_owned() {
             Ok(permit) => Self::Granted(permit),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => match permits.join_queue() {
-                Some(place) => Self::Waiting(Box::new(Wait::new(permits, place))),
-                None => Self::Refused(QueueError::Full { queue: permits.limit.room() }),
-            },
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Self::queue(permits),
+        }
+    }
+
+    #[cold]
+    fn queue(permits: &Arc<Permits>) -> Self {
+        match permits.join_queue() {
+            Some(place) => Self::Waiting(Box::new(Wait::new(permits, place))),
+            None => Self::Refused(QueueError::Full { queue: permits.limit.room() }),
         }
     }
 }

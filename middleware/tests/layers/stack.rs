@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use millstream_middleware::Describe;
 use millstream_middleware::breaker::{Open, Trip};
 use millstream_middleware::concurrency::Limit;
 use millstream_middleware::retry::{Jitter, Retry};
 use millstream_middleware::stack::{Resilient, Stack};
 use millstream_middleware::timeout::Elapsed;
-use tower::{Layer, ServiceExt};
+use millstream_middleware::{Classify, Describe, ErrorKind, LayerError};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::*;
 
@@ -94,4 +94,52 @@ fn settings_of_the_resilient_stack_survive_serde() {
     let json = serde_json::to_string(&settings).unwrap();
     let back: Resilient = serde_json::from_str(&json).unwrap();
     assert_eq!(format!("{settings:?}"), format!("{back:?}"));
+}
+
+/// An error of another crate, as an engine has one: it carries those of every layer by one `impl`.
+#[derive(Debug)]
+struct Engine {
+    kind: ErrorKind,
+    layer: Option<Box<dyn LayerError>>,
+}
+
+impl<L: LayerError> From<L> for Engine {
+    fn from(error: L) -> Self {
+        Self { kind: error.kind(), layer: Some(Box::new(error)) }
+    }
+}
+
+impl Classify for Engine {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_another_crate_carries_those_of_every_layer() {
+    let handler = service_fn(|n: u32| async move {
+        match n {
+            0 => std::future::pending().await,
+            1 => Err(Engine { kind: ErrorKind::Invalid, layer: None }),
+            n => Ok(n),
+        }
+    });
+    let stack = Stack::builder("engine")
+        .deadline(S * 10)
+        .retry::<Engine>(Retry::fixed(S))
+        .breaker(Trip::default())
+        .concurrency(Limit::new(1).queue(1))
+        .timeout(S)
+        .load_shed()
+        .catch_panic()
+        .build()
+        .unwrap();
+    let service = stack.layer(handler);
+    let timed_out = service.clone().oneshot(0).await.unwrap_err();
+    assert_eq!(
+        (timed_out.kind, timed_out.layer.unwrap().to_string()),
+        (ErrorKind::Timeout, "no answer within 1s".into())
+    );
+    assert!(service.clone().oneshot(1).await.unwrap_err().layer.is_none());
+    assert_eq!(service.oneshot(2).await.unwrap(), 2);
 }
