@@ -6,6 +6,7 @@ use std::fmt;
 /// One setting that cannot be, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingError {
+    part: Option<&'static str>,
     setting: &'static str,
     reason: Cow<'static, str>,
 }
@@ -14,7 +15,20 @@ impl SettingError {
     /// Says that `setting` cannot be as it is, for `reason`.
     #[must_use]
     pub fn new(setting: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { setting, reason: reason.into() }
+        Self { part: None, setting, reason: reason.into() }
+    }
+
+    /// Says whose setting it is: a layer of a stack.
+    #[must_use]
+    pub const fn of(mut self, part: &'static str) -> Self {
+        self.part = Some(part);
+        self
+    }
+
+    /// Whose setting it is, where it is one of several.
+    #[must_use]
+    pub const fn part(&self) -> Option<&'static str> {
+        self.part
     }
 
     /// The setter's name.
@@ -32,6 +46,9 @@ impl SettingError {
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(part) = self.part {
+            write!(f, "{part}.")?;
+        }
         write!(f, "{}: {}", self.setting, self.reason)
     }
 }
@@ -52,10 +69,25 @@ impl SettingsError {
         if refused.is_empty() { Ok(()) } else { Err(Self(refused)) }
     }
 
+    /// All of `refused`, of which at least one is there.
+    #[cfg(feature = "schedule")]
+    pub(crate) fn of_all(refused: impl IntoIterator<Item = Option<SettingError>>) -> Self {
+        Self(refused.into_iter().flatten().collect())
+    }
+
     /// What was refused, in the order of the settings.
     #[must_use]
     pub fn refused(&self) -> &[SettingError] {
         &self.0
+    }
+}
+
+impl IntoIterator for SettingsError {
+    type Item = SettingError;
+    type IntoIter = std::vec::IntoIter<SettingError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
@@ -87,6 +119,10 @@ impl Check {
         if wrong {
             self.0.push(SettingError::new(setting, reason));
         }
+    }
+
+    pub(crate) fn include(&mut self, checked: Result<(), SettingsError>) {
+        self.0.extend(checked.err().into_iter().flatten());
     }
 
     pub(crate) fn done(self) -> Result<(), SettingsError> {

@@ -20,6 +20,16 @@ pub(super) enum Backoff {
 }
 
 impl Backoff {
+    /// The kind of growth, in a word.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Linear => "linear",
+            Self::Exponential => "exponential",
+            Self::Custom(_) => "custom",
+        }
+    }
+
     /// The delay after `failed` attempts (at least 1), without jitter or cap.
     pub(super) fn delay(self, failed: u32, initial: Duration, factor: f64) -> Duration {
         match self {

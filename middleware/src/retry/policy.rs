@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::backoff::Backoff;
 use super::jitter::Jitter;
 use crate::settings::Check;
-use crate::{Classify, ErrorKind, KindSet, RetryHint, SettingsError};
+use crate::{Classify, Describe, ErrorKind, KindSet, Part, RetryHint, SettingsError};
 
 /// How often and when to try again.
 ///
@@ -137,7 +137,7 @@ impl Retry {
         self
     }
 
-    /// No delay of the policy is longer than this. A `Retry-After` of an error may be.
+    /// No delay of the policy is longer than this. A `Retry-After` of an error may be; [`Retry::total`] bounds both.
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = Some(delay);
         self
@@ -273,6 +273,18 @@ impl Retry {
             "is shorter than the first delay",
         );
         check.refuse_if(decorrelated && self.max_delay.is_none(), "max_delay", "decorrelated jitter grows without it");
+    }
+}
+
+impl Describe for Retry {
+    fn describe(&self) -> Part {
+        let part = Part::new("retry").with("attempts", self.attempts).with("backoff", self.backoff.name());
+        let part = match self.backoff {
+            Backoff::Custom(_) => part,
+            Backoff::Exponential => part.with("initial", self.initial).with("factor", self.factor.unwrap_or(FACTOR)),
+            Backoff::Fixed | Backoff::Linear => part.with("initial", self.initial),
+        };
+        part.with_some("max_delay", self.max_delay).with("jitter", self.jitter).with_some("total", self.total)
     }
 }
 
