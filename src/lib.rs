@@ -92,3 +92,9 @@ pub mod __private {
     //! For the derive macro alone.
     pub use serde::{Serialize, de::DeserializeOwned};
 }
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

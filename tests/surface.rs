@@ -10,7 +10,7 @@ use metrics::{
 };
 use millstream::{
     Builder, Context, Data, DeadLetter, Delivery, Description, Draft, EmitError, Envelope, Event, EventSource,
-    EventStream, Handle, Handler, HandlerError, Json, Pattern, Persisted, Receipt, Refusal, RequestError, Retry,
+    EventStream, Handle, Handler, HandlerError, Pattern, Persisted, Receipt, Refusal, RequestError, Retry,
     Runtime, ShutdownReport, TenantHandle,
     testing::{self, Probe},
 };
