@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Observer, Phase, Receipt, Refusal, State, Step, Types, What, room::Grant};
+use super::{Cause, EmitError, Fate, Held, Observer, Phase, Receipt, Refusal, State, Step, Types, What};
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage},
     queue::Offer,
@@ -50,13 +50,14 @@ pub(crate) struct Prepared {
 }
 
 /// How an event comes in.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     Outside,
     /// From a handler that runs now: taken while draining.
     Handler,
-    /// With room that was held for it.
-    Granted(Grant),
+    /// With room that was held for it, which is redeemed when this is accepted. The grant is not here: an unused one takes
+    /// the lock to give its room back.
+    Granted,
 }
 
 /// A delay from which on an event begins a new root: a daily job is no loop.
@@ -161,7 +162,7 @@ impl Intake {
 
     /// Under the lock: takes the event in, or says why not.
     pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Receipt, Refused> {
-        if let Some(reason) = Self::closed_to(state.phase, &entry).or_else(|| Self::exhausted(state, &prepared)) {
+        if let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared)) {
             return Err(refused(prepared.into_draft(), reason));
         }
         if prepared.due.is_some() {
@@ -171,8 +172,7 @@ impl Intake {
         let (id, root, depth) = (held.event.id, held.event.lineage.root, held.event.lineage.depth);
         let seen = self.observer.as_ref().map(|_| Arc::clone(&held.event));
         let fate = match entry {
-            Entry::Granted(grant) => {
-                grant.redeem();
+            Entry::Granted => {
                 let (class, tenant) = (held.event.priority.class(), held.event.tenant.clone());
                 state.queue.push_held(class, tenant.as_ref(), held);
                 Fate::Queued
@@ -192,7 +192,7 @@ impl Intake {
         Ok(Receipt { id, fate })
     }
 
-    fn closed_to(phase: Phase, entry: &Entry) -> Option<Refusal> {
+    fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
         match (phase, entry) {
             (Phase::Open, _) | (Phase::Draining, Entry::Handler) => None,
             (phase, _) => Some(Self::closed_in(phase)),

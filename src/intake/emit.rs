@@ -142,10 +142,13 @@ impl Intake {
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
         let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
             let mut state = self.lock();
-            let accepted = self.accept(&mut state, prepared, Entry::Granted(grant));
+            let accepted = self.accept(&mut state, prepared, Entry::Granted);
             Self::wake(state);
             accepted
         });
+        if accepted.is_ok() {
+            grant.redeem();
+        }
         accepted.map_err(|refused| refused.handed_back())
     }
 

@@ -1,0 +1,99 @@
+//! Interleavings, cancellations and panics that an engine gets wrong first.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc::sync_channel,
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use millstream::{
+    CancellationToken, Context, DeadLetterFilter, Draft, Event, EventStream, Handler, HandlerError, Json, Overflow,
+    Priority, Quota, Refusal, Replay, RequestError, Retry, Runtime,
+    testing::{self, Probe, What},
+};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::json;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn numbered(n: u32) -> Draft {
+    Draft::json("a", json!(n))
+}
+
+/// Fails instead of hanging where a thread waits for itself.
+fn within_ten_seconds(test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = sync_channel(1);
+    let thread = std::thread::spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        let _ = done.send(result.is_ok());
+    });
+    assert_eq!(ended.recv_timeout(10 * SECOND), Ok(true), "a thread waits for itself, or the test failed");
+    thread.join().unwrap();
+}
+
+#[test]
+fn room_that_is_granted_too_late_goes_back() {
+    within_ten_seconds(|| {
+        testing::run(Runtime::builder().queue_size(1), async |kit| {
+            kit.on("a", || async {})?;
+            kit.emit(numbered(1))?;
+            let mut waiting = pin!(kit.emit_wait(numbered(2)));
+            assert!(waiting.as_mut().now_or_never().is_none());
+            kit.process().await?;
+            kit.shutdown(Duration::ZERO).await?;
+            assert!(matches!(waiting.await.unwrap_err().reason, Refusal::Closed { .. }));
+            assert_eq!(kit.stats().held, 0);
+            Ok(())
+        });
+    });
+}
+
+/// Calls a function when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+static FAREWELL: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// An event that looks at the runtime when it is dropped.
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "farewell")]
+struct Farewell {
+    is_armed: bool,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if self.is_armed
+            {
+            let runtime = FAREWELL.lock().unwrap().clone();
+            assert!(runtime.is_none_or(|runtime| runtime.stats().balances()));
+        }
+    }
+}
+
+/// An event that cannot even be looked at.
+#[derive(Event, Clone, Deserialize)]
+#[event(name = "cursed")]
+struct Cursed;
+
+impl Serialize for Cursed {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("cursed")
+    }
+}
+
+#[derive(Event, Clone, Serialize, Deserialize, Debug)]
+#[event(name = "answer")]
+struct Answer;
