@@ -55,6 +55,43 @@ fn room_that_is_granted_too_late_goes_back() {
     });
 }
 
+#[test]
+fn a_shutdown_keeps_its_grace_while_somebody_processes() {
+    testing::run(Runtime::builder().operation_timeout(3_600 * SECOND), async |kit| {
+        let hung = Probe::<Json>::new().hangs();
+        kit.on("a", hung.handler())?;
+        kit.emit(numbered(1))?;
+        let (processed, ended) = tokio::join!(kit.process(), kit.shutdown(SECOND));
+        assert_eq!((processed?.handled, ended?.abandoned.len()), (0, 1));
+        assert_eq!(kit.elapsed(), SECOND);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_shutdown_does_not_shorten_the_grace_of_the_first() {
+    testing::run(Runtime::builder(), async |kit| {
+        let slow = Probe::<Json>::new().takes(5 * SECOND);
+        kit.on("a", slow.handler())?;
+        kit.emit(numbered(1))?;
+        let (first, second) = tokio::join!(kit.shutdown(20 * SECOND), kit.shutdown(SECOND));
+        assert_eq!((first?.handled, second?.handled), (1, 1));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_next_shutdown_ends_what_a_dropped_one_began() {
+    testing::run(Runtime::builder(), async |kit| {
+        kit.on("a", Probe::<Json>::new().hangs().handler().timeout(3_600 * SECOND))?;
+        kit.emit(numbered(1))?;
+        assert!(tokio::time::timeout(SECOND, kit.shutdown(20 * SECOND)).await.is_err());
+        assert_eq!(kit.shutdown(SECOND).await?.abandoned.len(), 1);
+        assert_eq!(kit.elapsed(), 2 * SECOND);
+        Ok(())
+    });
+}
+
 /// Calls a function when it is dropped.
 struct OnDrop<F: FnMut()>(F);
 

@@ -263,6 +263,7 @@ impl Builder {
             dispatcher: tokio::sync::Mutex::new(dispatcher),
             stop: CancellationToken::new(),
             life: Mutex::default(),
+            ending: tokio::sync::Mutex::default(),
             streams: Mutex::default(),
         }))
     }
