@@ -92,6 +92,37 @@ fn the_next_shutdown_ends_what_a_dropped_one_began() {
     });
 }
 
+#[test]
+fn a_replay_that_a_running_handler_asks_for_begins_at_once() {
+    testing::run(Runtime::builder(), async |kit| {
+        let mended = Probe::<Json>::new().fails(1);
+        kit.on("dead", mended.handler())?;
+        kit.emit(Draft::json("dead", json!(1)))?;
+        kit.settle().await;
+        let runtime = kit.runtime().clone();
+        kit.on("a", move || {
+            let (runtime, mut polls) = (runtime.clone(), 0);
+            async move {
+                // Polled for whatever reason, as a part of a `join!` is.
+                poll_fn(|_| {
+                    polls += 1;
+                    if polls == 1 { Poll::Pending } else { Poll::Ready(()) }
+                })
+                .await;
+                runtime.replay(&Replay::all());
+                tokio::time::sleep(10 * SECOND).await;
+            }
+        })?;
+        kit.emit(numbered(1))?;
+        drop(tokio::time::timeout(SECOND, kit.process()).await);
+        let attempts = kit.timeline();
+        let second = attempts.of("dead").filter(|moment| matches!(moment.what, What::Started { .. })).nth(1);
+        assert_eq!(second.map(|moment| moment.after), Some(Duration::ZERO));
+        kit.settle().await;
+        Ok(())
+    });
+}
+
 /// Calls a function when it is dropped.
 struct OnDrop<F: FnMut()>(F);
 
@@ -99,6 +130,28 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+#[test]
+fn letters_that_a_dying_handler_wants_replayed_stay() {
+    testing::run(Runtime::builder(), async |kit| {
+        kit.on("dead", || async { Err::<(), _>("no") })?;
+        let runtime = kit.runtime().clone();
+        kit.on("a", move || {
+            let runtime = runtime.clone();
+            let last_act = OnDrop(move || assert_eq!(runtime.replay(&Replay::all()).kept, 0));
+            async move {
+                let _last_act = last_act;
+                pending::<()>().await;
+            }
+        })?;
+        kit.emit(Draft::json("dead", json!(1)))?;
+        kit.emit(numbered(1))?;
+        kit.shutdown(Duration::ZERO).await?;
+        assert_eq!(kit.stats().dead_letters, 1);
+        kit.assert_balanced();
+        Ok(())
+    });
 }
 
 static FAREWELL: Mutex<Option<Runtime>> = Mutex::new(None);

@@ -1,9 +1,9 @@
 //! What others ask of the dispatcher: replay, let go, cancel, abort.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{
-    dispatcher::{Dispatcher, Replay},
+    dispatcher::{Command, Dispatcher, Replay},
     job::{Job, OpenEvent, Stake},
     running::InFlight,
 };
@@ -15,7 +15,7 @@ impl Dispatcher {
     pub(super) fn replay(&mut self, replay: Replay) {
         let Replay { letter, entry, due } = replay;
         let Some(place) = self.place_of(entry.id) else {
-            let mut letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
         let held = Held { event: letter.event, request: None, is_returned: false, span: None };
@@ -110,6 +110,14 @@ impl Dispatcher {
         report
     }
 
+    /// What was to be replayed and is not begun stays a dead letter.
+    fn return_letters(&self) {
+        let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
+        let letters = replays.flatten().map(|replay| replay.letter).collect();
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
+    }
+
     /// Takes back what was pulled and not dispatched, settles the books, and drops the handlers.
     pub(crate) fn stop(&mut self) -> Vec<Arc<Envelope>> {
         let pulled = self.take_batch();
@@ -120,6 +128,7 @@ impl Dispatcher {
             parked.push(pulled.held.event);
         }
         self.settle_books();
+        self.return_letters();
         self.drop_handlers();
         self.watchdog = None;
         parked

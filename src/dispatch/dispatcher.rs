@@ -226,7 +226,8 @@ impl Dispatcher {
         let Outlook { next_due, oldest, cancelled, looped, .. } = outlook;
         self.next_due = next_due;
         self.oldest = oldest;
-        let mut moved = cancelled || !looped.is_empty();
+        // Asked for between `obey` and the exchange, when there was nobody to wake.
+        let mut moved = cancelled || !looped.is_empty() || self.has_commands();
         for (event, refusal) in looped {
             self.loop_died(&event, &refusal);
         }
@@ -446,6 +447,10 @@ impl Dispatcher {
     pub(super) fn drop_handlers(&mut self) {
         self.subscribers.clear();
         self.routes.clear();
+    }
+
+    fn has_commands(&self) -> bool {
+        !self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn obey(&mut self) -> bool {
