@@ -56,6 +56,24 @@ fn room_that_is_granted_too_late_goes_back() {
 }
 
 #[test]
+fn events_with_one_id_and_one_due_time_are_all_kept_in_their_order() {
+    testing::run(Runtime::builder(), async |kit| {
+        let probe = Probe::<Json>::new();
+        kit.on("a", probe.handler())?;
+        let at = kit.now() + SECOND;
+        let early = kit.create(numbered(1)).at(at);
+        kit.emit(numbered(0).at(at))?;
+        kit.emit(early.clone())?;
+        kit.emit(early)?;
+        assert_eq!(kit.stats().events.delayed, 3);
+        kit.assert_balanced();
+        kit.advance(SECOND).await;
+        assert_eq!(probe.received(), [0, 1, 1].map(|n| Json(n.into())));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_shutdown_keeps_its_grace_while_somebody_processes() {
     testing::run(Runtime::builder().operation_timeout(3_600 * SECOND), async |kit| {
         let hung = Probe::<Json>::new().hangs();

@@ -270,7 +270,8 @@ impl Intake {
             state.tenants.add(tenant, Use::Delayed);
         }
         self.observe(&held.event, What::Delayed { due });
-        state.delayed.insert((due, id), held);
+        state.last_delayed += 1;
+        state.delayed.insert((due, state.last_delayed), held);
         Receipt { id, fate: Fate::Delayed { due } }
     }
 

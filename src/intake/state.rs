@@ -10,7 +10,7 @@ use millstream_operators::Timestamp;
 
 use super::{DispatchBook, EventBook, Refusal, Roots, Tally, Waiter};
 use crate::{
-    event::{Envelope, EventId, Pattern, Priority, Tenant},
+    event::{Envelope, Pattern, Priority, Tenant},
     queue::Bounded,
     request::Request,
     tenant::{Ledger, Use},
@@ -62,7 +62,9 @@ pub(crate) struct Saturated {
 pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) queue: Bounded<Tenant, Held>,
-    pub(crate) delayed: BTreeMap<(Timestamp, EventId), Held>,
+    /// By due time, then in the order of their emission: ids are the emitters' own and need not differ.
+    pub(crate) delayed: BTreeMap<(Timestamp, u64), Held>,
+    pub(crate) last_delayed: u64,
     pub(crate) waiting: VecDeque<Waiter>,
     pub(crate) tenants: Ledger,
     pub(crate) roots: Roots,

@@ -273,6 +273,7 @@ impl Builder {
             phase: Phase::Open,
             queue: Bounded::new(Room::new(self.queue_size, self.reserved), self.overflow),
             delayed: std::collections::BTreeMap::new(),
+            last_delayed: 0,
             waiting: VecDeque::new(),
             tenants: Ledger::new(self.quotas.clone(), clock),
             roots: Roots::new(clock.now()),
