@@ -56,6 +56,22 @@ fn room_that_is_granted_too_late_goes_back() {
 }
 
 #[test]
+fn a_timed_out_attempt_is_dropped_before_the_next_one_starts() {
+    testing::run(Runtime::builder(), async |kit| {
+        let (slots, keys) = (Probe::<Json>::new().hangs(), Probe::<Json>::new().hangs());
+        kit.on("a", slots.handler().concurrency(1).timeout(SECOND))?;
+        kit.on("a", keys.handler().ordered_by_key().timeout(SECOND))?;
+        for n in 0..3 {
+            kit.emit(numbered(n).key("k"))?;
+        }
+        kit.settle().await;
+        assert_eq!((slots.attempts(), keys.attempts()), (3, 3));
+        assert_eq!((slots.most_running(), keys.most_running()), (1, 1));
+        Ok(())
+    });
+}
+
+#[test]
 fn events_with_one_id_and_one_due_time_are_all_kept_in_their_order() {
     testing::run(Runtime::builder(), async |kit| {
         let probe = Probe::<Json>::new();

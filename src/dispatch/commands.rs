@@ -93,6 +93,7 @@ impl Dispatcher {
             in_flight.push(job);
         }
         self.running.clear();
+        self.aborted = 0;
         let mut waiting = self.timers.sweep(|_| true);
         for job in &waiting {
             self.end_wait(job);

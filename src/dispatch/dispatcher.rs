@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Abortable;
+use futures_util::future::{Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,8 @@ pub(crate) struct Dispatcher {
     pub(super) ready: VecDeque<Job>,
     pub(super) running: FuturesUnordered<Abortable<Running>>,
     pub(super) in_flight: Slab<InFlight>,
+    /// Attempts that were aborted and whose futures are not dropped yet: nothing starts in their place before.
+    pub(super) aborted: usize,
     pub(super) open: Slab<OpenEvent>,
     pub(super) loads: HashMap<Tenant, Load>,
     pub(super) timers: Timers,
@@ -157,6 +159,7 @@ impl Dispatcher {
             ready: VecDeque::new(),
             running: FuturesUnordered::new(),
             in_flight: Slab::new(),
+            aborted: 0,
             open: Slab::new(),
             loads: HashMap::new(),
             timers: Timers::default(),
@@ -178,6 +181,9 @@ impl Dispatcher {
             let mut moved = self.obey();
             moved |= self.fire_timers(cx);
             moved |= self.poll_running(cx);
+            if self.aborted > 0 {
+                return Self::busy(cx);
+            }
             moved |= self.start_ready(cx);
             if self.batch.is_empty() {
                 moved |= self.pull(cx);
@@ -256,7 +262,9 @@ impl Dispatcher {
 
     fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Some(job) = self.ready.pop_front() {
+        while self.aborted == 0
+            && let Some(job) = self.ready.pop_front()
+        {
             self.start(job, cx);
             moved = true;
         }
@@ -280,10 +288,11 @@ impl Dispatcher {
         let mut moved = false;
         while let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
             // An aborted attempt was settled when it was aborted.
-            if let Ok((place, outcome)) = ended {
-                self.complete(place, outcome);
-                self.start_ready(cx);
+            match ended {
+                Ok((place, outcome)) => self.complete(place, outcome),
+                Err(Aborted) => self.aborted -= 1,
             }
+            self.start_ready(cx);
             moved = true;
         }
         moved
