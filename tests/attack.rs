@@ -207,6 +207,47 @@ impl Drop for Farewell {
     }
 }
 
+#[test]
+fn no_event_is_dropped_under_the_lock() {
+    within_ten_seconds(|| {
+        for policy in [Overflow::DropOldest, Overflow::DropNewest] {
+            // Not by the test kit, whose timeline keeps every event.
+            let runtime = Runtime::builder().queue_size(1).overflow(policy).build().unwrap();
+            *FAREWELL.lock().unwrap() = Some(runtime.clone());
+            let armed = || Farewell { is_armed: true };
+            runtime.emit(armed()).unwrap();
+            runtime.emit(armed()).unwrap();
+            runtime.emit_all([armed()]).unwrap();
+            assert_eq!(runtime.stats().events.dropped.overflow, 2);
+            let token = CancellationToken::new();
+            runtime.emit(Draft::new(armed()).delay(SECOND).cancelled_by(&token)).unwrap();
+            assert_eq!(runtime.cancel(&token), 1);
+            runtime.emit(Draft::new(armed()).delay(SECOND)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn who_waits_to_delay_an_event_is_told_when_another_is_cancelled() {
+    testing::run(Runtime::builder().delayed_size(1), async |kit| {
+        let token = CancellationToken::new();
+        kit.emit(numbered(1).delay(3_600 * SECOND).cancelled_by(&token))?;
+        let driver = kit.run();
+        let work = async {
+            let cancelled = async {
+                tokio::time::sleep(SECOND).await;
+                kit.cancel(&token);
+            };
+            let wait = tokio::time::timeout(2 * SECOND, kit.emit_wait(numbered(2).delay(SECOND)));
+            let (waited, ()) = tokio::join!(wait, cancelled);
+            assert!(waited.is_ok(), "there is room and nobody said so");
+            kit.shutdown(SECOND).await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        };
+        tokio::join!(driver, work).1
+    });
+}
+
 /// An event that cannot even be looked at.
 #[derive(Event, Clone, Deserialize)]
 #[event(name = "cursed")]

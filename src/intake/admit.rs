@@ -87,10 +87,11 @@ impl Intake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the dispatcher if it sleeps, without the lock.
+    /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
     pub(crate) fn wake(mut state: MutexGuard<'_, State>) {
-        let sleeper = state.consumer.take();
+        let (sleeper, gone) = (state.consumer.take(), std::mem::take(&mut state.gone));
         drop(state);
+        drop(gone);
         if let Some(sleeper) = sleeper {
             sleeper.wake();
         }
@@ -230,9 +231,11 @@ impl Intake {
                 state.leave(old.event.tenant.as_ref());
                 state.tally.overflow += 1;
                 self.observe(&old.event, What::Dropped { reason: "overflow" });
+                state.gone.push(old);
                 Ok(Fate::Queued)
             }
-            Offer::Dropped(_) => {
+            Offer::Dropped(new) => {
+                state.gone.push(new);
                 state.tally.overflow += 1;
                 Ok(Fate::Dropped)
             }

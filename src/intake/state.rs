@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) saturated: Vec<Saturated>,
     pub(crate) tally: Tally,
     pub(crate) dispatch: DispatchBook,
+    /// What was dropped: data may do anything when it goes, so it goes when the lock is free.
+    pub(crate) gone: Vec<Held>,
     /// Set while the dispatcher sleeps.
     pub(crate) consumer: Option<Waker>,
     /// Whether a subscription wants events in the order of their emission, whatever their class.
@@ -163,13 +165,14 @@ impl State {
         }
         let delayed: Vec<_> = self.delayed.iter().filter(|(_, held)| is_cancelled(held)).map(|(&due, _)| due).collect();
         for due in &delayed {
-            if let Some(Held { event, .. }) = self.delayed.remove(due)
-                && let Some(tenant) = &event.tenant
-            {
+            let Some(held) = self.delayed.remove(due) else { continue };
+            if let Some(tenant) = &held.event.tenant {
                 self.tenants.remove(tenant, Use::Delayed);
             }
+            self.gone.push(held);
         }
         let count = (swept.len() + delayed.len()) as u64;
+        self.gone.extend(swept);
         self.tally.cancelled += count;
         self.cancelled = true;
         count

@@ -280,6 +280,7 @@ impl Builder {
             saturated: Vec::new(),
             tally: Tally::default(),
             dispatch: DispatchBook::default(),
+            gone: Vec::new(),
             consumer: None,
             dispatch_is_strict: false,
             cancelled: false,

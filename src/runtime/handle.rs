@@ -160,6 +160,8 @@ impl Runtime {
         let swept = state.sweep_cancelled();
         self.shared.intake.serve_waiting(&mut state);
         Intake::wake(state);
+        // Whoever waits to delay an event has room now.
+        self.shared.intake.settled.notify_waiters();
         swept
     }
 
