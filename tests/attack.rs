@@ -127,6 +127,19 @@ fn the_next_shutdown_ends_what_a_dropped_one_began() {
 }
 
 #[test]
+fn strict_order_holds_from_the_first_batch_on() {
+    testing::run(Runtime::builder().batch_size(1), async |kit| {
+        let probe = Probe::<Json>::new();
+        kit.on("a", probe.handler().strict_key_order())?;
+        kit.emit(numbered(1).key("k").priority(Priority::Low))?;
+        kit.emit(numbered(2).key("k").priority(Priority::Critical))?;
+        kit.settle().await;
+        assert_eq!(probe.received(), [1, 2].map(|n| Json(n.into())));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_replay_that_a_running_handler_asks_for_begins_at_once() {
     testing::run(Runtime::builder(), async |kit| {
         let mended = Probe::<Json>::new().fails(1);

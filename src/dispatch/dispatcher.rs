@@ -432,7 +432,13 @@ impl Dispatcher {
         self.routes.clear();
         self.last_route = None;
         let is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
-        self.parts.intake.lock().dispatch_is_strict = is_strict;
+        let mut state = self.parts.intake.lock();
+        if is_strict && !state.dispatch_is_strict {
+            // The batch was pulled when nobody asked what it leaves behind.
+            self.oldest = state.queue.oldest();
+        }
+        state.dispatch_is_strict = is_strict;
+        drop(state);
         self.publish_saturated();
     }
 
