@@ -140,6 +140,15 @@ fn strict_order_holds_from_the_first_batch_on() {
 }
 
 #[test]
+fn slots_that_are_all_reserved_leave_none_for_the_other_classes_and_are_refused() {
+    testing::run(Runtime::builder(), async |kit| {
+        let all = (|| async {}).concurrency(1).reserve(Priority::Critical, 1);
+        assert!(kit.on("a", all).is_err(), "a normal event would be blocked for ever");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_replay_that_a_running_handler_asks_for_begins_at_once() {
     testing::run(Runtime::builder(), async |kit| {
         let mended = Probe::<Json>::new().fails(1);
