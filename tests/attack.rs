@@ -149,6 +149,25 @@ fn slots_that_are_all_reserved_leave_none_for_the_other_classes_and_are_refused(
 }
 
 #[test]
+fn a_tenants_free_place_goes_to_whoever_can_use_it() {
+    testing::run(Runtime::builder().tenant_quota(Quota::new().concurrency(1)), async |kit| {
+        let probe = Probe::<Json>::new().takes(SECOND);
+        kit.on("slow", Probe::<Json>::new().hangs().handler().concurrency(1).timeout(60 * SECOND))?;
+        kit.on("quick", probe.handler())?;
+        let quick = || Draft::json("quick", json!(1)).tenant("t");
+        kit.emit(Draft::json("slow", json!(1)))?;
+        kit.emit(quick())?;
+        kit.emit(Draft::json("slow", json!(2)).tenant("t"))?;
+        kit.emit(quick())?;
+        kit.advance(2 * SECOND).await;
+        assert_eq!(probe.attempts(), 2, "the slow subscription is nobody else's concern");
+        kit.advance(120 * SECOND).await;
+        assert_eq!(kit.stats().deliveries.open(), 0);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_replay_that_a_running_handler_asks_for_begins_at_once() {
     testing::run(Runtime::builder(), async |kit| {
         let mended = Probe::<Json>::new().fails(1);

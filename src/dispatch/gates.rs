@@ -269,20 +269,23 @@ impl Dispatcher {
     pub(super) fn leave_flight(&mut self, job: &Job) {
         self.done.book.deliveries.in_flight -= 1;
         self.subscribers[job.subscriber].free_slot(job.class());
-        let mut freed = None;
-        if let Some(tenant) = job.tenant()
-            && let Some(load) = self.loads.get_mut(tenant)
-        {
-            load.in_flight = load.in_flight.saturating_sub(1);
-            freed = load.waiting.pop_front();
-            self.forget_idle_load(job.tenant().cloned());
-        }
-        if let Some(freed) = freed {
-            self.unblock(freed);
-        }
+        self.leave_quota(job);
         while let Some(next) = self.subscribers[job.subscriber].next_for_slot() {
             self.unblock(next);
         }
+    }
+
+    /// The tenant's place goes to whoever can use it: those that find no slot wait for one, and leave the place.
+    fn leave_quota(&mut self, job: &Job) {
+        let Some(load) = job.tenant().and_then(|tenant| self.loads.get_mut(tenant)) else { return };
+        load.in_flight = load.in_flight.saturating_sub(1);
+        while !self.is_over_quota(job)
+            && let Some(load) = job.tenant().and_then(|tenant| self.loads.get_mut(tenant))
+            && let Some(next) = load.waiting.pop_front()
+        {
+            self.unblock(next);
+        }
+        self.forget_idle_load(job.tenant().cloned());
     }
 
     pub(super) fn forget_idle_load(&mut self, tenant: Option<Tenant>) {
