@@ -168,6 +168,28 @@ fn a_tenants_free_place_goes_to_whoever_can_use_it() {
 }
 
 #[test]
+fn a_blocked_delivery_whose_token_was_cancelled_never_starts() {
+    testing::run(Runtime::builder(), async |kit| {
+        let (slots, keys) = (Probe::<Json>::new().takes(SECOND), Probe::<Json>::new().takes(SECOND));
+        kit.on("a", slots.handler().concurrency(1))?;
+        kit.on("a", keys.handler().ordered_by_key())?;
+        let token = CancellationToken::new();
+        kit.emit(numbered(1).key("k"))?;
+        for n in 2..5 {
+            kit.emit(numbered(n).key("k").cancelled_by(&token))?;
+        }
+        kit.emit(numbered(5).key("k"))?;
+        drop(tokio::time::timeout(SECOND / 2, kit.process()).await);
+        token.cancel();
+        kit.settle().await;
+        let left = [1, 5].map(|n| Json(n.into()));
+        assert_eq!((slots.received(), keys.received()), (left.to_vec(), left.to_vec()));
+        assert_eq!(kit.stats().deliveries.cancelled, 6);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_replay_that_a_running_handler_asks_for_begins_at_once() {
     testing::run(Runtime::builder(), async |kit| {
         let mended = Probe::<Json>::new().fails(1);

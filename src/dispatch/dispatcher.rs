@@ -265,8 +265,12 @@ impl Dispatcher {
         while self.aborted == 0
             && let Some(job) = self.ready.pop_front()
         {
-            self.start(job, cx);
             moved = true;
+            if job.is_cancelled() {
+                self.cancel_ready(job);
+            } else {
+                self.start(job, cx);
+            }
         }
         moved
     }

@@ -259,6 +259,13 @@ impl Dispatcher {
         self.end(job, Some(NoAnswer::Abandoned));
     }
 
+    /// Cancels a delivery that has its slot and has not begun.
+    pub(super) fn cancel_ready(&mut self, job: Job) {
+        self.done.book.deliveries.in_flight += 1;
+        self.leave_flight(&job);
+        self.cancel(job);
+    }
+
     /// A delivery has ended, one way or another.
     #[expect(clippy::needless_pass_by_value, reason = "the delivery is over: nobody has it any more")]
     pub(super) fn end(&mut self, job: Job, failure: Option<NoAnswer>) {
