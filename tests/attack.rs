@@ -251,6 +251,46 @@ fn letters_that_a_dying_handler_wants_replayed_stay() {
     });
 }
 
+#[test]
+fn a_key_whose_dead_letter_had_to_go_is_not_halted_for_ever() {
+    testing::run(Runtime::builder().dead_letter_size(1), async |kit| {
+        let probe = Probe::<Json>::new().fails(2);
+        kit.on("a", probe.handler().ordered_by_key().halt_key_on_dead())?;
+        for (n, key) in [(1, "k"), (2, "l"), (3, "k")] {
+            kit.emit(numbered(n).key(key))?;
+        }
+        kit.settle().await;
+        assert_eq!(probe.received(), [1, 2, 3].map(|n| Json(n.into())));
+        assert_eq!(kit.stats().deliveries.parked, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_replay_that_is_cancelled_lets_its_halted_key_go_on() {
+    for by_runtime in [true, false] {
+        testing::run(Runtime::builder(), async |kit| {
+            let probe = Probe::<Json>::new().fails(1);
+            kit.on("a", probe.handler().ordered_by_key().halt_key_on_dead())?;
+            let token = CancellationToken::new();
+            kit.emit(numbered(1).key("k").cancelled_by(&token))?;
+            kit.emit(numbered(2).key("k"))?;
+            kit.settle().await;
+            assert_eq!(kit.stats().deliveries.parked, 1);
+            kit.replay(&Replay::all());
+            if by_runtime {
+                kit.cancel(&token);
+            } else {
+                token.cancel();
+            }
+            kit.settle().await;
+            assert_eq!(probe.received(), [1, 2].map(|n| Json(n.into())));
+            assert_eq!((kit.stats().deliveries.parked, kit.stats().deliveries.cancelled), (0, 1));
+            Ok(())
+        });
+    }
+}
+
 static FAREWELL: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// An event that looks at the runtime when it is dropped.

@@ -7,7 +7,12 @@ use super::{
     job::{Job, OpenEvent, Stake},
     running::InFlight,
 };
-use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
+use crate::{
+    dead_letter::{DeadLetter, Death},
+    event::Envelope,
+    intake::Held,
+    request::NoAnswer,
+};
 
 impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
@@ -31,8 +36,11 @@ impl Dispatcher {
         self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
     }
 
-    /// A letter was purged: whoever waits behind it goes on.
+    /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
+        if letter.death == Death::Saturated {
+            return;
+        }
         let Some(key) = letter.event.key.clone() else { return };
         let key = (letter.event.tenant.clone(), key);
         let place = self.subscribers.iter().find(|(_, s)| Some(&**s.entry.name()) == letter.subscription.as_deref());
@@ -45,8 +53,9 @@ impl Dispatcher {
 
     /// Ends all that waits and whose token is cancelled. What is in flight sees its token and ends itself.
     pub(super) fn sweep_cancelled(&mut self) {
-        for job in self.timers.sweep(Job::is_cancelled) {
+        for mut job in self.timers.sweep(Job::is_cancelled) {
             self.end_wait(&job);
+            self.resume_own_key(&mut job);
             self.cancel(job);
         }
         for job in self.take_waiting(Job::is_cancelled) {

@@ -152,19 +152,13 @@ impl Dispatcher {
     /// The next attempt is due.
     pub(super) fn wake_up(&mut self, mut job: Job) {
         self.end_wait(&job);
+        self.resume_own_key(&mut job);
         if job.is_cancelled() {
             return self.cancel(job);
         }
         if job.attempt > 1 {
             self.done.book.deliveries.retried += 1;
             self.subscribers[job.subscriber].entry.meter.retried.up();
-        }
-        // A replayed head of a halted key takes its place again.
-        if !job.has_key
-            && let Some(key) = job.order_key()
-            && self.resume_key(job.subscriber, &key)
-        {
-            job.has_key = true;
         }
         if let Some(job) = self.pass_key(job) {
             self.ready.push_back(job);
@@ -234,12 +228,14 @@ impl Dispatcher {
         self.keep(letter);
     }
 
-    fn keep(&self, letter: DeadLetter) {
+    fn keep(&mut self, letter: DeadLetter) {
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).add(letter);
         for letter in gone {
             metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
                 .increment(1);
             tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");
+            // Nobody can replay or purge it any more.
+            self.let_go(&letter);
         }
     }
 

@@ -335,6 +335,16 @@ impl Dispatcher {
         }
     }
 
+    /// A replayed head of a halted key takes its place again.
+    pub(super) fn resume_own_key(&mut self, job: &mut Job) {
+        if !job.has_key
+            && let Some(key) = job.order_key()
+            && self.resume_key(job.subscriber, &key)
+        {
+            job.has_key = true;
+        }
+    }
+
     /// Lets a halted key go on; whoever waits for it is blocked again.
     pub(super) fn resume_key(&mut self, place: usize, key: &OrderKey) -> bool {
         let Some(line) = self.subscribers[place].keys.get_mut(key).filter(|line| line.is_halted) else { return false };
