@@ -291,6 +291,22 @@ fn a_replay_that_is_cancelled_lets_its_halted_key_go_on() {
     }
 }
 
+#[test]
+fn drop_oldest_spares_the_quiet_tenant() {
+    testing::run(Runtime::builder().queue_size(3).overflow(Overflow::DropOldest), async |kit| {
+        let probe = Probe::<Json>::new();
+        kit.on("a", probe.handler())?;
+        for (n, tenant) in [(1, "loud"), (2, "loud"), (3, "quiet"), (4, "loud"), (5, "loud")] {
+            kit.emit(numbered(n).tenant(tenant))?;
+        }
+        kit.settle().await;
+        let mut received = probe.received().into_iter().map(|Json(n)| n.as_u64()).collect::<Vec<_>>();
+        received.sort_unstable();
+        assert_eq!(received, [3, 4, 5].map(Some), "the oldest went");
+        Ok(())
+    });
+}
+
 static FAREWELL: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// An event that looks at the runtime when it is dropped.
