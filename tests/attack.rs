@@ -347,6 +347,24 @@ fn no_event_is_dropped_under_the_lock() {
 }
 
 #[test]
+fn waiting_for_room_and_delaying_do_not_evade_a_tenants_rate() {
+    testing::run(Runtime::builder().tenant_quota(Quota::new().rate(1, 1).queue(1)), async |kit| {
+        kit.on("a", || async {})?;
+        let driver = kit.run();
+        let work = async {
+            let waits = (0..5).map(|n| kit.emit_wait(numbered(n).tenant("t")));
+            futures::future::try_join_all(waits).await?;
+            assert!(kit.elapsed() >= 4 * SECOND, "{:?}", kit.elapsed());
+            let later = kit.emit(numbered(6).tenant("t").delay(SECOND));
+            assert!(matches!(later.unwrap_err().reason, Refusal::RateExceeded { .. }));
+            kit.shutdown(SECOND).await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        };
+        tokio::join!(driver, work).1
+    });
+}
+
+#[test]
 fn who_waits_to_delay_an_event_is_told_when_another_is_cancelled() {
     testing::run(Runtime::builder().delayed_size(1), async |kit| {
         let token = CancellationToken::new();

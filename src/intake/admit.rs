@@ -257,6 +257,11 @@ impl Intake {
             let reason = Refusal::QuotaExceeded { tenant: tenant.clone(), what: "delayed events", limit };
             return Err(refused(prepared.into_draft(), reason));
         }
+        if let Some(tenant) = &prepared.held.event.tenant
+            && let Some(reason) = state.too_fast(tenant)
+        {
+            return Err(refused(prepared.into_draft(), reason));
+        }
         Ok(self.store_delayed(state, prepared))
     }
 

@@ -110,9 +110,15 @@ impl State {
             return Some(Refusal::Saturated { subscription, class: event.priority, held });
         }
         let tenant = event.tenant.as_ref()?;
-        if let Some(limit) = self.tenants.exceeded(tenant, Use::Queue) {
-            return Some(Refusal::QuotaExceeded { tenant: tenant.clone(), what: "queued events", limit });
-        }
+        // First the rate, which is paid once: whoever then waits for room or quota has paid it.
+        self.too_fast(tenant).or_else(|| {
+            let limit = self.tenants.exceeded(tenant, Use::Queue)?;
+            Some(Refusal::QuotaExceeded { tenant: tenant.clone(), what: "queued events", limit })
+        })
+    }
+
+    /// Takes one from the tenant's rate, or says how long to wait.
+    pub(crate) fn too_fast(&mut self, tenant: &Tenant) -> Option<Refusal> {
         let retry_after = self.tenants.take_rate(tenant).err()?;
         Some(Refusal::RateExceeded { tenant: tenant.clone(), retry_after })
     }
