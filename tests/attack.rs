@@ -365,6 +365,19 @@ fn waiting_for_room_and_delaying_do_not_evade_a_tenants_rate() {
 }
 
 #[test]
+fn an_emit_that_waits_and_is_accepted_was_not_refused() {
+    testing::run(Runtime::builder().queue_size(1), async |kit| {
+        kit.on("a", || async {})?;
+        kit.emit(numbered(1))?;
+        let (waited, processed) = tokio::join!(kit.emit_wait(numbered(2)), kit.process());
+        assert_eq!(waited.is_ok(), processed.is_ok());
+        assert_eq!(kit.stats().events.refused, 0);
+        kit.settle().await;
+        Ok(())
+    });
+}
+
+#[test]
 fn who_waits_to_delay_an_event_is_told_when_another_is_cancelled() {
     testing::run(Runtime::builder().delayed_size(1), async |kit| {
         let token = CancellationToken::new();
