@@ -409,6 +409,30 @@ impl Serialize for Cursed {
     }
 }
 
+#[test]
+fn a_returned_event_that_panics_while_it_is_measured_fails_its_delivery() {
+    testing::run(Runtime::builder().measure_typed_events(true), async |kit| {
+        kit.on("a", || async { Cursed })?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        assert_eq!((kit.stats().deliveries.dead, kit.stats().deliveries.panics), (1, 1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_filter_that_panics_is_not_retried_into_the_handler() {
+    testing::run(Runtime::builder(), async |kit| {
+        let probe = Probe::<Json>::new();
+        let panics = |_: &_| panic!("no");
+        kit.on("a", probe.handler().filter(panics).retry(Retry::fixed(SECOND).attempts(3)))?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        assert_eq!((probe.attempts(), kit.stats().deliveries.dead), (0, 1));
+        Ok(())
+    });
+}
+
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;

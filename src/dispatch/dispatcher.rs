@@ -375,7 +375,8 @@ impl Dispatcher {
         }
         match &entry.options.filter {
             None => Ok(true),
-            Some(filter) => contained(|| filter(&held.event)),
+            // Another attempt would call the handler, whether the filter wants that or not.
+            Some(filter) => contained(|| filter(&held.event)).map_err(HandlerError::never_retry),
         }
     }
 

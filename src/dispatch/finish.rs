@@ -18,7 +18,7 @@ use crate::{
     event::{Envelope, Tenant},
     intake::{Cause, Held, Prepared, Refusal, What},
     request::NoAnswer,
-    stage::{HandlerError, Outcome, Outputs},
+    stage::{HandlerError, Outcome, Outputs, contained},
 };
 
 impl Dispatcher {
@@ -51,7 +51,8 @@ impl Dispatcher {
         let mut drafts = outputs.0;
         let intake = Arc::clone(&self.parts.intake);
         for draft in &mut drafts {
-            intake.check(draft).map_err(HandlerError::permanent)?;
+            // Looks at the data, which is the user's.
+            contained(|| intake.check(draft))?.map_err(HandlerError::permanent)?;
         }
         let cause = Cause { event: Arc::clone(&job.held.event), per_root: entry.options.per_root, hold: None };
         for draft in drafts {
