@@ -433,6 +433,23 @@ fn a_filter_that_panics_is_not_retried_into_the_handler() {
     });
 }
 
+#[test]
+fn a_handler_that_takes_another_back_spares_it_the_rest_of_the_batch() {
+    testing::run(Runtime::builder(), async |kit| {
+        let probe = Probe::<Json>::new();
+        let other = kit.on("a", probe.handler().priority(-1))?;
+        let runtime = kit.runtime().clone();
+        kit.on("a", move || {
+            runtime.off(other);
+            std::future::ready(())
+        })?;
+        kit.emit_all((0..10).map(numbered))?;
+        kit.settle().await;
+        assert!(probe.attempts() <= 1, "{}", probe.attempts());
+        Ok(())
+    });
+}
+
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;

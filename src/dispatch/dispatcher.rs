@@ -250,6 +250,10 @@ impl Dispatcher {
     /// Dispatches the batch; `false` where others should have their turn first.
     fn dispatch_batch(&mut self, cx: &mut Context<'_>) -> bool {
         while let Some(pulled) = self.batch.pop_front() {
+            // A handler may have taken one back that the rest of the batch would go to.
+            if self.version != self.parts.registry.version() {
+                self.catch_up();
+            }
             self.dispatch(pulled, cx);
             self.start_ready(cx);
             if self.batch.len().is_multiple_of(LOOK_UP) && !tokio::task::coop::has_budget_remaining() {
@@ -430,8 +434,9 @@ impl Dispatcher {
         for (entry, call) in added {
             self.add_subscriber(entry, call);
         }
+        let left: HashSet<_> = entries.iter().map(|entry| entry.id).collect();
         for (_, subscriber) in &mut self.subscribers {
-            subscriber.is_subscribed = entries.iter().any(|entry| entry.id == subscriber.entry.id);
+            subscriber.is_subscribed = left.contains(&subscriber.entry.id);
         }
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
         self.routes.clear();

@@ -54,8 +54,8 @@ pub enum OnError {
 const MOST_OUTPUTS: usize = 1_000;
 
 impl Runtime {
-    /// Subscribes a handler to all events that a pattern selects, from the next emitted event on. Options are set on the
-    /// [`Handler`].
+    /// Subscribes a handler to all events that a pattern selects and that are not dispatched yet, those that wait in the
+    /// queue among them. Options are set on the [`Handler`].
     ///
     /// # Errors
     /// [`OnError`]: a bad pattern, a name that is taken, impossible options, a state that the runtime does not have.
