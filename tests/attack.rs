@@ -450,6 +450,34 @@ fn a_handler_that_takes_another_back_spares_it_the_rest_of_the_batch() {
     });
 }
 
+#[test]
+fn health_of_a_queue_without_an_end_is_no_overflow() {
+    let runtime = Runtime::builder().queue_size(usize::MAX).build().unwrap();
+    assert!(runtime.health().findings.is_empty());
+}
+
+#[test]
+fn an_effect_key_is_the_published_hash_of_its_parts() {
+    testing::run(Runtime::builder(), async |kit| {
+        let seen = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&seen);
+        let keep = move |context: Context| {
+            *sink.lock().unwrap() = context.effect_key("charge");
+            std::future::ready(())
+        };
+        kit.on("a", keep.named("bank"))?;
+        let id = kit.emit(numbered(1))?.id();
+        kit.settle().await;
+        let mut bytes = id.as_u128().to_be_bytes().to_vec();
+        bytes.extend(b"bank\xffcharge\xff");
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        assert_eq!(*seen.lock().unwrap(), format!("{id}-{hash:016x}"));
+        Ok(())
+    });
+}
+
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;

@@ -1,10 +1,6 @@
 //! What a handler may do beside returning events.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::Hasher, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +142,8 @@ impl Context {
     /// versions and machines.
     pub fn effect_key(&self, label: &str) -> String {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        self.0.event.id().as_u128().to_be_bytes().hash(&mut hash);
+        // The bytes alone: an array's own `Hash` adds its length, as wide as the machine's words.
+        hash.write(&self.0.event.id().as_u128().to_be_bytes());
         for part in [self.subscription(), label] {
             hash.write(part.as_bytes());
             hash.write(&[0xff]);
