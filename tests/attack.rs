@@ -478,6 +478,23 @@ fn an_effect_key_is_the_published_hash_of_its_parts() {
     });
 }
 
+#[test]
+fn a_handler_that_holds_a_stream_may_be_taken_back_before_it_was_ever_driven() {
+    within_ten_seconds(|| {
+        let runtime = Runtime::builder().build().unwrap();
+        let stream: EventStream<Json> = runtime.stream("b").unwrap();
+        let stream = Mutex::new(stream);
+        let id = runtime
+            .on("a", move || {
+                let waiting = stream.lock().unwrap().len();
+                async move { assert_eq!(waiting, 0) }
+            })
+            .unwrap();
+        assert!(runtime.off(id));
+        assert_eq!(runtime.describe().subscriptions.len(), 0);
+    });
+}
+
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;
