@@ -498,3 +498,28 @@ fn a_handler_that_holds_a_stream_may_be_taken_back_before_it_was_ever_driven() {
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;
+
+#[test]
+fn retries_without_a_delay_leave_others_their_turn() {
+    within_ten_seconds(|| {
+        testing::run(Runtime::builder(), async |kit| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&stop);
+            let fails = move || {
+                let is_over = seen.load(Ordering::Relaxed);
+                async move { if is_over { Ok(()) } else { Err(HandlerError::transient("again")) } }
+            };
+            kit.on("a", fails.retry(Retry::fixed(Duration::ZERO).attempts(u32::MAX)))?;
+            kit.emit(numbered(1))?;
+            let others = async {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                stop.store(true, Ordering::Relaxed);
+            };
+            tokio::join!(kit.process(), others).0?;
+            assert_eq!(kit.stats().deliveries.handled, 1);
+            Ok(())
+        });
+    });
+}

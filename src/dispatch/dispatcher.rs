@@ -281,7 +281,8 @@ impl Dispatcher {
 
     fn fire_timers(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Some(due) = self.timers.pop_due(self.now) {
+        let made = self.timers.made();
+        while let Some(due) = self.timers.pop_due(self.now, made) {
             moved = true;
             match due {
                 Due::Attempt(job) => self.wake_up(*job),
