@@ -495,6 +495,21 @@ fn a_handler_that_holds_a_stream_may_be_taken_back_before_it_was_ever_driven() {
     });
 }
 
+#[test]
+fn handlers_that_delay_more_and_more_meet_the_bound() {
+    testing::run(Runtime::builder().delayed_size(100), async |kit| {
+        let twice = || async { [0, 1].map(|n| numbered(n).delay(SECOND)) };
+        kit.on("a", twice.concurrency(1_000))?;
+        kit.emit(numbered(0))?;
+        for _ in 0..12 {
+            kit.advance(SECOND).await;
+            assert!(kit.stats().events.delayed <= 100, "{}", kit.stats().events.delayed);
+        }
+        assert!(kit.stats().events.dropped.loops > 0 && kit.stats().dead_letters > 0);
+        Ok(())
+    });
+}
+
 #[derive(Event, Clone, Serialize, Deserialize, Debug)]
 #[event(name = "answer")]
 struct Answer;

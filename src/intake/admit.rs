@@ -265,7 +265,7 @@ impl Intake {
         Ok(self.store_delayed(state, prepared))
     }
 
-    /// Keeps an event until it is due, whatever the limits.
+    /// Keeps an event until it is due, whatever the tenant's limits.
     pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Receipt {
         let Prepared { held, due, .. } = prepared;
         let (id, due) = (held.event.id, due.unwrap_or_default());

@@ -150,7 +150,8 @@ impl Builder {
         self
     }
 
-    /// How many events may wait for their due time. They hold no place in the queue.
+    /// How many events may wait for their due time. They hold no place in the queue. What handlers return beyond it is a
+    /// dead letter.
     pub fn delayed_size(mut self, events: usize) -> Self {
         self.limits.delayed = events;
         self
