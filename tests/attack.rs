@@ -515,6 +515,27 @@ fn handlers_that_delay_more_and_more_meet_the_bound() {
 struct Answer;
 
 #[test]
+fn a_request_that_waits_for_its_own_tenants_quota_fails_at_once() {
+    testing::run(Runtime::builder().tenant_quota(Quota::new().concurrency(1)), async |kit| {
+        let seen = Arc::new(Mutex::new(None));
+        let sink = Arc::clone(&seen);
+        kit.on("a", move |context: Context| {
+            let sink = Arc::clone(&sink);
+            async move {
+                let answer = context.request::<Answer>(Draft::json("ask", json!(1)), 5 * SECOND).await;
+                *sink.lock().unwrap() = Some(answer);
+            }
+        })?;
+        kit.on("ask", || async { Answer })?;
+        kit.emit(numbered(1).tenant("t"))?;
+        kit.settle().await;
+        assert!(matches!(seen.lock().unwrap().take(), Some(Err(RequestError::Deadlock { .. }))));
+        assert_eq!(kit.elapsed(), Duration::ZERO);
+        Ok(())
+    });
+}
+
+#[test]
 fn retries_without_a_delay_leave_others_their_turn() {
     within_ten_seconds(|| {
         testing::run(Runtime::builder(), async |kit| {

@@ -154,9 +154,14 @@ impl Dispatcher {
     pub(super) fn pass_slot(&mut self, job: Job) -> Option<Job> {
         let class = job.class();
         if self.is_over_quota(&job) {
-            let tenant = job.tenant().cloned();
+            let tenant = job.tenant().cloned()?;
+            let places = self.loads.get(&tenant).map_or(0, |load| load.in_flight);
+            if Self::held_above(&job, |hold| hold.tenant.as_ref() == Some(&tenant)) >= places {
+                self.deadlocked(job);
+                return None;
+            }
             let waiting = self.blocked(job);
-            self.loads.entry(tenant?).or_default().waiting.push_back(waiting);
+            self.loads.entry(tenant).or_default().waiting.push_back(waiting);
             return None;
         }
         let subscriber = &mut self.subscribers[job.subscriber];
@@ -193,10 +198,16 @@ impl Dispatcher {
 
     /// Whether a request waits, through the handlers that wait for it, for what only they can free.
     fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
-        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return false };
         let id = self.subscribers[job.subscriber].entry.id;
-        let own = hold.chain().filter(|hold| hold.subscription == id && is_held(hold));
-        own.map(|hold| hold.delivery).collect::<HashSet<_>>().len() >= enough
+        let held = Self::held_above(job, |hold| hold.subscription == id && is_held(hold));
+        job.held.request.as_ref().is_some_and(|request| request.hold.is_some()) && held >= enough
+    }
+
+    /// How many deliveries that wait for this request hold what `is_held` says.
+    fn held_above(job: &Job, is_held: impl Fn(&Hold) -> bool) -> usize {
+        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return 0 };
+        let holding = hold.chain().filter(|hold| is_held(hold));
+        holding.map(|hold| hold.delivery).collect::<HashSet<_>>().len()
     }
 
     fn deadlocked(&mut self, job: Job) {

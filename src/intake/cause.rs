@@ -92,6 +92,7 @@ impl Current {
         let hold = Hold {
             subscription: self.seat.subscription,
             delivery: self.delivery,
+            tenant: self.event.tenant.clone(),
             key: key.map(|key| (self.event.tenant.clone(), key.clone())),
             above: self.above.clone(),
         };

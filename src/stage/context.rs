@@ -161,6 +161,7 @@ impl Context {
             Arc::new(Hold {
                 subscription: self.0.site.seat.subscription,
                 delivery: self.0.delivery,
+                tenant: self.0.event.tenant().cloned(),
                 key: key.map(|key| (self.0.event.tenant().cloned(), key.clone())),
                 above: self.0.above.clone(),
             })
