@@ -332,7 +332,8 @@ fn no_event_is_dropped_under_the_lock() {
         for policy in [Overflow::DropOldest, Overflow::DropNewest] {
             // Not by the test kit, whose timeline keeps every event.
             let runtime = Runtime::builder().queue_size(1).overflow(policy).build().unwrap();
-            *FAREWELL.lock().unwrap() = Some(runtime.clone());
+            let before = FAREWELL.lock().unwrap().replace(runtime.clone());
+            drop(before);
             let armed = || Farewell { is_armed: true };
             runtime.emit(armed()).unwrap();
             runtime.emit(armed()).unwrap();
@@ -536,6 +537,33 @@ fn a_request_that_waits_for_its_own_tenants_quota_fails_at_once() {
 }
 
 #[test]
+fn a_handler_that_is_a_task_or_blocks_emits_with_its_cause_and_may_not_wait_for_itself() {
+    testing::run(Runtime::builder(), async |kit| {
+        let (task, blocks) = (kit.runtime().clone(), kit.runtime().clone());
+        let emits = move || {
+            let runtime = task.clone();
+            async move {
+                assert!(runtime.process().await.is_err());
+                runtime.emit(Draft::json("b", json!(1))).map(drop).map_err(|error| error.reason)
+            }
+        };
+        kit.on("a", emits.spawned())?;
+        kit.on("a", millstream::blocking(move || blocks.emit(Draft::json("b", json!(2))).map(drop).unwrap()))?;
+        let depths = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&depths);
+        kit.on("b", move |context: Context| {
+            sink.lock().unwrap().push(context.event().depth());
+            std::future::ready(())
+        })?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        assert_eq!(*depths.lock().unwrap(), [1, 1]);
+        kit.assert_no_dead_letters();
+        Ok(())
+    });
+}
+
+#[test]
 fn retries_without_a_delay_leave_others_their_turn() {
     within_ten_seconds(|| {
         testing::run(Runtime::builder(), async |kit| {
@@ -557,5 +585,32 @@ fn retries_without_a_delay_leave_others_their_turn() {
             assert_eq!(kit.stats().deliveries.handled, 1);
             Ok(())
         });
+    });
+}
+
+#[test]
+fn an_idle_run_is_not_polled() {
+    testing::run(Runtime::builder(), async |kit| {
+        kit.on("a", Probe::<Json>::new().hangs().handler())?;
+        let polls = Arc::new(AtomicU32::new(0));
+        let (runtime, count) = (kit.runtime().clone(), Arc::clone(&polls));
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(async move {
+            let mut run = pin!(runtime.run());
+            poll_fn(|cx| {
+                count.fetch_add(1, Ordering::Relaxed);
+                run.as_mut().poll(cx).map(drop)
+            })
+            .await;
+        });
+        kit.emit(numbered(1))?;
+        kit.emit(numbered(2).delay(25 * SECOND))?;
+        tokio::time::sleep(SECOND).await;
+        let before = polls.load(Ordering::Relaxed);
+        tokio::time::sleep(20 * SECOND).await;
+        assert_eq!(polls.load(Ordering::Relaxed), before);
+        kit.shutdown(Duration::ZERO).await?;
+        driver.join_all().await;
+        Ok(())
     });
 }

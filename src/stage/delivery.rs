@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Extensions};
 use crate::{
     event::{Draft, Envelope},
-    intake::{Intake, Seat},
+    intake::{Current, Intake, Seat},
     request::Hold,
 };
 
@@ -82,6 +82,12 @@ impl Delivery {
     /// The context that all extractors of this delivery share.
     pub fn context(&self) -> &Context {
         self.context.get_or_init(|| Context::of(self))
+    }
+
+    /// This delivery, for whoever runs its handler elsewhere than in the dispatcher.
+    pub(super) fn current(&self) -> Current {
+        let (event, seat) = (Arc::clone(&self.event), Arc::clone(&self.site.seat));
+        Current { event, seat, delivery: self.id, above: self.above.clone() }
     }
 
     /// The context, if any extractor asked for it.
