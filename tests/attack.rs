@@ -318,8 +318,7 @@ struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        if self.is_armed
-            {
+        if self.is_armed {
             let runtime = FAREWELL.lock().unwrap().clone();
             assert!(runtime.is_none_or(|runtime| runtime.stats().balances()));
         }
@@ -471,9 +470,9 @@ fn an_effect_key_is_the_published_hash_of_its_parts() {
         kit.settle().await;
         let mut bytes = id.as_u128().to_be_bytes().to_vec();
         bytes.extend(b"bank\xffcharge\xff");
-        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = bytes
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         assert_eq!(*seen.lock().unwrap(), format!("{id}-{hash:016x}"));
         Ok(())
     });
@@ -611,6 +610,25 @@ fn an_idle_run_is_not_polled() {
         assert_eq!(polls.load(Ordering::Relaxed), before);
         kit.shutdown(Duration::ZERO).await?;
         driver.join_all().await;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_context_takes_no_more_than_a_handler_may_return() {
+    testing::run(Runtime::builder(), async |kit| {
+        let pours = |context: Context| async move {
+            for _ in 0..100 {
+                context.emit(numbered(1)).map_err(|error| HandlerError::permanent(error.reason))?;
+            }
+            Ok::<(), HandlerError>(())
+        };
+        kit.on("pour", pours.max_outputs(10))?;
+        kit.emit(Draft::json("pour", json!(1)))?;
+        kit.settle().await;
+        assert_eq!((kit.stats().deliveries.dead, kit.stats().events.emitted), (1, 1));
+        let reason = kit.dead_letters(&DeadLetterFilter::all())[0].reason();
+        assert!(reason.contains("`a`") && reason.contains("10"), "{reason}");
         Ok(())
     });
 }

@@ -10,8 +10,8 @@ use metrics::{
 };
 use millstream::{
     Builder, Context, Data, DeadLetter, Delivery, Description, Draft, EmitError, Envelope, Event, EventSource,
-    EventStream, Handle, Handler, HandlerError, Pattern, Persisted, Receipt, Refusal, RequestError, Retry,
-    Runtime, ShutdownReport, TenantHandle,
+    EventStream, Handle, Handler, HandlerError, Pattern, Persisted, Receipt, Refusal, RequestError, Retry, Runtime,
+    ShutdownReport, TenantHandle,
     testing::{self, Probe},
 };
 use serde::{Deserialize, Serialize};

@@ -30,12 +30,7 @@ impl Intake {
     }
 
     /// Emits, or hands back what is not counted as refused: the caller may try again.
-    fn try_emit(
-        &self,
-        draft: Draft,
-        cause: Option<&Cause>,
-        request: Option<Arc<Request>>,
-    ) -> Result<Receipt, Refused> {
+    fn try_emit(&self, draft: Draft, cause: Option<&Cause>, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
         let current = if cause.is_none() { Current::cause(self.address()) } else { None };
         let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
         let prepared = self.prepare(draft, current.as_ref().or(cause), request);

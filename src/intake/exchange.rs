@@ -103,7 +103,8 @@ impl Intake {
         for mut prepared in done.returned.drain(..) {
             prepared.held.is_returned = true;
             let lineage = prepared.held.event.lineage;
-            if let Some(reason) = Self::exhausted(state, &prepared).or_else(|| self.too_many_delayed(state, &prepared)) {
+            if let Some(reason) = Self::exhausted(state, &prepared).or_else(|| self.too_many_delayed(state, &prepared))
+            {
                 state.tally.emitted += 1;
                 state.tally.loops += 1;
                 self.observe(&prepared.held.event, What::Emitted);

@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery,
-    delivery::{Outbox, Site},
+    delivery::{Outbox, Put, Site},
 };
 use crate::{
     event::{Envelope, Event, EventId, IntoDraft},
-    intake::{Cause, EmitError, Receipt, RequestError},
+    intake::{Cause, EmitError, Receipt, Refusal, RequestError},
     request::Hold,
 };
 
@@ -87,15 +87,21 @@ impl Context {
     /// it fails, nothing is emitted. Never waits and needs no room in the queue.
     ///
     /// # Errors
-    /// What is wrong with the event itself: its name, its size, its depth.
+    /// What is wrong with the event itself: its name, its size, its depth; or that it is one more than an attempt may
+    /// return.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<(), EmitError<E>> {
         let mut draft = event.into_draft();
         if let Err(reason) = self.0.site.intake.check_output(&mut draft, &self.0.event) {
             return Err(EmitError { event: E::handed_back(draft), reason });
         }
-        match self.0.outbox.put(draft) {
-            None => Ok(()),
-            Some(late) => {
+        let limit = self.0.site.max_outputs;
+        match self.0.outbox.put(draft, limit) {
+            Put::In => Ok(()),
+            Put::Full(draft) => {
+                let reason = Refusal::TooManyOutputs { name: draft.name.clone(), limit };
+                Err(EmitError { event: E::handed_back(draft), reason })
+            }
+            Put::Late(late) => {
                 let emitted = self.0.site.intake.emit(late, Some(&self.cause(false)));
                 emitted
                     .map(drop)
