@@ -4,7 +4,7 @@ use std::{
     future::{pending, poll_fn},
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::sync_channel,
     },
@@ -35,7 +35,7 @@ fn within_ten_seconds(test: impl FnOnce() + Send + 'static) {
         let _ = done.send(result.is_ok());
     });
     assert_eq!(ended.recv_timeout(10 * SECOND), Ok(true), "a thread waits for itself, or the test failed");
-    thread.join().unwrap();
+    assert!(thread.join().is_ok());
 }
 
 #[test]
@@ -319,7 +319,7 @@ struct Farewell {
 impl Drop for Farewell {
     fn drop(&mut self) {
         if self.is_armed {
-            let runtime = FAREWELL.lock().unwrap().clone();
+            let runtime = FAREWELL.lock().unwrap_or_else(PoisonError::into_inner).clone();
             assert!(runtime.is_none_or(|runtime| runtime.stats().balances()));
         }
     }
@@ -405,7 +405,7 @@ struct Cursed;
 
 impl Serialize for Cursed {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        panic!("cursed")
+        unreachable!("cursed")
     }
 }
 
@@ -629,6 +629,21 @@ fn a_context_takes_no_more_than_a_handler_may_return() {
         assert_eq!((kit.stats().deliveries.dead, kit.stats().events.emitted), (1, 1));
         let reason = kit.dead_letters(&DeadLetterFilter::all())[0].reason();
         assert!(reason.contains("`a`") && reason.contains("10"), "{reason}");
+        Ok(())
+    });
+}
+
+#[test]
+fn ten_thousand_subscriptions_of_one_pattern_are_made_driven_and_taken_back() {
+    testing::run(Runtime::builder().queue_size(100_000), async |kit| {
+        let ids = (0..10_000).map(|_| kit.on("a", || async {})).collect::<Result<Vec<_>, _>>()?;
+        let names = kit.describe().subscriptions.into_iter().map(|subscription| subscription.name);
+        assert_eq!(names.skip(1).take(2).collect::<Vec<_>>(), ["a#2", "a#3"]);
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 10_000);
+        assert!(kit.off(ids[1]));
+        assert_eq!(kit.clear(), 9_999);
         Ok(())
     });
 }

@@ -134,6 +134,8 @@ pub(crate) struct Dispatcher {
     /// The time at the beginning of the round.
     pub(super) now: Timestamp,
     warned: HashSet<EventName>,
+    /// Whether a subscription keeps the order of emission.
+    pub(super) is_strict: bool,
 }
 
 /// Rounds after which others have their turn.
@@ -171,6 +173,7 @@ impl Dispatcher {
             next_due: None,
             oldest: None,
             warned: HashSet::new(),
+            is_strict: false,
         }
     }
 
@@ -442,13 +445,13 @@ impl Dispatcher {
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
         self.routes.clear();
         self.last_route = None;
-        let is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
+        self.is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
         let mut state = self.parts.intake.lock();
-        if is_strict && !state.dispatch_is_strict {
+        if self.is_strict && !state.dispatch_is_strict {
             // The batch was pulled when nobody asked what it leaves behind.
             self.oldest = state.queue.oldest();
         }
-        state.dispatch_is_strict = is_strict;
+        state.dispatch_is_strict = self.is_strict;
         drop(state);
         self.publish_saturated();
     }

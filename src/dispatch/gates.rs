@@ -62,6 +62,9 @@ impl Dispatcher {
 
     /// Lets those of strict orders go before which nothing can come any more.
     pub(super) fn release_early(&mut self, oldest: Option<u64>) {
+        if !self.is_strict {
+            return;
+        }
         let mut released = Vec::new();
         for (_, subscriber) in &mut self.subscribers {
             while let Some(first) = subscriber.early.first_entry()

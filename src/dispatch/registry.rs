@@ -38,6 +38,23 @@ impl Entry {
     }
 }
 
+/// A number from 2 on that is free and whose predecessor is not: found by halving, for there may be thousands.
+fn free_number(is_taken: impl Fn(u64) -> bool) -> u64 {
+    let (mut taken, mut free) = (1, 2);
+    while is_taken(free) {
+        (taken, free) = (free, free * 2);
+    }
+    while free - taken > 1 {
+        let middle = taken.midpoint(free);
+        if is_taken(middle) {
+            taken = middle;
+        } else {
+            free = middle;
+        }
+    }
+    free
+}
+
 /// A new subscription and its handler, which goes to the dispatcher.
 type Added = (Arc<Entry>, Box<dyn Call>);
 
@@ -77,9 +94,12 @@ impl Registry {
             Some(name) if list.by_name.contains_key(name) => return Err(name.to_owned()),
             Some(name) => name.into(),
             None => {
-                let numbered = (2..).map(|number| format!("{suggested}#{number}"));
-                let mut names = std::iter::once(suggested.to_owned()).chain(numbered);
-                names.find(|name| !list.by_name.contains_key(name.as_str())).unwrap_or_default().into()
+                let numbered = |number| format!("{suggested}#{number}");
+                if list.by_name.contains_key(suggested) {
+                    numbered(free_number(|n| list.by_name.contains_key(numbered(n).as_str()))).into()
+                } else {
+                    suggested.into()
+                }
             }
         };
         list.last_id += 1;
