@@ -1,6 +1,5 @@
 //! The parts of the engine, one by one: `cargo bench --bench parts`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
-#![expect(missing_docs, reason = "the harness generates items")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use millstream::{Draft, Event, Handler, Pattern, Runtime};
