@@ -1,8 +1,10 @@
 //! Stream operators as pure state machines. Time is an argument: no clock, no task, no I/O inside.
 #![allow(clippy::inline_always, reason = "operators fuse into one loop only where each step is inlined")]
 
+pub mod buffer;
 pub mod filter;
 pub mod reduce;
+pub mod time;
 pub mod transform;
 
 mod build_error;
