@@ -2,6 +2,7 @@
 #![allow(clippy::inline_always, reason = "operators fuse into one loop only where each step is inlined")]
 
 pub mod buffer;
+pub mod combine;
 pub mod filter;
 pub mod reduce;
 pub mod time;
