@@ -4,7 +4,9 @@
 pub mod buffer;
 pub mod combine;
 pub mod filter;
+pub mod nested;
 pub mod reduce;
+pub mod share;
 pub mod time;
 pub mod transform;
 
