@@ -3,10 +3,12 @@
 
 pub mod buffer;
 pub mod combine;
+pub mod error;
 pub mod filter;
 pub mod nested;
 pub mod reduce;
 pub mod share;
+pub mod task;
 pub mod time;
 pub mod transform;
 
