@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod combine;
 pub mod error;
 pub mod filter;
+pub mod keyed;
 pub mod nested;
 pub mod reduce;
 pub mod share;
