@@ -81,7 +81,8 @@ pub trait Operator<In> {
         false
     }
 
-    /// Whether this state is the same as a fresh one, so that a keyed driver may forget the key.
+    /// Whether this state is the same as a fresh one, which gives nothing at its start nor at its end: a keyed driver
+    /// may then forget the key.
     #[inline]
     fn vacant(&self, _state: &Self::State) -> bool {
         size_of::<Self::State>() == 0
