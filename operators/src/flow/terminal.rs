@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use futures_util::{StreamExt, stream::Peekable};
 
 use super::Flow;
 use crate::Operator;
@@ -50,6 +51,22 @@ impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
         let mut all = C::default();
         self.for_each(|item| all.extend([item])).await;
         all
+    }
+
+    /// Lets a consumer look at the next item before it takes it. What comes back is `futures`' own type, no flow;
+    /// [`flow`](crate::flow) makes it one again.
+    ///
+    /// ```
+    /// use millstream_operators::flow;
+    /// use std::pin::Pin;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let mut ahead = flow(futures::stream::iter([1, 2])).peekable();
+    /// assert_eq!(Pin::new(&mut ahead).peek().await, Some(&1));
+    /// # });
+    /// ```
+    pub fn peekable(self) -> Peekable<Self> {
+        StreamExt::peekable(self)
     }
 
     /// Returns the flow: a flow that has completed says so again when it is polled again.
