@@ -16,6 +16,7 @@ pub mod transform;
 mod build_error;
 mod flow;
 mod operator;
+mod pace;
 mod steps;
 mod then;
 mod timestamp;

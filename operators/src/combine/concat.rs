@@ -37,7 +37,7 @@ where
 }
 
 impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
-    /// All items of this flow, then all of `next`: see [`concat`].
+    /// All items of this flow, then all of `next`: see [`concat`](concat()).
     ///
     /// ```
     /// use futures::stream::iter;
