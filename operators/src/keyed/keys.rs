@@ -1,8 +1,6 @@
 //! The states of all keys, and one ordered index of their deadlines.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
     fmt,
     hash::{BuildHasher, Hash},
 };
@@ -11,6 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::due::{Deadlines, Due};
 use crate::{
     Operator, Timestamp,
     steps::{advance, feed},
@@ -36,7 +35,7 @@ pub struct Keys<K, S> {
     table: HashTable<u32>,
     slots: Vec<Slot<K, S>>,
     free: Vec<u32>,
-    due: BinaryHeap<Reverse<(Timestamp, u64, u32)>>,
+    due: Deadlines,
     births: u64,
     hasher: RandomState,
     ended: bool,
@@ -48,7 +47,7 @@ impl<K, S> Default for Keys<K, S> {
             table: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            due: BinaryHeap::new(),
+            due: Deadlines::default(),
             births: 0,
             hasher: RandomState::default(),
             ended: false,
@@ -84,7 +83,7 @@ impl<K, S> Keys<K, S> {
 
     #[inline]
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.due.peek().map(|Reverse((due, ..))| *due)
+        self.due.first()
     }
 
     fn arm(&mut self, id: u32, deadline: Option<Timestamp>) {
@@ -93,7 +92,7 @@ impl<K, S> Keys<K, S> {
             && due < slot.armed
         {
             slot.armed = due;
-            self.due.push(Reverse((due, slot.born, id)));
+            self.due.push(Due { at: due, born: slot.born, id });
         }
     }
 
@@ -162,10 +161,7 @@ impl<K: Hash + Eq, S> Keys<K, S> {
         now: Timestamp,
         out: &mut impl FnMut(O::Out, Timestamp),
     ) {
-        while let Some(&Reverse((due, born, id))) = self.due.peek()
-            && due <= now
-        {
-            self.due.pop();
+        while let Some(Due { at: due, born, id }) = self.due.pop(now) {
             let slot = &mut self.slots[id as usize];
             if slot.born != born || slot.armed != due {
                 continue;

@@ -1,5 +1,6 @@
 //! One chain for every key. The logic is shared; a key costs its state.
 
+mod due;
 mod expire;
 mod keys;
 mod per_key;
