@@ -29,6 +29,8 @@ pub struct PortsN<S> {
     live: usize,
     plan: Plan,
     ready: ReadySet,
+    /// The one that spoke last, and how many items in a row it has given.
+    current: Option<usize>,
     burst: u32,
     taken: Vec<u64>,
     /// Ports that were ready but too far ahead.
@@ -48,6 +50,7 @@ impl<S: Stream> PortsN<S> {
             streams: streams.into_iter().map(|stream| Some(Box::pin(stream))).collect(),
             plan,
             ready,
+            current: None,
             burst: 0,
             held: Vec::new(),
         }
@@ -60,15 +63,20 @@ impl<S: Stream> PortsN<S> {
         }
     }
 
+    #[inline]
     fn took(&mut self, port: usize) {
-        self.taken[port] += 1;
         self.burst += 1;
+        self.current = Some(port);
         if self.burst >= BURST {
             self.burst = 0;
+            self.current = None;
             self.ready.defer(port);
         }
-        for held in self.held.drain(..) {
-            self.ready.insert(held);
+        if self.plan.lead != u64::MAX {
+            self.taken[port] += 1;
+            for held in self.held.drain(..) {
+                self.ready.insert(held);
+            }
         }
     }
 
@@ -76,9 +84,11 @@ impl<S: Stream> PortsN<S> {
         if self.streams[port].take().is_some() {
             self.live -= 1;
         }
+        self.current = None;
         self.ready.clear(port);
     }
 
+    #[inline]
     fn poll_port(&mut self, port: usize) -> Poll<PortN<S::Item>> {
         let Some(stream) = &mut self.streams[port] else {
             self.ready.clear(port);
@@ -87,6 +97,7 @@ impl<S: Stream> PortsN<S> {
         let mut cx = Context::from_waker(self.ready.waker(port));
         let Poll::Ready(item) = stream.as_mut().poll_next(&mut cx) else {
             self.ready.clear(port);
+            self.current = None;
             self.burst = 0;
             return Poll::Pending;
         };
@@ -94,6 +105,14 @@ impl<S: Stream> PortsN<S> {
             Some(_) => self.took(port),
             None => self.drop_port(port),
         }
+        if self.plan.once.is_some() || self.plan.turn == Turn::FirstToSpeak {
+            self.spoke(port);
+        }
+        Poll::Ready(PortN { port, item })
+    }
+
+    /// What the plan says about a port that gave an item or ended.
+    fn spoke(&mut self, port: usize) {
         if self.plan.once == Some(port) {
             self.drop_port(port);
         }
@@ -101,7 +120,6 @@ impl<S: Stream> PortsN<S> {
             self.plan.turn = Turn::All;
             (0..self.streams.len()).filter(|other| *other != port).for_each(|other| self.drop_port(other));
         }
-        Poll::Ready(PortN { port, item })
     }
 
     /// The port whose turn it is, if it is ready.
@@ -118,6 +136,12 @@ impl<S: Stream> Stream for PortsN<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(port) = this.current
+            && !this.is_held(port)
+            && let Poll::Ready(item) = this.poll_port(port)
+        {
+            return Poll::Ready(Some(item));
+        }
         loop {
             while let Some(port) = this.next_port() {
                 if this.is_held(port) {

@@ -15,15 +15,25 @@ use super::port::{BURST, IntoPorts, Plan, Turn};
 #[derive(Debug)]
 struct Turns<const N: usize> {
     plan: Plan,
+    /// Where the next round begins.
     next: usize,
-    burst: u32,
+    /// The port that goes on, and for how many items more.
+    current: usize,
+    more: u32,
     taken: [u64; N],
     live: [bool; N],
+    /// A port was live and is no more.
+    changed: bool,
 }
 
 impl<const N: usize> Turns<N> {
     const fn new(plan: Plan) -> Self {
-        Self { plan, next: plan.home, burst: 0, taken: [0; N], live: [true; N] }
+        Self { plan, next: plan.home, current: 0, more: 0, taken: [0; N], live: [true; N], changed: false }
+    }
+
+    /// Whether the plan says more than that all ports have their turn.
+    const fn strict(&self) -> bool {
+        self.plan.lead != u64::MAX || self.plan.once.is_some() || !matches!(self.plan.turn, Turn::All)
     }
 
     /// Whether the port is too far ahead of the others to be polled now.
@@ -34,27 +44,25 @@ impl<const N: usize> Turns<N> {
         }
     }
 
-    #[inline]
-    fn took(&mut self, port: usize) {
-        self.taken[port] += 1;
-        self.burst = if port == self.next { self.burst + 1 } else { 1 };
-        self.next = port;
-        if self.burst >= BURST {
-            self.burst = 0;
-            self.next = (port + 1) % N;
-        }
-    }
-
-    fn ended(&mut self, port: usize) {
-        self.live[port] = false;
+    /// The port gave an item, or ended.
+    fn spoke(&mut self, port: usize, item: bool) {
+        (self.current, self.more) = (port, if item && !self.strict() { BURST - 1 } else { 0 });
         self.next = (port + 1) % N;
-        self.burst = 0;
+        self.taken[port] += u64::from(item);
+        if !item || self.plan.once == Some(port) {
+            self.live[port] = false;
+            self.changed = true;
+        }
+        if self.plan.turn == Turn::FirstToSpeak {
+            self.plan.turn = Turn::All;
+            (0..N).filter(|other| *other != port).for_each(|other| self.live[other] = false);
+            self.changed = true;
+        }
     }
 
     /// All wait.
     fn rest(&mut self) {
-        self.next = self.plan.home;
-        self.burst = 0;
+        (self.next, self.more) = (self.plan.home, 0);
     }
 }
 
@@ -81,38 +89,62 @@ macro_rules! ports {
         impl<$($S: Stream),+> Stream for $Ports<$($S),+> {
             type Item = $Port<$($S::Item),+>;
 
-            #[inline]
-            fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            #[inline(always)]
+            fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+                let mut this = self.as_mut().project();
+                // The one that spoke last goes on, if it can.
+                let mut waits = $n;
+                if this.turns.more > 0 {
+                    this.turns.more -= 1;
+                    waits = this.turns.current;
+                    match waits {
+                        $($i => match this.$s.as_mut().as_pin_mut().map(|stream| stream.poll_next(cx)) {
+                            Some(Poll::Ready(Some(item))) => return Poll::Ready(Some($Port::$V(Some(item)))),
+                            Some(Poll::Ready(None)) => {
+                                this.turns.spoke($i, false);
+                                this.$s.set(None);
+                                return Poll::Ready(Some($Port::$V(None)));
+                            }
+                            Some(Poll::Pending) | None => {}
+                        },)+
+                        _ => {}
+                    }
+                }
+                self.poll_all(waits, cx)
+            }
+        }
+
+        impl<$($S: Stream),+> $Ports<$($S),+> {
+            /// One port after another, from the one whose turn it is, but for one that was just found waiting.
+            #[inline(never)]
+            fn poll_all(self: Pin<&mut Self>, waits: usize, cx: &mut Context<'_>) -> Poll<Option<$Port<$($S::Item),+>>> {
                 let mut this = self.project();
                 let turns = this.turns;
-                let start = if turns.plan.turn == Turn::InOrder { 0 } else { turns.next };
-                for port in (start..$n).chain(0..start) {
-                    if !turns.live[port] || turns.held(port) {
-                        continue;
-                    }
-                    let item = match port {
-                        $($i => this.$s.as_mut().as_pin_mut().map(|stream| stream.poll_next(cx).map($Port::$V)),)+
-                        _ => None,
-                    };
-                    let Some(Poll::Ready(item)) = item else {
+                let mut port = if turns.plan.turn == Turn::InOrder { 0 } else { turns.next };
+                for _ in 0..$n {
+                    if port != waits && turns.live[port] && !turns.held(port) {
+                        let found = match port {
+                            $($i => match this.$s.as_mut().as_pin_mut().map(|stream| stream.poll_next(cx)) {
+                                Some(Poll::Ready(item)) => {
+                                    turns.spoke($i, item.is_some());
+                                    Some($Port::$V(item))
+                                }
+                                Some(Poll::Pending) | None => None,
+                            },)+
+                            _ => None,
+                        };
+                        if found.is_some() {
+                            if turns.changed {
+                                turns.changed = false;
+                                $(if !turns.live[$i] { this.$s.set(None); })+
+                            }
+                            return Poll::Ready(found);
+                        }
                         if turns.plan.turn == Turn::InOrder {
                             break;
                         }
-                        continue;
-                    };
-                    match &item {
-                        $($Port::$V(None) => { this.$s.set(None); turns.ended(port); })+
-                        _ => turns.took(port),
                     }
-                    if turns.plan.once == Some(port) {
-                        turns.live[port] = false;
-                        $(if port == $i { this.$s.set(None); })+
-                    }
-                    if turns.plan.turn == Turn::FirstToSpeak {
-                        turns.plan.turn = Turn::All;
-                        $(if port != $i { this.$s.set(None); turns.live[$i] = false; })+
-                    }
-                    return Poll::Ready(Some(item));
+                    port = if port + 1 == $n { 0 } else { port + 1 };
                 }
                 turns.rest();
                 if turns.live.contains(&true) { Poll::Pending } else { Poll::Ready(None) }
