@@ -105,7 +105,7 @@ mod tests {
         assert!(!branchless(|_| 0));
         assert!(!branchless(|x| x));
         assert!(!branchless(|x| x / 7));
-        assert!(branchless(|x| (x * x * 0x9e37_79b9_7f4a_7c15) >> 40));
+        assert!(branchless(|x| (x + 1).wrapping_mul(x).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::{
     build_error::{built, count},
 };
 
+/// The most that a buffer reserves ahead of its items.
+const RESERVE: usize = 1_024;
+
 /// The operator of [`buffer_count`](Flow::buffer_count).
 #[derive(Clone, Copy, Debug)]
 pub struct BufferCount {
@@ -26,10 +29,11 @@ impl BufferCount {
     }
 }
 
-/// What [`BufferCount`] remembers: the open buffers, oldest first, and how many items until the next opens.
+/// What [`BufferCount`] remembers: the open buffers, and how many items until the next opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BufferCountState<T> {
-    open: VecDeque<Vec<T>>,
+    oldest: Option<Vec<T>>,
+    younger: VecDeque<Vec<T>>,
     until_next: usize,
 }
 
@@ -38,9 +42,10 @@ impl<T: Clone> Operator<T> for BufferCount {
     type State = BufferCountState<T>;
 
     fn init(&self) -> BufferCountState<T> {
-        BufferCountState { open: VecDeque::new(), until_next: 0 }
+        BufferCountState { oldest: None, younger: VecDeque::new(), until_next: 0 }
     }
 
+    #[inline]
     fn on_item(
         &self,
         state: &mut BufferCountState<T>,
@@ -50,28 +55,33 @@ impl<T: Clone> Operator<T> for BufferCount {
     ) {
         if state.until_next == 0 {
             state.until_next = self.every.get();
-            state.open.push_back(Vec::new());
+            let fresh = Vec::with_capacity(self.size.get().min(RESERVE));
+            match state.oldest {
+                None => state.oldest = Some(fresh),
+                Some(_) => state.younger.push_back(fresh),
+            }
         }
         state.until_next -= 1;
-        if let Some((last, others)) = state.open.make_contiguous().split_last_mut() {
-            for buffer in others {
-                buffer.push(item.clone());
-            }
-            last.push(item);
+        for buffer in &mut state.younger {
+            buffer.push(item.clone());
         }
-        if let Some(full) = state.open.pop_front_if(|buffer| buffer.len() >= self.size.get()) {
+        let Some(oldest) = &mut state.oldest else { return };
+        oldest.push(item);
+        if oldest.len() >= self.size.get() {
+            let full = std::mem::take(oldest);
+            state.oldest = state.younger.pop_front();
             out(full, at);
         }
     }
 
     fn on_end(&self, state: &mut BufferCountState<T>, at: Timestamp, out: &mut impl FnMut(Vec<T>, Timestamp)) {
-        for buffer in state.open.drain(..) {
+        for buffer in state.oldest.take().into_iter().chain(state.younger.drain(..)) {
             out(buffer, at);
         }
     }
 
     fn vacant(&self, state: &BufferCountState<T>) -> bool {
-        state.open.is_empty() && state.until_next == 0
+        state.oldest.is_none() && state.until_next == 0
     }
 }
 

@@ -27,11 +27,22 @@ pub struct Running<St, T> {
     clock: Option<Clock>,
 }
 
-/// What one step of the driver came to.
-enum Step {
-    /// An input was taken or a deadline fired; there may be output.
-    Moved,
+/// Why the driver takes no more inputs now.
+enum Inputs {
+    /// Enough has come out.
+    Enough,
+    /// Others want to run.
+    Budget,
+    /// The source waits, or the operators are full.
     Waiting,
+    Ended,
+}
+
+/// What became of the deadlines.
+enum Deadlines {
+    Fired,
+    Waiting,
+    /// None is left, and no input follows.
     Completed,
 }
 
@@ -86,52 +97,84 @@ impl<St, T> Running<St, T> {
         self.state = Some(state);
     }
 
-    /// One input, or else the deadlines that are due.
+    /// Takes inputs until `enough` has come out.
     #[inline(always)]
-    fn step<S, O>(
+    fn inputs<S, O, C>(
         &mut self,
-        source: Pin<&mut S>,
+        mut source: Pin<&mut S>,
         operator: &O,
-        now: &mut Timestamp,
-        cx: &mut Context<'_>,
-        out: &mut impl FnMut(&mut VecDeque<T>, T),
-    ) -> Step
+        (now, budget, cx): (Timestamp, u32, &mut Context<'_>),
+        collected: &mut C,
+        out: impl Fn(&mut C, &mut VecDeque<T>, T),
+        enough: impl Fn(&C) -> bool,
+    ) -> Inputs
     where
         S: Stream,
         O: Operator<S::Item, State = St, Out = T>,
     {
-        let Self { state: Some(state), queue, ended, clock } = self else { return Step::Completed };
-        let mut out = |item, _: Timestamp| out(queue, item);
-        let deadline = if O::TIMED { operator.deadline(state) } else { None };
-        let held = deadline.is_some() && operator.full(state);
-        if !*ended && !held {
-            match source.poll_next(cx) {
+        let Self { state: Some(state), queue, ended, .. } = self else { return Inputs::Ended };
+        if *ended {
+            return Inputs::Ended;
+        }
+        for _ in 0..budget {
+            if O::TIMED && operator.full(state) && operator.deadline(state).is_some() {
+                return Inputs::Waiting;
+            }
+            match source.as_mut().poll_next(cx) {
                 Poll::Ready(Some(item)) => {
-                    feed(operator, state, item, *now, &mut out);
-                    *ended = operator.closed(state);
-                    return Step::Moved;
+                    feed(operator, state, item, now, &mut |item, _| out(collected, queue, item));
+                    if operator.closed(state) {
+                        *ended = true;
+                        return Inputs::Ended;
+                    }
                 }
                 Poll::Ready(None) => {
-                    finish(operator, state, *now, &mut out);
+                    finish(operator, state, now, &mut |item, _| out(collected, queue, item));
                     *ended = true;
-                    return Step::Moved;
+                    return Inputs::Ended;
                 }
-                Poll::Pending => {}
+                Poll::Pending => return Inputs::Waiting,
+            }
+            if enough(collected) {
+                return Inputs::Enough;
             }
         }
-        // The source waits: only now look at the timer.
+        Inputs::Budget
+    }
+
+    /// Fires what is due; only now, when no input can be had, is the timer looked at.
+    #[inline(always)]
+    fn deadlines<I, O: Operator<I, State = St, Out = T>>(
+        &mut self,
+        operator: &O,
+        now: &mut Timestamp,
+        cx: &mut Context<'_>,
+        mut out: impl FnMut(&mut VecDeque<T>, T),
+    ) -> Deadlines {
+        let Self { state: Some(state), queue, ended, clock } = self else { return Deadlines::Completed };
+        let deadline = if O::TIMED { operator.deadline(state) } else { None };
         let (Some(due), Some(clock)) = (deadline, clock) else {
-            return if *ended { Step::Completed } else { Step::Waiting };
+            return if *ended { Deadlines::Completed } else { Deadlines::Waiting };
         };
         if due > *now {
             if clock.poll_until(due, cx).is_pending() {
-                return Step::Waiting;
+                return Deadlines::Waiting;
             }
             *now = due.max(clock.now());
         }
-        advance(operator, state, *now, &mut out);
+        advance(operator, state, *now, &mut |item, _| out(queue, item));
         *ended = *ended || operator.closed(state);
-        Step::Moved
+        Deadlines::Fired
+    }
+}
+
+/// The first output of a poll, the others behind it in the queue.
+#[inline(always)]
+fn keep_first<T>(first: &mut Option<T>, queue: &mut VecDeque<T>, item: T) {
+    if first.is_none() {
+        *first = Some(item);
+    } else {
+        queue.push_back(item);
     }
 }
 
@@ -149,20 +192,22 @@ impl<S: Stream, O: Operator<S::Item>> Stream for Flow<S, O> {
         let mut now = if O::TIMED { run.now() } else { Timestamp::EPOCH };
         let mut first = None;
         for _ in 0..BUDGET {
-            let step = run.step(this.head.as_mut(), operator, &mut now, cx, &mut |queue, item| {
-                if first.is_none() {
-                    first = Some(item);
-                } else {
-                    queue.push_back(item);
-                }
-            });
+            let taken = (now, BUDGET, &mut *cx);
+            let inputs = run.inputs(this.head.as_mut(), operator, taken, &mut first, keep_first, Option::is_some);
             if first.is_some() {
                 return Poll::Ready(first);
             }
-            match step {
-                Step::Moved => {}
-                Step::Waiting => return Poll::Pending,
-                Step::Completed => return Poll::Ready(None),
+            if matches!(inputs, Inputs::Budget) {
+                break;
+            }
+            let fired = run.deadlines(operator, &mut now, cx, |queue, item| keep_first(&mut first, queue, item));
+            if first.is_some() {
+                return Poll::Ready(first);
+            }
+            match fired {
+                Deadlines::Fired => {}
+                Deadlines::Waiting => return Poll::Pending,
+                Deadlines::Completed => return Poll::Ready(None),
             }
         }
         cx.waker().wake_by_ref();
@@ -183,11 +228,16 @@ impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
             each(item);
         }
         let mut now = if O::TIMED { run.now() } else { Timestamp::EPOCH };
-        for _ in 0..ITEMS {
-            match run.step(this.head.as_mut(), operator, &mut now, cx, &mut |_, item| each(item)) {
-                Step::Moved => {}
-                Step::Waiting => return Poll::Pending,
-                Step::Completed => return Poll::Ready(()),
+        for _ in 0..BUDGET {
+            let taken = (now, ITEMS, &mut *cx);
+            let inputs = run.inputs(this.head.as_mut(), operator, taken, each, |each, _, item| each(item), |_| false);
+            if matches!(inputs, Inputs::Budget) {
+                break;
+            }
+            match run.deadlines(operator, &mut now, cx, |_, item| each(item)) {
+                Deadlines::Fired => {}
+                Deadlines::Waiting => return Poll::Pending,
+                Deadlines::Completed => return Poll::Ready(()),
             }
         }
         cx.waker().wake_by_ref();
