@@ -131,7 +131,10 @@ fn drain<S: futures::Stream, O: Operator<S::Item, Out = u64>>(flow: Flow<S, O>) 
 
 fn drain_futures(stream: impl futures::Stream<Item = u64>) -> Sum {
     let mut sum = (0, 0);
-    block_on(stream.for_each(|x| ready(add(&mut sum, x))));
+    block_on(stream.for_each(|x| {
+        add(&mut sum, x);
+        ready(())
+    }));
     sum
 }
 
@@ -213,7 +216,11 @@ fn batches() {
             in_runtime(async {
                 let mut sum = (0, 0);
                 let batches = tokio_stream::StreamExt::chunks_timeout(items(), 100, second);
-                batches.for_each(|batch| ready(add(&mut sum, total(batch)))).await;
+                let each = |batch| {
+                    add(&mut sum, total(batch));
+                    ready(())
+                };
+                batches.for_each(each).await;
                 sum
             })
         }),
@@ -282,7 +289,7 @@ fn keys() {
 fn latest() {
     let half = || stream::iter(0..black_box(STREAM / 2));
     let jobs = vec![
-        job("by hand: poll one after the other", || {
+        job("by hand: two iterators in turns of 32", || {
             let (mut sum, mut a, mut b) = ((0, 0), None, None);
             let (mut left, mut right) = (half(), half());
             block_on(async {

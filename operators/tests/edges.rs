@@ -14,7 +14,7 @@ use millstream_operators::{
     combine::{combine_latest, concat, merge, race, with_latest_from, zip},
     error::{RepeatPolicy, RetryPolicy, fail_fast, repeat, retry},
     flow,
-    share::{Replay, share, share_replay},
+    share::{Replay, share, share_replay, split},
     task::{Conflate, DropNewest, DropOldest, Fail, OverflowError, Wait},
     time::Edge,
 };
@@ -161,6 +161,49 @@ async fn a_consumer_that_comes_late_finds_each_deadline_at_its_own_time() {
     assert!(poll(&mut flow).is_pending());
     tokio::time::advance(100 * MS).await;
     assert_eq!(poll(&mut flow), Poll::Ready(Some(2)));
+}
+
+/// Panics where it is polled after its end.
+fn once_only(items: std::ops::Range<u32>) -> impl Stream<Item = u32> + Send + 'static {
+    let mut items = Some(items);
+    stream::poll_fn(move |_| {
+        let next = items.as_mut().expect("it has ended").next();
+        if next.is_none() {
+            items = None;
+        }
+        Poll::Ready(next)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_source_is_polled_after_its_end() {
+    let (raw, inner) = (|| once_only(0..40), |x| once_only(x..x + 3));
+    let [left, right] = split(raw(), |x| usize::from(*x > 5));
+    let flows = [
+        merge((raw(), raw(), raw())).boxed(),
+        merge(vec![raw(), raw()]).boxed(),
+        concat((raw(), raw())).boxed(),
+        concat(vec![raw(), raw()]).boxed(),
+        race((raw(), raw())).boxed(),
+        zip((raw(), raw())).map(|(x, _)| x).boxed(),
+        combine_latest((raw(), raw())).map(|(x, _)| x).boxed(),
+        flow(raw()).switch_map(inner).boxed(),
+        flow(raw()).exhaust_map(inner).boxed(),
+        flow(raw()).concat_map(inner).boxed(),
+        flow(raw()).flat_map(3, inner).boxed(),
+        flow(raw()).map_async(3, |x| async move { x }).boxed(),
+        flow(raw()).group_by(|x| x % 3).flat_map(9, |group| group).boxed(),
+        flow(raw()).skip_until(raw()).boxed(),
+        flow(raw()).spawn(3, Wait).boxed(),
+        flow(raw()).watch(pending::<()>()).filter_map(Result::ok).boxed(),
+        flow(raw().map(Ok::<_, u32>)).catch(|x| once_only(x..9).map(Ok::<_, u32>)).filter_map(Result::ok).boxed(),
+        share(raw).subscribe().boxed(),
+        left.merge(right).boxed(),
+    ];
+    for mut flow in flows {
+        while flow.next().await.is_some() {}
+        assert_eq!(flow.next().await, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
