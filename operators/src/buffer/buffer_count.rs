@@ -62,8 +62,8 @@ impl<T: Clone> Operator<T> for BufferCount {
             }
         }
         state.until_next -= 1;
-        for buffer in &mut state.younger {
-            buffer.push(item.clone());
+        if !state.younger.is_empty() {
+            state.younger.iter_mut().for_each(|buffer| buffer.push(item.clone()));
         }
         let Some(oldest) = &mut state.oldest else { return };
         oldest.push(item);

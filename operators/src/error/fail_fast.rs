@@ -3,22 +3,27 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::{Flow, flow};
+use crate::{Flow, flow, share::fan_out::FanOut};
 
 struct Slot<E> {
-    error: Option<E>,
-    waiting: Vec<Waker>,
+    error: Mutex<Option<E>>,
+    /// The flows that the error ends, by number.
+    waiting: FanOut,
+    flows: AtomicUsize,
 }
 
 /// Guards streams: see [`fail_fast`]. A clone guards for the same flows.
-pub struct FailScope<E>(Arc<Mutex<Slot<E>>>);
+pub struct FailScope<E>(Arc<Slot<E>>);
 
 impl<E> Default for FailScope<E> {
     fn default() -> Self {
@@ -29,7 +34,7 @@ impl<E> Default for FailScope<E> {
 impl<E> FailScope<E> {
     /// A scope without guards. For one flow there is [`fail_fast`].
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Slot { error: None, waiting: Vec::new() })))
+        Self(Arc::new(Slot { error: Mutex::new(None), waiting: FanOut::default(), flows: AtomicUsize::new(0) }))
     }
 
     /// Ends `flow` with the first error of any guard of this scope; any number of flows, each with a clone of it.
@@ -50,7 +55,7 @@ impl<E> FailScope<E> {
     where
         E: Clone,
     {
-        crate::flow(FailFast { inner: Some(flow), scope: self.clone(), read: |error| error.clone() })
+        self.ending(flow, |error| error.clone())
     }
 
     /// Passes on what is in `Ok`; the first `Err` ends the flow of this scope.
@@ -61,17 +66,19 @@ impl<E> FailScope<E> {
         flow(Guard { stream: Some(stream), scope: self.clone() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slot<E>> {
-        // Only assignments happen under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ending<S: Stream>(&self, inner: S, read: fn(&mut Option<E>) -> Option<E>) -> Flow<FailFast<S, E>> {
+        let number = self.0.flows.fetch_add(1, Ordering::Relaxed);
+        flow(FailFast { inner: Some(inner), scope: self.clone(), number, read })
+    }
+
+    fn error(&self) -> MutexGuard<'_, Option<E>> {
+        // Nothing but an error's clone could panic under this lock, which leaves it as it was.
+        self.0.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, error: E) {
-        let mut slot = self.lock();
-        slot.error.get_or_insert(error);
-        let waiting = std::mem::take(&mut slot.waiting);
-        drop(slot);
-        waiting.into_iter().for_each(Waker::wake);
+        self.error().get_or_insert(error);
+        self.0.waiting.wake_all();
     }
 }
 
@@ -150,6 +157,7 @@ pin_project! {
         #[pin]
         inner: Option<S>,
         scope: FailScope<E>,
+        number: usize,
         read: fn(&mut Option<E>) -> Option<E>,
     }
 }
@@ -162,21 +170,16 @@ impl<S: Stream, E> Stream for FailFast<S, E> {
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let mut slot = this.scope.lock();
-        let mut error = (this.read)(&mut slot.error);
+        this.scope.0.waiting.wait(*this.number, cx.waker());
+        let mut error = (this.read)(&mut this.scope.error());
         if error.is_none() {
-            if !slot.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                slot.waiting.push(cx.waker().clone());
-            }
-            drop(slot);
             let polled = inner.poll_next(cx);
-            slot = this.scope.lock();
-            error = (this.read)(&mut slot.error);
+            error = (this.read)(&mut this.scope.error());
             if error.is_none() {
                 return polled.map(|item| item.map(Ok));
             }
         }
-        drop(slot);
+        this.scope.0.waiting.leave(*this.number);
         // What came with the error came after it.
         this.inner.set(None);
         Poll::Ready(error.map(Err))
@@ -214,5 +217,6 @@ impl<S: Stream, E> Stream for FailFast<S, E> {
 /// ```
 pub fn fail_fast<S: Stream, E>(build: impl FnOnce(&FailScope<E>) -> S) -> Flow<FailFast<S, E>> {
     let scope = FailScope::new();
-    flow(FailFast { inner: Some(build(&scope)), scope, read: Option::take })
+    let flow = build(&scope);
+    scope.ending(flow, Option::take)
 }

@@ -26,11 +26,28 @@ impl<O> Expire<O> {
     }
 }
 
-/// What [`Expire`] remembers: the chain's state while it lives.
+/// What [`Expire`] remembers: the chain's state while it lives, and those that ended with something still to come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireState<S> {
     live: Option<(S, Timestamp)>,
+    draining: Vec<S>,
     ended: bool,
+}
+
+impl<O> Expire<O> {
+    /// Ends the life that there is.
+    fn end_life<I>(&self, state: &mut ExpireState<O::State>, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp))
+    where
+        O: Operator<I>,
+    {
+        let Some((mut live, _)) = state.live.take() else { return };
+        if !self.operator.closed(&live) {
+            self.operator.on_end(&mut live, at, out);
+        }
+        if self.operator.deadline(&live).is_some() {
+            state.draining.push(live);
+        }
+    }
 }
 
 impl<I, O: Operator<I>> Operator<I> for Expire<O> {
@@ -39,7 +56,7 @@ impl<I, O: Operator<I>> Operator<I> for Expire<O> {
     const TIMED: bool = true;
 
     fn init(&self) -> Self::State {
-        ExpireState { live: None, ended: false }
+        ExpireState { live: None, draining: Vec::new(), ended: false }
     }
 
     fn on_item(&self, state: &mut Self::State, item: I, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
@@ -55,36 +72,31 @@ impl<I, O: Operator<I>> Operator<I> for Expire<O> {
     }
 
     fn on_time(&self, state: &mut Self::State, now: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
-        let Some((live, expires)) = &mut state.live else { return };
-        if self.operator.deadline(live).is_some_and(|due| due <= now) {
-            self.operator.on_time(live, now, out);
-            return;
+        let due = |live: &O::State| self.operator.deadline(live).is_some_and(|due| due <= now);
+        for old in state.draining.iter_mut().filter(|old| due(old)) {
+            self.operator.on_time(old, now, out);
         }
-        // Only an end that is due, and leaves no deadline behind, is the end.
-        if *expires <= now && !self.operator.closed(live) {
-            self.operator.on_end(live, now, out);
-        }
-        match self.operator.deadline(live) {
-            Some(due) => *expires = due,
-            None => state.live = None,
+        state.draining.retain(|old| self.operator.deadline(old).is_some());
+        if let Some((live, expires)) = &mut state.live {
+            if due(live) {
+                self.operator.on_time(live, now, out);
+            } else if *expires <= now {
+                self.end_life(state, now, out);
+            }
         }
     }
 
     fn on_end(&self, state: &mut Self::State, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
         state.ended = true;
-        if let Some((live, _)) = &mut state.live {
-            if !self.operator.closed(live) {
-                self.operator.on_end(live, at, out);
-            }
-            if self.operator.deadline(live).is_none() {
-                state.live = None;
-            }
-        }
+        self.end_life(state, at, out);
     }
 
     fn deadline(&self, state: &Self::State) -> Option<Timestamp> {
-        let (live, expires) = state.live.as_ref()?;
-        Some(self.operator.deadline(live).map_or(*expires, |due| due.min(*expires)))
+        let live = state.live.as_ref().map(|(live, expires)| {
+            let due = self.operator.deadline(live);
+            due.map_or(*expires, |due| due.min(*expires))
+        });
+        state.draining.iter().filter_map(|old| self.operator.deadline(old)).chain(live).min()
     }
 
     fn closed(&self, state: &Self::State) -> bool {
@@ -92,7 +104,7 @@ impl<I, O: Operator<I>> Operator<I> for Expire<O> {
     }
 
     fn vacant(&self, state: &Self::State) -> bool {
-        state.live.is_none() && !state.ended
+        state.live.is_none() && state.draining.is_empty() && !state.ended
     }
 }
 
@@ -124,5 +136,19 @@ impl<In, O: Operator<In>> Flow<Open<In>, O> {
     #[track_caller]
     pub fn expire(self, idle: Duration) -> Flow<Open<In>, Expire<O>> {
         Flow { head: self.head, operator: built(Expire::new(idle, self.operator)), run: () }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain;
+
+    #[test]
+    fn an_item_that_comes_while_the_last_life_drains_is_not_lost() {
+        let ms = Timestamp::from_millis;
+        let chain = chain().delay(Duration::from_millis(6)).expire(Duration::from_millis(4));
+        let seen = chain.run([(1, ms(10)), (2, ms(15)), (3, ms(16))], ms(30));
+        assert_eq!(seen, [(1, ms(16)), (2, ms(21)), (3, ms(22))]);
     }
 }

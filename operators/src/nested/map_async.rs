@@ -10,6 +10,7 @@ use futures_core::Stream;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use pin_project_lite::pin_project;
 
+use super::BUDGET;
 use crate::{
     BuildError, Flow, Operator,
     build_error::{built, count},
@@ -55,7 +56,13 @@ fn poll_working<S: Stream, W: Working>(
     make: &mut impl FnMut(S::Item) -> W::Future,
     cx: &mut Context<'_>,
 ) -> Poll<Option<W::Item>> {
+    let mut budget = BUDGET;
     while !*outer_ended && working.len() < limit.get() {
+        if budget == 0 {
+            cx.waker().wake_by_ref();
+            break;
+        }
+        budget -= 1;
         match outer.as_mut().poll_next(cx) {
             Poll::Ready(Some(item)) => working.push(make(item)),
             Poll::Ready(None) => *outer_ended = true,
