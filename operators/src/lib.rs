@@ -22,6 +22,7 @@
 //!   inspected, and one copy of the logic serves a million keys.
 //! - [`Chain`]: operators in a row, bound to no source. [`Steps`] drives one by hand.
 //! - [`Flow`]: a chain on a stream; itself a stream. Every operator is a method of both.
+//! - [`durable`]: a chain's state by name, to save and to load.
 //! - The operators, by what they do: [`transform`], [`filter`], [`reduce`], [`time`], [`buffer`], [`combine`], [`nested`],
 //!   [`keyed`], [`share`], [`error`], [`task`].
 //!
@@ -30,6 +31,7 @@
 
 pub mod buffer;
 pub mod combine;
+pub mod durable;
 pub mod error;
 pub mod filter;
 pub mod keyed;

@@ -3,12 +3,13 @@
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
 use millstream_operators::{
-    Chain, Operator,
+    Chain,
     buffer::WindowCount,
     chain,
     combine::{
         BufferOn, CombineLatest, Merge, Port2, PortN, Race, SampleOn, SkipUntil, TakeUntil, WithLatestFrom, Zip,
     },
+    durable::Durable,
     time::{Edge, Timeout},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,7 +29,7 @@ impl Item for u32 {
 pub(crate) trait Visit<T> {
     fn visit<O>(&mut self, name: &str, chain: Chain<T, O>)
     where
-        O: Operator<T>,
+        O: Durable<T>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned;
 }

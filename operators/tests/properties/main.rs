@@ -3,10 +3,13 @@
 
 mod catalogue;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use catalogue::{Item, Visit, every_chain};
-use millstream_operators::{Chain, Operator, Steps, Timestamp};
+use millstream_operators::{
+    Chain, Operator as _, Steps, Timestamp,
+    durable::{DuplicateName, Durable, Labels, Parts},
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
@@ -42,7 +45,7 @@ struct Watermarks<'a> {
 impl Visit<u32> for Watermarks<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
     where
-        O: Operator<u32>,
+        O: Durable<u32>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
@@ -79,7 +82,7 @@ struct Chunks<'a> {
 impl Visit<u32> for Chunks<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
     where
-        O: Operator<u32>,
+        O: Durable<u32>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
@@ -105,7 +108,37 @@ impl Visit<u32> for Chunks<'_> {
     }
 }
 
-/// The state through JSON after `cut` items, and once more after the end.
+/// Saves a part that it has not seen, loads one that it has.
+#[derive(Default)]
+struct Store(Labels, BTreeMap<String, String>);
+
+impl Parts for Store {
+    type Error = DuplicateName;
+
+    fn part<T>(&mut self, kind: &'static str, name: Option<&'static str>, state: &mut T) -> Result<(), DuplicateName>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let label = self.0.label(kind, name)?;
+        match self.1.get(&label) {
+            Some(text) => *state = serde_json::from_str(text).expect("what was saved"),
+            None => drop(self.1.insert(label, serde_json::to_string(state).expect("plain data"))),
+        }
+        Ok(())
+    }
+}
+
+/// A state through its parts, into a fresh one.
+fn by_parts<O: Durable<u32>>(chain: &Chain<u32, O>, mut state: O::State) -> O::State {
+    let mut store = Store::default();
+    chain.parts(&mut state, None, &mut store).expect("numbers differ");
+    let mut fresh = chain.init();
+    store.0 = Labels::default();
+    chain.parts(&mut fresh, None, &mut store).expect("numbers differ");
+    fresh
+}
+
+/// The state through JSON after `cut` items, and part by part after the end.
 struct Saved<'a> {
     items: &'a [(u32, Timestamp)],
     cut: usize,
@@ -119,7 +152,7 @@ fn copied<S: Serialize + DeserializeOwned>(name: &str, state: &S) -> S {
 impl Visit<u32> for Saved<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
     where
-        O: Operator<u32>,
+        O: Durable<u32>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
@@ -136,7 +169,7 @@ impl Visit<u32> for Saved<'_> {
             steps.item(*item, *at, &mut out);
         }
         steps.end(end, &mut out);
-        let mut steps = Steps::resume(&chain, copied(name, steps.state()), true);
+        let mut steps = Steps::resume(&chain, by_parts(&chain, steps.into_state()), true);
         steps.drain(&mut out);
         assert_eq!(seen, expected, "{name}");
     }
@@ -148,7 +181,7 @@ struct Alone<'a>(&'a [(u32, Timestamp)]);
 impl Visit<u32> for Alone<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
     where
-        O: Operator<u32>,
+        O: Durable<u32>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
@@ -192,7 +225,7 @@ struct Only<'a> {
 impl Visit<u32> for Only<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
     where
-        O: Operator<u32>,
+        O: Durable<u32>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
@@ -239,7 +272,7 @@ struct Dropped<'a> {
 impl Visit<Tracked> for Dropped<'_> {
     fn visit<O>(&mut self, name: &str, chain: Chain<Tracked, O>)
     where
-        O: Operator<Tracked>,
+        O: Durable<Tracked>,
         O::Out: Debug + PartialEq + Clone,
         O::State: Serialize + DeserializeOwned,
     {
