@@ -43,6 +43,7 @@ pub mod time;
 pub mod transform;
 
 mod build_error;
+mod by_reference;
 mod flow;
 mod operator;
 mod pace;

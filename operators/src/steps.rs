@@ -62,7 +62,7 @@ pub(crate) fn finish<I, O: Operator<I>>(
     }
 }
 
-/// A chain under way, driven by hand: hand over items, let time pass, end the input, save the state and load it again.
+/// A chain under way, or a reference to one (`&chain`, `Arc<Chain>`), driven by hand: hand over items, let time pass, end the input, save the state and load it again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,24 +78,24 @@ pub(crate) fn finish<I, O: Operator<I>>(
 /// steps.advance(ms(100), &mut |item, at| seen.push((item, at)));
 /// assert_eq!(seen, [("a", ms(30))]);
 /// ```
-pub struct Steps<'a, In, O: Operator<In>> {
-    operator: &'a O,
+pub struct Steps<In, O: Operator<In>> {
+    operator: O,
     state: O::State,
     ended: bool,
     pace: Pace,
     input: PhantomData<fn(In)>,
 }
 
-impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
+impl<In, O: Operator<In>> Steps<In, O> {
     /// A fresh state, started.
-    pub fn start(operator: &'a O, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) -> Self {
+    pub fn start(operator: O, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) -> Self {
         let mut state = operator.init();
         operator.on_start(&mut state, at, out);
         Self { operator, state, ended: false, pace: Pace::default(), input: PhantomData }
     }
 
     /// Goes on from a saved state; `ended` says whether the input had ended.
-    pub fn resume(operator: &'a O, state: O::State, ended: bool) -> Self {
+    pub fn resume(operator: O, state: O::State, ended: bool) -> Self {
         Self { operator, state, ended, pace: Pace::default(), input: PhantomData }
     }
 
@@ -103,7 +103,7 @@ impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
     #[inline]
     pub fn item(&mut self, item: In, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
         if !self.ended {
-            feed(self.operator, &mut self.state, item, at, out);
+            feed(&self.operator, &mut self.state, item, at, out);
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
         if self.closed() {
             items.clear();
         } else if O::PLAIN && Pace::worth_it(items) {
-            self.pace.chunk(self.operator, &mut self.state, items, at, out);
+            self.pace.chunk(&self.operator, &mut self.state, items, at, out);
         } else {
             self.operator.on_chunk(&mut self.state, items, at, out);
             items.clear();
@@ -127,13 +127,13 @@ impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
     /// Time passes: a clock's or a watermark's.
     #[inline]
     pub fn advance(&mut self, to: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
-        advance(self.operator, &mut self.state, to, out);
+        advance(&self.operator, &mut self.state, to, out);
     }
 
     /// The input ends. What still has a deadline comes with [`advance`](Steps::advance) or [`drain`](Steps::drain).
     pub fn end(&mut self, at: Timestamp, out: &mut impl FnMut(O::Out, Timestamp)) {
         if !self.ended {
-            finish(self.operator, &mut self.state, at, out);
+            finish(&self.operator, &mut self.state, at, out);
             self.ended = true;
         }
     }
@@ -141,7 +141,7 @@ impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
     /// Fires what is left after the end, each deadline at its own time.
     pub fn drain(&mut self, out: &mut impl FnMut(O::Out, Timestamp)) {
         if self.closed() {
-            advance(self.operator, &mut self.state, Timestamp::MAX, out);
+            advance(&self.operator, &mut self.state, Timestamp::MAX, out);
         }
     }
 
@@ -171,7 +171,7 @@ impl<'a, In, O: Operator<In>> Steps<'a, In, O> {
     }
 }
 
-impl<In, O: Operator<In>> fmt::Debug for Steps<'_, In, O>
+impl<In, O: Operator<In>> fmt::Debug for Steps<In, O>
 where
     O::State: fmt::Debug,
 {

@@ -55,7 +55,7 @@ impl Visit<u32> for Watermarks<'_> {
         let mut steps = Steps::start(&chain, Timestamp::EPOCH, &mut out);
         let mut cuts = self.cuts.iter().cycle();
         let mut now = 0;
-        let mut pass = |steps: &mut Steps<'_, u32, _>, to: Timestamp, out: &mut _| {
+        let mut pass = |steps: &mut Steps<u32, _>, to: Timestamp, out: &mut _| {
             let cut = u64::from(*cuts.next().unwrap_or(&0));
             while cut > 0 && now + cut <= to.as_millis() {
                 now += cut;

@@ -46,7 +46,7 @@ pub(crate) fn drive<In, O: Operator<In, Out = Outcome>>(
     let zero = Timestamp::EPOCH;
     let mut steps = Steps::start(chain, zero, &mut |item, at| record.outcome(item, at));
     let mut now = 0;
-    let mut pass = |steps: &mut Steps<'_, In, Chain<In, O>>, record: &mut Recorder, to: Timestamp| {
+    let mut pass = |steps: &mut Steps<In, &Chain<In, O>>, record: &mut Recorder, to: Timestamp| {
         while let Some(due) = steps.deadline()
             && due <= to
             && !steps.completed()
