@@ -4,15 +4,14 @@
 //! use std::time::Duration;
 //! use millstream_operators::{Timestamp, chain, flow};
 //!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
 //! // A chain is bound to no source. It is tested without a clock:
 //! let alarms = chain().filter(|level: &u32| *level > 3).debounce(Duration::from_millis(20));
 //! let ms = Timestamp::from_millis;
 //! assert_eq!(alarms.run([(5, ms(10)), (9, ms(15)), (1, ms(90))], ms(100)), [(9, ms(35))]);
 //!
 //! // .. and runs on any stream, on tokio's clock:
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() {
-//! # let alarms = chain().filter(|level: &u32| *level > 3).debounce(Duration::from_millis(20));
 //! let levels = futures::stream::iter([5, 9, 1]);
 //! assert_eq!(flow(levels).apply(alarms).collect::<Vec<_>>().await, [9]);
 //! # }

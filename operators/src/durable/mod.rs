@@ -5,7 +5,7 @@
 //! called by the name that [`named`](crate::Flow::named) gives it, else by its kind and a number: `debounce#0`. Two of one
 //! kind in a chain that is saved are better named: their numbers shift when another comes before them.
 //!
-//! ```
+//! ```standalone_crate
 //! use std::{collections::BTreeMap, time::Duration};
 //! use millstream_operators::{Operator as _, chain, durable::{DuplicateName, Durable as _, Labels, Parts}};
 //! use serde::{Serialize, de::DeserializeOwned};
