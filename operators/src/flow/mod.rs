@@ -38,6 +38,8 @@ use crate::{Identity, Operator, Then};
 /// [`next`](Flow::next) loses nothing.
 ///
 /// # Panics
+/// With timed operators, where it is polled outside a tokio runtime that has time enabled.
+///
 /// A closure that panics does so in the poll that called it and leaves the state of this flow alone half changed; drop
 /// the flow then.
 ///

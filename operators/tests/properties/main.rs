@@ -241,6 +241,43 @@ impl Visit<u32> for Only<'_> {
     }
 }
 
+/// The same chain on a stream whose items come at their times, on tokio's clock.
+struct Streamed<'a>(&'a [(u32, Timestamp)]);
+
+impl Visit<u32> for Streamed<'_> {
+    fn visit<O>(&mut self, name: &str, chain: Chain<u32, O>)
+    where
+        O: Durable<u32>,
+        O::Out: Debug + PartialEq + Clone,
+        O::State: Serialize + DeserializeOwned,
+    {
+        let end = end(self.0);
+        let expected = chain.run(self.0.iter().copied(), end);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let seen = runtime.expect("a runtime").block_on(async {
+            let zero = now();
+            let due = move |at: Timestamp| zero + at.since(Timestamp::EPOCH);
+            let items = futures::stream::iter(self.0.iter().copied().map(Some).chain([None]));
+            let source = futures::StreamExt::then(items, move |item| async move {
+                tokio::time::sleep_until(due(item.map_or(end, |(_, at)| at))).await;
+                item
+            });
+            let source = tokio_stream::StreamExt::map_while(source, |item| item.map(|(item, _)| item));
+            let (mut flow, mut seen) = (std::pin::pin!(chain.on(source)), Vec::new());
+            while let Some(item) = futures::StreamExt::next(&mut flow).await {
+                seen.push((item, Timestamp::EPOCH + zero.elapsed()));
+            }
+            seen
+        });
+        assert_eq!(seen, expected, "{name}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test owns the clock")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// An item that can be counted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Tracked(u32, Arc<()>);
@@ -317,6 +354,12 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_flow_gives_what_its_chain_gives(input in input()) {
+        let items = timed(&input, |x| x);
+        every_chain(&mut Streamed(&items));
+    }
 
     #[test]
     fn a_key_has_a_chain_of_its_own(input in input()) {
