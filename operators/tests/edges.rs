@@ -119,6 +119,18 @@ fn a_flow_without_time_needs_no_runtime() {
     assert_eq!(poll(&mut flow), Poll::Ready(None));
 }
 
+#[tokio::test(start_paused = true)]
+async fn up_to_eight_inputs_of_any_types() {
+    let one = |x| stream::iter([x]);
+    let all =
+        combine_latest((one(1), stream::iter(["b"]), one(3), stream::iter(['d']), one(5), one(6), one(7), one(8)));
+    assert_eq!(all.collect::<Vec<_>>().await, [(1, "b", 3, 'd', 5, 6, 7, 8)]);
+    let rows = zip((one(1), one(2), one(3), one(4), one(5), one(6), one(7), stream::iter(["h"])));
+    assert_eq!(rows.collect::<Vec<_>>().await, [(1, 2, 3, 4, 5, 6, 7, "h")]);
+    let many = merge((0..100).map(|x| stream::iter([x; 50])).collect::<Vec<_>>());
+    assert_eq!(many.count().next().await, Some(5_000));
+}
+
 #[test]
 fn take_none_never_polls_its_source() {
     let mut flow = flow(stream::poll_fn::<u32, _>(|_| unreachable!("it is not to be polled"))).take(0);

@@ -9,5 +9,5 @@ mod split;
 
 pub use partition::{Halves, Passes, partition};
 pub use replay::{Replay, share_replay};
-pub use share::{Share, Subscription, share};
+pub use share::{Begin, Once, Share, Subscription, share};
 pub use split::{Part, Route, split};

@@ -2,7 +2,11 @@
 
 use futures_core::Stream;
 
-use super::{Share, share::Rules};
+use super::{
+    Share,
+    share::{Begin, Once, Rules},
+};
+use crate::{Flow, Operator};
 
 /// How [`share_replay`] treats late subscribers. Default: the source runs on without subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,7 @@ where
     S: Stream<Item = Result<T, E>>,
     T: Clone,
     E: Clone,
-    F: FnMut() -> S,
+    F: Begin<S>,
 {
     /// Like [`share_replay`], and an `Err` is the last item of its run: it is not replayed, and the next subscriber
     /// starts the source again.
@@ -83,5 +87,25 @@ where
     /// ```
     pub fn replay_results(replay: Replay, make: F) -> Self {
         Self::new(make, replay.rules(), Result::is_err)
+    }
+}
+
+impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
+    /// Shares this flow, with its last items for late subscribers: see [`share_replay`]. It runs once.
+    ///
+    /// ```
+    /// use millstream_operators::{flow, share::Replay};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let shared = flow(futures::stream::iter([1, 2, 3])).share_replay(Replay::last(2));
+    /// assert_eq!(shared.subscribe().collect::<Vec<_>>().await, [1, 2, 3]);
+    /// assert_eq!(shared.subscribe().collect::<Vec<_>>().await, [2, 3]);
+    /// # });
+    /// ```
+    pub fn share_replay(self, replay: Replay) -> Share<Self, Once<Self>>
+    where
+        O::Out: Clone,
+    {
+        Share::new(Once::new(self), replay.rules(), |_| false)
     }
 }

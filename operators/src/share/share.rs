@@ -11,12 +11,40 @@ use std::{
 use futures_core::Stream;
 
 use super::fan_out::FanOut;
-use crate::{Flow, flow};
+use crate::{Flow, Operator, flow};
 
 /// How many items may wait for one subscriber before the source is held back.
 const CAPACITY: usize = 1_024;
 /// How many items a source may give at once to a subscriber that finds it unattended.
 const CATCH_UP: usize = 65_536;
+
+/// What makes the stream of each run. Every `FnMut() -> S` does.
+pub trait Begin<S> {
+    /// The stream of the next run; `None` where there is none, which is an end.
+    fn begin(&mut self) -> Option<S>;
+}
+
+impl<S, F: FnMut() -> S> Begin<S> for F {
+    fn begin(&mut self) -> Option<S> {
+        Some(self())
+    }
+}
+
+/// A stream that runs once.
+#[derive(Clone, Debug)]
+pub struct Once<S>(Option<S>);
+
+impl<S> Once<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self(Some(stream))
+    }
+}
+
+impl<S> Begin<S> for Once<S> {
+    fn begin(&mut self) -> Option<S> {
+        self.0.take()
+    }
+}
 
 /// What happens at the edges of a source's run.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +90,13 @@ where
     fn end(&mut self, run: Run<S>) {
         self.live().for_each(|inbox| inbox.ended = true);
         self.run = run;
+    }
+
+    fn begin(&mut self)
+    where
+        F: Begin<S>,
+    {
+        self.run = self.make.begin().map_or(Run::Ended, |stream| Run::Live(Box::pin(stream)));
     }
 
     fn reset(&mut self) {
@@ -114,7 +149,7 @@ impl<S, F> Share<S, F>
 where
     S: Stream,
     S::Item: Clone,
-    F: FnMut() -> S,
+    F: Begin<S>,
 {
     pub(super) fn new(make: F, rules: Rules, last: fn(&S::Item) -> bool) -> Self {
         let (inboxes, replay) = (Vec::new(), VecDeque::new());
@@ -126,7 +161,7 @@ where
     pub fn subscribe(&self) -> Flow<Subscription<S, F>> {
         let mut state = self.0.lock();
         if matches!(state.run, Run::Idle) {
-            state.run = Run::Live(Box::pin((state.make)()));
+            state.begin();
         } else if state.live().next().is_none() {
             // Nobody polled the source meanwhile: what it has ready belongs to the past.
             let waker = Arc::clone(&self.0.waiting).into();
@@ -137,7 +172,7 @@ where
                 }
             }
             if matches!(state.run, Run::Idle) {
-                state.run = Run::Live(Box::pin((state.make)()));
+                state.begin();
             }
         }
         let inbox = Inbox { waiting: state.replay.clone(), ended: matches!(state.run, Run::Ended) };
@@ -261,4 +296,27 @@ where
     F: FnMut() -> S,
 {
     Share::new(make, Rules { replay: 0, ref_count: true, restart: true }, |_| false)
+}
+
+impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
+    /// Shares this flow: see [`share`](share()), which can start again. This one runs once; who subscribes after its end
+    /// gets the end alone.
+    ///
+    /// ```
+    /// use millstream_operators::flow;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let shared = flow(futures::stream::iter([1, 2])).share();
+    /// let (first, second) = (shared.subscribe(), shared.subscribe());
+    /// assert_eq!(first.collect::<Vec<_>>().await, [1, 2]);
+    /// assert_eq!(second.collect::<Vec<_>>().await, [1, 2]);
+    /// assert_eq!(shared.subscribe().collect::<Vec<_>>().await, []);
+    /// # });
+    /// ```
+    pub fn share(self) -> Share<Self, Once<Self>>
+    where
+        O::Out: Clone,
+    {
+        Share::new(Once::new(self), Rules { replay: 0, ref_count: true, restart: true }, |_| false)
+    }
 }
