@@ -131,6 +131,14 @@ async fn up_to_eight_inputs_of_any_types() {
     assert_eq!(many.count().next().await, Some(5_000));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_group_goes_on_without_those_that_nobody_takes() {
+    let mut groups = flow(stream::iter(0..10_000)).group_by(|x| x % 5_000);
+    let first = groups.next().await.expect("a group");
+    drop(groups);
+    assert_eq!(first.collect::<Vec<_>>().await, [0, 5_000]);
+}
+
 #[test]
 fn take_none_never_polls_its_source() {
     let mut flow = flow(stream::poll_fn::<u32, _>(|_| unreachable!("it is not to be polled"))).take(0);

@@ -43,6 +43,8 @@ struct State<S: Stream, F, K> {
     yields: usize,
     /// Groups that nobody has taken yet.
     fresh: VecDeque<(K, usize, Option<Instant>)>,
+    /// Nobody will take any more.
+    abandoned: bool,
 }
 
 struct Hub<S: Stream, F, K> {
@@ -100,6 +102,9 @@ impl<S: Stream, F: FnMut(&S::Item) -> K, K: Hash + Eq + Clone> State<S, F, K> {
             (None, late) => {
                 if let Some((number, _)) = late {
                     self.close(number);
+                }
+                if self.abandoned {
+                    return (OUTER, false);
                 }
                 self.open(key, due)
             }
@@ -168,8 +173,23 @@ impl<S: Stream, F: FnMut(&S::Item) -> K, K: Hash + Eq + Clone> GroupBy<S, F, K> 
             waiting: 0,
             yields: 0,
             fresh: VecDeque::new(),
+            abandoned: false,
         };
         Ok(Self(Arc::new(Hub { state: Mutex::new(state), ttl, waiting: Arc::default() })))
+    }
+}
+
+impl<S: Stream, F, K> Drop for GroupBy<S, F, K> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.abandoned = true;
+        // Groups that were not taken take no items: they must not hold back those that were.
+        let untaken = std::mem::take(&mut state.fresh);
+        let dropped = untaken.iter().filter_map(|(_, number, _)| state.inboxes[number - 1].take());
+        let dropped: Vec<_> = dropped.collect();
+        state.waiting -= dropped.iter().map(|inbox| inbox.waiting.len()).sum::<usize>();
+        drop(state);
+        self.0.waiting.wake_all();
     }
 }
 
@@ -294,7 +314,8 @@ impl<S: Stream, O: Operator<S::Item>> Flow<S, O> {
     /// ```
     ///
     /// Completes with its input, and so does each group. An `Err` is an item. A group that is dropped loses the items
-    /// that wait in it; the next item of its key opens a new one. The input is polled when the groups' stream or a group
+    /// that wait in it; the next item of its key opens a new one. Once this stream of groups is dropped, items of keys
+    /// whose group was not taken are lost. The input is polled when the groups' stream or a group
     /// is; where 1,024 items wait in groups, or 1,024 groups to be taken, it waits for that, so poll all groups, or drop
     /// those that are not wanted.
     ///
