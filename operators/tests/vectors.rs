@@ -36,9 +36,14 @@ impl Tally {
     }
 }
 
+/// The folder that `MILLSTREAM_VECTORS` names, from here or from the workspace's root, where cargo was called.
 fn folder() -> PathBuf {
-    env::var_os("MILLSTREAM_VECTORS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from)
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(named) = env::var_os("MILLSTREAM_VECTORS").map(PathBuf::from) else {
+        return package.join("tests/vectors");
+    };
+    let root = package.parent().map(|root| root.join(&named)).filter(|path| path.is_dir());
+    root.filter(|_| !named.is_dir()).unwrap_or(named)
 }
 
 fn files() -> Vec<PathBuf> {
