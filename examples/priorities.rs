@@ -86,7 +86,7 @@ async fn flood(runtime: &Runtime) -> Result<(), Box<dyn Error>> {
             runtime.emit(Alarm { number })?;
         }
     }
-    runtime.shutdown(Duration::from_secs(60)).await?;
+    runtime.shutdown(Duration::from_mins(1)).await?;
     Ok(())
 }
 
