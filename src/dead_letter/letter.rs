@@ -43,7 +43,7 @@ pub enum Death {
     Saturated,
     /// No subscription wanted it, and the policy is to keep such events.
     Unrouted,
-    /// It was returned too deep, or as one more than its root may cause.
+    /// It was returned too deep, as one more than its root may cause, or as one more delayed event than `delayed_size`.
     Loop,
 }
 

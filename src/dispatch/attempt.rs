@@ -135,10 +135,11 @@ impl Dispatcher {
         self.settle(job, outcome, began);
     }
 
-    /// A parked attempt has had its time: its future is dropped before anything else is polled.
+    /// A parked attempt has had its time: its future is dropped before anything starts in its place.
     pub(super) fn time_out(&mut self, place: usize) {
         let Some(InFlight { job, began, abort, .. }) = self.in_flight.try_remove(place) else { return };
         abort.abort();
+        self.aborted += 1;
         self.done.book.deliveries.timeouts += 1;
         let took = self.now.since(began);
         self.subscribers[job.subscriber].durations.record(took, false, 1);

@@ -1,13 +1,18 @@
 //! What others ask of the dispatcher: replay, let go, cancel, abort.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{
-    dispatcher::{Dispatcher, Replay},
+    dispatcher::{Command, Dispatcher, Replay},
     job::{Job, OpenEvent, Stake},
     running::InFlight,
 };
-use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
+use crate::{
+    dead_letter::{DeadLetter, Death},
+    event::Envelope,
+    intake::Held,
+    request::NoAnswer,
+};
 
 impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
@@ -15,7 +20,7 @@ impl Dispatcher {
     pub(super) fn replay(&mut self, replay: Replay) {
         let Replay { letter, entry, due } = replay;
         let Some(place) = self.place_of(entry.id) else {
-            let mut letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
         let held = Held { event: letter.event, request: None, is_returned: false, span: None };
@@ -31,8 +36,11 @@ impl Dispatcher {
         self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
     }
 
-    /// A letter was purged: whoever waits behind it goes on.
+    /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
+        if letter.death == Death::Saturated {
+            return;
+        }
         let Some(key) = letter.event.key.clone() else { return };
         let key = (letter.event.tenant.clone(), key);
         let place = self.subscribers.iter().find(|(_, s)| Some(&**s.entry.name()) == letter.subscription.as_deref());
@@ -45,8 +53,9 @@ impl Dispatcher {
 
     /// Ends all that waits and whose token is cancelled. What is in flight sees its token and ends itself.
     pub(super) fn sweep_cancelled(&mut self) {
-        for job in self.timers.sweep(Job::is_cancelled) {
+        for mut job in self.timers.sweep(Job::is_cancelled) {
             self.end_wait(&job);
+            self.resume_own_key(&mut job);
             self.cancel(job);
         }
         for job in self.take_waiting(Job::is_cancelled) {
@@ -93,6 +102,7 @@ impl Dispatcher {
             in_flight.push(job);
         }
         self.running.clear();
+        self.aborted = 0;
         let mut waiting = self.timers.sweep(|_| true);
         for job in &waiting {
             self.end_wait(job);
@@ -110,6 +120,14 @@ impl Dispatcher {
         report
     }
 
+    /// What was to be replayed and is not begun stays a dead letter.
+    fn return_letters(&self) {
+        let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
+        let letters = replays.flatten().map(|replay| replay.letter).collect();
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
+    }
+
     /// Takes back what was pulled and not dispatched, settles the books, and drops the handlers.
     pub(crate) fn stop(&mut self) -> Vec<Arc<Envelope>> {
         let pulled = self.take_batch();
@@ -120,6 +138,7 @@ impl Dispatcher {
             parked.push(pulled.held.event);
         }
         self.settle_books();
+        self.return_letters();
         self.drop_handlers();
         self.watchdog = None;
         parked

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Abortable;
+use futures_util::future::{Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,8 @@ pub(crate) struct Dispatcher {
     pub(super) ready: VecDeque<Job>,
     pub(super) running: FuturesUnordered<Abortable<Running>>,
     pub(super) in_flight: Slab<InFlight>,
+    /// Attempts that were aborted and whose futures are not dropped yet: nothing starts in their place before.
+    pub(super) aborted: usize,
     pub(super) open: Slab<OpenEvent>,
     pub(super) loads: HashMap<Tenant, Load>,
     pub(super) timers: Timers,
@@ -157,6 +159,7 @@ impl Dispatcher {
             ready: VecDeque::new(),
             running: FuturesUnordered::new(),
             in_flight: Slab::new(),
+            aborted: 0,
             open: Slab::new(),
             loads: HashMap::new(),
             timers: Timers::default(),
@@ -178,6 +181,9 @@ impl Dispatcher {
             let mut moved = self.obey();
             moved |= self.fire_timers(cx);
             moved |= self.poll_running(cx);
+            if self.aborted > 0 {
+                return Self::busy(cx);
+            }
             moved |= self.start_ready(cx);
             if self.batch.is_empty() {
                 moved |= self.pull(cx);
@@ -226,7 +232,8 @@ impl Dispatcher {
         let Outlook { next_due, oldest, cancelled, looped, .. } = outlook;
         self.next_due = next_due;
         self.oldest = oldest;
-        let mut moved = cancelled || !looped.is_empty();
+        // Asked for between `obey` and the exchange, when there was nobody to wake.
+        let mut moved = cancelled || !looped.is_empty() || self.has_commands();
         for (event, refusal) in looped {
             self.loop_died(&event, &refusal);
         }
@@ -243,6 +250,10 @@ impl Dispatcher {
     /// Dispatches the batch; `false` where others should have their turn first.
     fn dispatch_batch(&mut self, cx: &mut Context<'_>) -> bool {
         while let Some(pulled) = self.batch.pop_front() {
+            // A handler may have taken one back that the rest of the batch would go to.
+            if self.version != self.parts.registry.version() {
+                self.catch_up();
+            }
             self.dispatch(pulled, cx);
             self.start_ready(cx);
             if self.batch.len().is_multiple_of(LOOK_UP) && !tokio::task::coop::has_budget_remaining() {
@@ -255,16 +266,23 @@ impl Dispatcher {
 
     fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Some(job) = self.ready.pop_front() {
-            self.start(job, cx);
+        while self.aborted == 0
+            && let Some(job) = self.ready.pop_front()
+        {
             moved = true;
+            if job.is_cancelled() {
+                self.cancel_ready(job);
+            } else {
+                self.start(job, cx);
+            }
         }
         moved
     }
 
     fn fire_timers(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Some(due) = self.timers.pop_due(self.now) {
+        let made = self.timers.made();
+        while let Some(due) = self.timers.pop_due(self.now, made) {
             moved = true;
             match due {
                 Due::Attempt(job) => self.wake_up(*job),
@@ -279,10 +297,11 @@ impl Dispatcher {
         let mut moved = false;
         while let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
             // An aborted attempt was settled when it was aborted.
-            if let Ok((place, outcome)) = ended {
-                self.complete(place, outcome);
-                self.start_ready(cx);
+            match ended {
+                Ok((place, outcome)) => self.complete(place, outcome),
+                Err(Aborted) => self.aborted -= 1,
             }
+            self.start_ready(cx);
             moved = true;
         }
         moved
@@ -361,7 +380,8 @@ impl Dispatcher {
         }
         match &entry.options.filter {
             None => Ok(true),
-            Some(filter) => contained(|| filter(&held.event)),
+            // Another attempt would call the handler, whether the filter wants that or not.
+            Some(filter) => contained(|| filter(&held.event)).map_err(HandlerError::never_retry),
         }
     }
 
@@ -415,14 +435,21 @@ impl Dispatcher {
         for (entry, call) in added {
             self.add_subscriber(entry, call);
         }
+        let left: HashSet<_> = entries.iter().map(|entry| entry.id).collect();
         for (_, subscriber) in &mut self.subscribers {
-            subscriber.is_subscribed = entries.iter().any(|entry| entry.id == subscriber.entry.id);
+            subscriber.is_subscribed = left.contains(&subscriber.entry.id);
         }
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
         self.routes.clear();
         self.last_route = None;
         let is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
-        self.parts.intake.lock().dispatch_is_strict = is_strict;
+        let mut state = self.parts.intake.lock();
+        if is_strict && !state.dispatch_is_strict {
+            // The batch was pulled when nobody asked what it leaves behind.
+            self.oldest = state.queue.oldest();
+        }
+        state.dispatch_is_strict = is_strict;
+        drop(state);
         self.publish_saturated();
     }
 
@@ -446,6 +473,10 @@ impl Dispatcher {
     pub(super) fn drop_handlers(&mut self) {
         self.subscribers.clear();
         self.routes.clear();
+    }
+
+    fn has_commands(&self) -> bool {
+        !self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn obey(&mut self) -> bool {

@@ -18,7 +18,7 @@ use crate::{
     event::{Envelope, Tenant},
     intake::{Cause, Held, Prepared, Refusal, What},
     request::NoAnswer,
-    stage::{HandlerError, Outcome, Outputs},
+    stage::{HandlerError, Outcome, Outputs, contained},
 };
 
 impl Dispatcher {
@@ -51,7 +51,8 @@ impl Dispatcher {
         let mut drafts = outputs.0;
         let intake = Arc::clone(&self.parts.intake);
         for draft in &mut drafts {
-            intake.check(draft).map_err(HandlerError::permanent)?;
+            // Looks at the data, which is the user's.
+            contained(|| intake.check(draft))?.map_err(HandlerError::permanent)?;
         }
         let cause = Cause { event: Arc::clone(&job.held.event), per_root: entry.options.per_root, hold: None };
         for draft in drafts {
@@ -152,19 +153,13 @@ impl Dispatcher {
     /// The next attempt is due.
     pub(super) fn wake_up(&mut self, mut job: Job) {
         self.end_wait(&job);
+        self.resume_own_key(&mut job);
         if job.is_cancelled() {
             return self.cancel(job);
         }
         if job.attempt > 1 {
             self.done.book.deliveries.retried += 1;
             self.subscribers[job.subscriber].entry.meter.retried.up();
-        }
-        // A replayed head of a halted key takes its place again.
-        if !job.has_key
-            && let Some(key) = job.order_key()
-            && self.resume_key(job.subscriber, &key)
-        {
-            job.has_key = true;
         }
         if let Some(job) = self.pass_key(job) {
             self.ready.push_back(job);
@@ -234,12 +229,14 @@ impl Dispatcher {
         self.keep(letter);
     }
 
-    fn keep(&self, letter: DeadLetter) {
+    fn keep(&mut self, letter: DeadLetter) {
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).add(letter);
         for letter in gone {
             metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
                 .increment(1);
             tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");
+            // Nobody can replay or purge it any more.
+            self.let_go(&letter);
         }
     }
 
@@ -257,6 +254,13 @@ impl Dispatcher {
         self.observe(&job.held, job.subscriber, || What::Dropped { reason: "cancelled" });
         self.release_key(&job);
         self.end(job, Some(NoAnswer::Abandoned));
+    }
+
+    /// Cancels a delivery that has its slot and has not begun.
+    pub(super) fn cancel_ready(&mut self, job: Job) {
+        self.done.book.deliveries.in_flight += 1;
+        self.leave_flight(&job);
+        self.cancel(job);
     }
 
     /// A delivery has ended, one way or another.

@@ -154,9 +154,14 @@ impl Dispatcher {
     pub(super) fn pass_slot(&mut self, job: Job) -> Option<Job> {
         let class = job.class();
         if self.is_over_quota(&job) {
-            let tenant = job.tenant().cloned();
+            let tenant = job.tenant().cloned()?;
+            let places = self.loads.get(&tenant).map_or(0, |load| load.in_flight);
+            if Self::held_above(&job, |hold| hold.tenant.as_ref() == Some(&tenant)) >= places {
+                self.deadlocked(job);
+                return None;
+            }
             let waiting = self.blocked(job);
-            self.loads.entry(tenant?).or_default().waiting.push_back(waiting);
+            self.loads.entry(tenant).or_default().waiting.push_back(waiting);
             return None;
         }
         let subscriber = &mut self.subscribers[job.subscriber];
@@ -193,10 +198,16 @@ impl Dispatcher {
 
     /// Whether a request waits, through the handlers that wait for it, for what only they can free.
     fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
-        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return false };
         let id = self.subscribers[job.subscriber].entry.id;
-        let own = hold.chain().filter(|hold| hold.subscription == id && is_held(hold));
-        own.map(|hold| hold.delivery).collect::<HashSet<_>>().len() >= enough
+        let held = Self::held_above(job, |hold| hold.subscription == id && is_held(hold));
+        job.held.request.as_ref().is_some_and(|request| request.hold.is_some()) && held >= enough
+    }
+
+    /// How many deliveries that wait for this request hold what `is_held` says.
+    fn held_above(job: &Job, is_held: impl Fn(&Hold) -> bool) -> usize {
+        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return 0 };
+        let holding = hold.chain().filter(|hold| is_held(hold));
+        holding.map(|hold| hold.delivery).collect::<HashSet<_>>().len()
     }
 
     fn deadlocked(&mut self, job: Job) {
@@ -269,20 +280,23 @@ impl Dispatcher {
     pub(super) fn leave_flight(&mut self, job: &Job) {
         self.done.book.deliveries.in_flight -= 1;
         self.subscribers[job.subscriber].free_slot(job.class());
-        let mut freed = None;
-        if let Some(tenant) = job.tenant()
-            && let Some(load) = self.loads.get_mut(tenant)
-        {
-            load.in_flight = load.in_flight.saturating_sub(1);
-            freed = load.waiting.pop_front();
-            self.forget_idle_load(job.tenant().cloned());
-        }
-        if let Some(freed) = freed {
-            self.unblock(freed);
-        }
+        self.leave_quota(job);
         while let Some(next) = self.subscribers[job.subscriber].next_for_slot() {
             self.unblock(next);
         }
+    }
+
+    /// The tenant's place goes to whoever can use it: those that find no slot wait for one, and leave the place.
+    fn leave_quota(&mut self, job: &Job) {
+        let Some(load) = job.tenant().and_then(|tenant| self.loads.get_mut(tenant)) else { return };
+        load.in_flight = load.in_flight.saturating_sub(1);
+        while !self.is_over_quota(job)
+            && let Some(load) = job.tenant().and_then(|tenant| self.loads.get_mut(tenant))
+            && let Some(next) = load.waiting.pop_front()
+        {
+            self.unblock(next);
+        }
+        self.forget_idle_load(job.tenant().cloned());
     }
 
     pub(super) fn forget_idle_load(&mut self, tenant: Option<Tenant>) {
@@ -329,6 +343,16 @@ impl Dispatcher {
             let waiting = line.waiting.len() as u64;
             self.done.book.deliveries.blocked -= waiting;
             self.done.book.deliveries.parked += waiting;
+        }
+    }
+
+    /// A replayed head of a halted key takes its place again.
+    pub(super) fn resume_own_key(&mut self, job: &mut Job) {
+        if !job.has_key
+            && let Some(key) = job.order_key()
+            && self.resume_key(job.subscriber, &key)
+        {
+            job.has_key = true;
         }
     }
 

@@ -96,13 +96,17 @@ impl Registry {
     /// Takes out those that `unwanted` says; the dispatcher finishes what it has of theirs.
     pub(crate) fn remove(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
         let mut list = self.lock();
-        let before = list.entries.len();
-        list.entries.retain(|entry| !unwanted(entry));
-        list.added.retain(|(entry, _)| !unwanted(entry));
-        let left = list.entries.iter().map(|entry| (Arc::clone(entry.name()), entry.id)).collect();
-        list.by_name = left;
+        let List { entries, by_name, added, .. } = &mut *list;
+        let removed: Vec<_> = entries.extract_if(.., |entry| unwanted(entry)).collect();
+        let handlers: Vec<_> = added.extract_if(.., |(entry, _)| unwanted(entry)).collect();
+        for entry in &removed {
+            by_name.remove(entry.name());
+        }
         self.version.fetch_add(1, Ordering::Release);
-        before - list.entries.len()
+        drop(list);
+        // What a handler holds may want the lock when it goes, as a stream does.
+        drop(handlers);
+        removed.len()
     }
 
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {

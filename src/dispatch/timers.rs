@@ -42,9 +42,16 @@ impl Timers {
         self.due.first_key_value().map(|(key, _)| key.0)
     }
 
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Due> {
-        let first = self.due.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+    /// How many were ever made.
+    pub(super) fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// The next one that is due, of the first `made`: what is due at once again comes in the next round.
+    pub(super) fn pop_due(&mut self, now: Timestamp, made: u64) -> Option<Due> {
+        let mut due = self.due.range(..=TimerKey(now, u64::MAX)).map(|(&key, _)| key);
+        let key = due.find(|key| key.1 <= made)?;
+        self.due.remove(&key)
     }
 
     /// Takes out the attempts that `unwanted` says.

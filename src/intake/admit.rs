@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Observer, Phase, Receipt, Refusal, State, Step, Types, What, room::Grant};
+use super::{Cause, EmitError, Fate, Held, Observer, Phase, Receipt, Refusal, State, Step, Types, What};
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage},
     queue::Offer,
@@ -50,13 +50,14 @@ pub(crate) struct Prepared {
 }
 
 /// How an event comes in.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     Outside,
     /// From a handler that runs now: taken while draining.
     Handler,
-    /// With room that was held for it.
-    Granted(Grant),
+    /// With room that was held for it, which is redeemed when this is accepted. The grant is not here: an unused one takes
+    /// the lock to give its room back.
+    Granted,
 }
 
 /// A delay from which on an event begins a new root: a daily job is no loop.
@@ -86,10 +87,11 @@ impl Intake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the dispatcher if it sleeps, without the lock.
+    /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
     pub(crate) fn wake(mut state: MutexGuard<'_, State>) {
-        let sleeper = state.consumer.take();
+        let (sleeper, gone) = (state.consumer.take(), std::mem::take(&mut state.gone));
         drop(state);
+        drop(gone);
         if let Some(sleeper) = sleeper {
             sleeper.wake();
         }
@@ -161,7 +163,7 @@ impl Intake {
 
     /// Under the lock: takes the event in, or says why not.
     pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Receipt, Refused> {
-        if let Some(reason) = Self::closed_to(state.phase, &entry).or_else(|| Self::exhausted(state, &prepared)) {
+        if let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared)) {
             return Err(refused(prepared.into_draft(), reason));
         }
         if prepared.due.is_some() {
@@ -171,8 +173,7 @@ impl Intake {
         let (id, root, depth) = (held.event.id, held.event.lineage.root, held.event.lineage.depth);
         let seen = self.observer.as_ref().map(|_| Arc::clone(&held.event));
         let fate = match entry {
-            Entry::Granted(grant) => {
-                grant.redeem();
+            Entry::Granted => {
                 let (class, tenant) = (held.event.priority.class(), held.event.tenant.clone());
                 state.queue.push_held(class, tenant.as_ref(), held);
                 Fate::Queued
@@ -192,7 +193,7 @@ impl Intake {
         Ok(Receipt { id, fate })
     }
 
-    fn closed_to(phase: Phase, entry: &Entry) -> Option<Refusal> {
+    fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
         match (phase, entry) {
             (Phase::Open, _) | (Phase::Draining, Entry::Handler) => None,
             (phase, _) => Some(Self::closed_in(phase)),
@@ -230,9 +231,11 @@ impl Intake {
                 state.leave(old.event.tenant.as_ref());
                 state.tally.overflow += 1;
                 self.observe(&old.event, What::Dropped { reason: "overflow" });
+                state.gone.push(old);
                 Ok(Fate::Queued)
             }
-            Offer::Dropped(_) => {
+            Offer::Dropped(new) => {
+                state.gone.push(new);
                 state.tally.overflow += 1;
                 Ok(Fate::Dropped)
             }
@@ -254,10 +257,15 @@ impl Intake {
             let reason = Refusal::QuotaExceeded { tenant: tenant.clone(), what: "delayed events", limit };
             return Err(refused(prepared.into_draft(), reason));
         }
+        if let Some(tenant) = &prepared.held.event.tenant
+            && let Some(reason) = state.too_fast(tenant)
+        {
+            return Err(refused(prepared.into_draft(), reason));
+        }
         Ok(self.store_delayed(state, prepared))
     }
 
-    /// Keeps an event until it is due, whatever the limits.
+    /// Keeps an event until it is due, whatever the tenant's limits.
     pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Receipt {
         let Prepared { held, due, .. } = prepared;
         let (id, due) = (held.event.id, due.unwrap_or_default());
@@ -270,7 +278,8 @@ impl Intake {
             state.tenants.add(tenant, Use::Delayed);
         }
         self.observe(&held.event, What::Delayed { due });
-        state.delayed.insert((due, id), held);
+        state.last_delayed += 1;
+        state.delayed.insert((due, state.last_delayed), held);
         Receipt { id, fate: Fate::Delayed { due } }
     }
 

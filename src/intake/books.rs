@@ -32,7 +32,8 @@ pub struct Drops {
     pub overflow: u64,
     /// Cancelled by their token.
     pub cancelled: u64,
-    /// Returned by a handler too deep, or as one more than their root may cause. Each is a dead letter.
+    /// Returned by a handler too deep, as one more than their root may cause, or as one more delayed event than
+    /// `delayed_size`. Each is a dead letter.
     pub loops: u64,
 }
 

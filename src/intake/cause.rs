@@ -37,7 +37,7 @@ impl Cause {
 
 /// The delivery whose handler is being polled on this thread. It lets an emit on a captured runtime know its cause, and
 /// a wait inside a handler know that it would wait for itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Current {
     pub(crate) event: Arc<Envelope>,
     pub(crate) seat: Arc<Seat>,
@@ -70,6 +70,21 @@ impl Current {
         CURRENT.replace(before)
     }
 
+    /// Runs something as this delivery, on a thread that is not the dispatcher's.
+    pub(crate) fn around<R>(self, work: impl FnOnce() -> R) -> R {
+        /// Puts back what was current, even where the work panics.
+        struct Before(Option<Current>);
+
+        impl Drop for Before {
+            fn drop(&mut self) {
+                Current::leave(self.0.take());
+            }
+        }
+
+        let _before = Before(self.enter());
+        work()
+    }
+
     /// What the handler that this runtime polls on this thread causes, if there is one.
     pub(crate) fn cause(intake: usize) -> Option<Cause> {
         Self::look(|current| current.filter(|current| current.seat.intake == intake).map(Self::to_cause))
@@ -92,6 +107,7 @@ impl Current {
         let hold = Hold {
             subscription: self.seat.subscription,
             delivery: self.delivery,
+            tenant: self.event.tenant.clone(),
             key: key.map(|key| (self.event.tenant.clone(), key.clone())),
             above: self.above.clone(),
         };

@@ -26,19 +26,20 @@ impl Intake {
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Receipt, Refused> {
+        self.try_emit(draft, cause, request).inspect_err(|refused| self.count_refusal(refused))
+    }
+
+    /// Emits, or hands back what is not counted as refused: the caller may try again.
+    fn try_emit(&self, draft: Draft, cause: Option<&Cause>, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
         let current = if cause.is_none() { Current::cause(self.address()) } else { None };
         let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
         let prepared = self.prepare(draft, current.as_ref().or(cause), request);
-        let accepted = prepared.and_then(|prepared| {
+        prepared.and_then(|prepared| {
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, entry);
             Self::wake(state);
             accepted
-        });
-        if let Err(refused) = &accepted {
-            self.count_refusal(refused);
-        }
-        accepted
+        })
     }
 
     /// Emits each, under one lock, until one is refused: that one and the rest come back.
@@ -88,7 +89,7 @@ impl Intake {
         loop {
             let mut settled = pin!(self.settled.notified());
             settled.as_mut().enable();
-            let refused = match self.emit_draft(draft, cause, None) {
+            let refused = match self.try_emit(draft, cause, None) {
                 Ok(receipt) => return Ok(receipt),
                 Err(refused) => *refused,
             };
@@ -96,7 +97,11 @@ impl Intake {
             match self.wait_out(&draft, refused.reason, settled).await {
                 Ok(Some(grant)) => return self.redeem(draft, cause, grant),
                 Ok(None) => {}
-                Err(reason) => return Err(EmitError { event: E::handed_back(draft), reason }),
+                Err(reason) => {
+                    let refused = Box::new(EmitError { event: draft, reason });
+                    self.count_refusal(&refused);
+                    return Err(refused.handed_back());
+                }
             }
         }
     }
@@ -142,11 +147,14 @@ impl Intake {
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
         let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
             let mut state = self.lock();
-            let accepted = self.accept(&mut state, prepared, Entry::Granted(grant));
+            let accepted = self.accept(&mut state, prepared, Entry::Granted);
             Self::wake(state);
             accepted
         });
-        accepted.map_err(|refused| refused.handed_back())
+        if accepted.is_ok() {
+            grant.redeem();
+        }
+        accepted.inspect_err(|refused| self.count_refusal(refused)).map_err(|refused| refused.handed_back())
     }
 
     fn count_refusal(&self, refused: &Refused) {

@@ -107,6 +107,16 @@ pub enum Refusal {
         /// `max_events_per_root`, or the subscription's own.
         limit: u32,
     },
+    /// The handler has emitted as many events as one attempt may return.
+    #[error(
+        "event `{name}` would be one more than the {limit} that an attempt may return: `max_outputs` declares more"
+    )]
+    TooManyOutputs {
+        /// The event's name.
+        name: EventName,
+        /// `max_outputs`, or its default.
+        limit: usize,
+    },
     /// A handler waits for room that only handlers make.
     #[error(
         "a handler must not wait for room in the queue that feeds it: return the event, use `Context::emit`, or wait in a task of your own with `Context::handle`"

@@ -103,7 +103,8 @@ impl Intake {
         for mut prepared in done.returned.drain(..) {
             prepared.held.is_returned = true;
             let lineage = prepared.held.event.lineage;
-            if let Some(reason) = Self::exhausted(state, &prepared) {
+            if let Some(reason) = Self::exhausted(state, &prepared).or_else(|| self.too_many_delayed(state, &prepared))
+            {
                 state.tally.emitted += 1;
                 state.tally.loops += 1;
                 self.observe(&prepared.held.event, What::Emitted);
@@ -120,6 +121,12 @@ impl Intake {
             }
         }
         looped
+    }
+
+    /// A handler that delays what it returns begins new roots, so no count of a root would end it.
+    fn too_many_delayed(&self, state: &State, prepared: &Prepared) -> Option<Refusal> {
+        let limit = self.limits.delayed;
+        (prepared.due.is_some() && state.delayed.len() >= limit).then_some(Refusal::DelayedFull { limit })
     }
 
     /// Counts an event that a handler returned and that was too deep to be queued.

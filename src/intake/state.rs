@@ -10,7 +10,7 @@ use millstream_operators::Timestamp;
 
 use super::{DispatchBook, EventBook, Refusal, Roots, Tally, Waiter};
 use crate::{
-    event::{Envelope, EventId, Pattern, Priority, Tenant},
+    event::{Envelope, Pattern, Priority, Tenant},
     queue::Bounded,
     request::Request,
     tenant::{Ledger, Use},
@@ -62,13 +62,17 @@ pub(crate) struct Saturated {
 pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) queue: Bounded<Tenant, Held>,
-    pub(crate) delayed: BTreeMap<(Timestamp, EventId), Held>,
+    /// By due time, then in the order of their emission: ids are the emitters' own and need not differ.
+    pub(crate) delayed: BTreeMap<(Timestamp, u64), Held>,
+    pub(crate) last_delayed: u64,
     pub(crate) waiting: VecDeque<Waiter>,
     pub(crate) tenants: Ledger,
     pub(crate) roots: Roots,
     pub(crate) saturated: Vec<Saturated>,
     pub(crate) tally: Tally,
     pub(crate) dispatch: DispatchBook,
+    /// What was dropped: data may do anything when it goes, so it goes when the lock is free.
+    pub(crate) gone: Vec<Held>,
     /// Set while the dispatcher sleeps.
     pub(crate) consumer: Option<Waker>,
     /// Whether a subscription wants events in the order of their emission, whatever their class.
@@ -106,9 +110,15 @@ impl State {
             return Some(Refusal::Saturated { subscription, class: event.priority, held });
         }
         let tenant = event.tenant.as_ref()?;
-        if let Some(limit) = self.tenants.exceeded(tenant, Use::Queue) {
-            return Some(Refusal::QuotaExceeded { tenant: tenant.clone(), what: "queued events", limit });
-        }
+        // First the rate, which is paid once: whoever then waits for room or quota has paid it.
+        self.too_fast(tenant).or_else(|| {
+            let limit = self.tenants.exceeded(tenant, Use::Queue)?;
+            Some(Refusal::QuotaExceeded { tenant: tenant.clone(), what: "queued events", limit })
+        })
+    }
+
+    /// Takes one from the tenant's rate, or says how long to wait.
+    pub(crate) fn too_fast(&mut self, tenant: &Tenant) -> Option<Refusal> {
         let retry_after = self.tenants.take_rate(tenant).err()?;
         Some(Refusal::RateExceeded { tenant: tenant.clone(), retry_after })
     }
@@ -161,13 +171,14 @@ impl State {
         }
         let delayed: Vec<_> = self.delayed.iter().filter(|(_, held)| is_cancelled(held)).map(|(&due, _)| due).collect();
         for due in &delayed {
-            if let Some(Held { event, .. }) = self.delayed.remove(due)
-                && let Some(tenant) = &event.tenant
-            {
+            let Some(held) = self.delayed.remove(due) else { continue };
+            if let Some(tenant) = &held.event.tenant {
                 self.tenants.remove(tenant, Use::Delayed);
             }
+            self.gone.push(held);
         }
         let count = (swept.len() + delayed.len()) as u64;
+        self.gone.extend(swept);
         self.tally.cancelled += count;
         self.cancelled = true;
         count

@@ -41,8 +41,9 @@ impl Types {
     /// Gives a JSON draft the priority and key that its type would have given it. The key takes a deserialisation, so
     /// it is looked for only in a type's own version.
     pub(crate) fn complete(&self, draft: &mut Draft) {
-        let types = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(event_type) = types.get(draft.name.as_str()) else { return };
+        // Copied out of the lock: a type's key is user code.
+        let known = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(draft.name.as_str()).copied();
+        let Some(event_type) = known else { return };
         draft.priority.get_or_insert(event_type.priority);
         if draft.key.is_none()
             && draft.version.is_none_or(|version| version == event_type.version)

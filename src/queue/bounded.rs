@@ -91,7 +91,7 @@ impl<F: Hash + Eq + Clone, T> Bounded<F, T> {
                 self.room.hold(victim);
                 continue;
             }
-            if let Some((_, old)) = self.lanes.take_from(victim) {
+            if let Some((_, old)) = self.lanes.take_oldest(victim) {
                 self.room.hold(class);
                 self.push_held(class, fair, item);
                 return Offer::Displaced(victim, old);

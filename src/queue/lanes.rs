@@ -86,6 +86,13 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         Some(taken)
     }
 
+    /// The item of a class that has waited longest, whoever's turn it is.
+    pub(crate) fn take_oldest(&mut self, class: usize) -> Option<(u64, T)> {
+        let taken = self.classes[class].pop_oldest()?;
+        self.len -= 1;
+        Some(taken)
+    }
+
     /// The lowest sequence that waits.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.classes.iter().filter_map(Lane::oldest).min()
@@ -128,6 +135,25 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
             }
         } else if self.turns.len() > 1 {
             self.turns.rotate_left(1);
+        }
+        self.len -= 1;
+        item
+    }
+
+    fn pop_oldest(&mut self) -> Option<(u64, T)> {
+        let alone = self.alone.front().map(|&(sequence, _)| (sequence, None));
+        let fair = self.fair.iter().filter_map(|(key, queue)| Some((queue.front()?.0, Some(key))));
+        let owner = fair.chain(alone).min_by_key(|&(sequence, _)| sequence)?.1.cloned();
+        let queue = match &owner {
+            None => &mut self.alone,
+            Some(key) => self.fair.get_mut(key)?,
+        };
+        let item = queue.pop_front();
+        if queue.is_empty() {
+            self.turns.retain(|turn| *turn != owner);
+            if let Some(key) = owner {
+                self.fair.remove(&key);
+            }
         }
         self.len -= 1;
         item

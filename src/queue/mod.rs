@@ -2,7 +2,8 @@
 //!
 //! Promises: first in, first out inside a (class, fair key); deficit round-robin between classes; turns between fair
 //! keys inside a class; what has no room is handed back; room is held until it is released, not until an item leaves
-//! the queue. All operations take constant time, but for [`Bounded::sweep`] and [`Bounded::oldest`].
+//! the queue. All operations take constant time, but for [`Bounded::sweep`], [`Bounded::oldest`] and what drops the
+//! oldest.
 
 mod bounded;
 mod lanes;

@@ -39,6 +39,7 @@ pub(crate) enum NoAnswer {
 pub(crate) struct Hold {
     pub(crate) subscription: u64,
     pub(crate) delivery: u64,
+    pub(crate) tenant: Option<Tenant>,
     pub(crate) key: Option<(Option<Tenant>, Key)>,
     pub(crate) above: Option<Arc<Hold>>,
 }

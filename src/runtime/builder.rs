@@ -150,7 +150,8 @@ impl Builder {
         self
     }
 
-    /// How many events may wait for their due time. They hold no place in the queue.
+    /// How many events may wait for their due time. They hold no place in the queue. What handlers return beyond it is a
+    /// dead letter.
     pub fn delayed_size(mut self, events: usize) -> Self {
         self.limits.delayed = events;
         self
@@ -263,6 +264,7 @@ impl Builder {
             dispatcher: tokio::sync::Mutex::new(dispatcher),
             stop: CancellationToken::new(),
             life: Mutex::default(),
+            ending: tokio::sync::Mutex::default(),
             streams: Mutex::default(),
         }))
     }
@@ -272,12 +274,14 @@ impl Builder {
             phase: Phase::Open,
             queue: Bounded::new(Room::new(self.queue_size, self.reserved), self.overflow),
             delayed: std::collections::BTreeMap::new(),
+            last_delayed: 0,
             waiting: VecDeque::new(),
             tenants: Ledger::new(self.quotas.clone(), clock),
             roots: Roots::new(clock.now()),
             saturated: Vec::new(),
             tally: Tally::default(),
             dispatch: DispatchBook::default(),
+            gone: Vec::new(),
             consumer: None,
             dispatch_is_strict: false,
             cancelled: false,

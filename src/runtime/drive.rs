@@ -106,6 +106,8 @@ impl Runtime {
     fn poll_until_rest(&self, dispatcher: &mut MutexGuard<'_, Dispatcher>, cx: &mut Context<'_>) -> Poll<()> {
         match dispatcher.round(cx) {
             Progress::Resting { .. } if !self.shared.has_commands() => Poll::Ready(()),
+            // A shutdown whose grace is over wants the dispatcher.
+            _ if matches!(*self.life(), Life::Aborting) => Poll::Ready(()),
             _ => Poll::Pending,
         }
     }

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     /// Cancelled when a shutdown's grace is over.
     pub(super) stop: CancellationToken,
     pub(super) life: Mutex<Life>,
+    /// Held by the shutdown whose grace counts.
+    pub(super) ending: tokio::sync::Mutex<()>,
     /// For the description only: a stream lives as long as whoever reads it.
     pub(super) streams: Mutex<Vec<Weak<Tap>>>,
 }
@@ -158,6 +160,8 @@ impl Runtime {
         let swept = state.sweep_cancelled();
         self.shared.intake.serve_waiting(&mut state);
         Intake::wake(state);
+        // Whoever waits to delay an event has room now.
+        self.shared.intake.settled.notify_waiters();
         swept
     }
 

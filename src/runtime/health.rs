@@ -46,7 +46,7 @@ impl Runtime {
     fn findings(&self) -> Vec<String> {
         let stats = self.stats();
         let mut findings = Vec::new();
-        if stats.held * 10 >= stats.capacity * 9 {
+        if stats.held >= stats.capacity - stats.capacity / 10 {
             findings.push(format!("the queue holds {} of {} events", stats.held, stats.capacity));
         }
         for full in &self.shared.intake.lock().saturated {

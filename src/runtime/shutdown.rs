@@ -77,7 +77,8 @@ impl Runtime {
     /// what is still in flight, hands back what was not begun, and lets go of its handlers. Delayed events that are not
     /// due are handed back, too.
     ///
-    /// Called again, it waits for the first call's end and returns the same report; a shorter grace does not count.
+    /// Called again, it waits for the first call's end and returns the same report; its own grace counts only where
+    /// the first call was dropped.
     ///
     /// # Errors
     /// [`ProcessError`] inside a handler of the same runtime.
@@ -91,14 +92,15 @@ impl Runtime {
         self.must_be_outside()?;
         let handled_before = self.stats().deliveries.handled;
         self.begin_draining();
+        let _turn = self.shared.ending.lock().await;
+        if let Some(report) = self.life().report() {
+            return Ok(report);
+        }
         let drained = tokio::time::timeout(grace, self.drain()).await.is_ok();
         if !drained {
             self.begin_aborting();
         }
         let mut dispatcher = self.shared.dispatcher.lock().await;
-        if let Some(report) = self.life().report() {
-            return Ok(report);
-        }
         let (abandoned, waiting) = dispatcher.abort_all();
         self.shared.intake.close(intake::Phase::Stopped);
         let mut parked = dispatcher.stop();

@@ -152,7 +152,7 @@ impl<T> Drop for Inlet<T> {
 }
 
 impl Runtime {
-    /// The events that a pattern selects, from the next emitted one on, as a stream of whatever can be extracted from a
+    /// The events that a pattern selects and that are not dispatched yet, as a stream of whatever can be extracted from a
     /// delivery: a typed event, [`Json`](crate::Json), `Arc<Envelope>`. Buffers 1,024 items and drops the oldest beyond.
     ///
     /// An event that cannot be read as a `T` is a dead letter of the stream.

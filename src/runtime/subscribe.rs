@@ -54,8 +54,8 @@ pub enum OnError {
 const MOST_OUTPUTS: usize = 1_000;
 
 impl Runtime {
-    /// Subscribes a handler to all events that a pattern selects, from the next emitted event on. Options are set on the
-    /// [`Handler`].
+    /// Subscribes a handler to all events that a pattern selects and that are not dispatched yet, those that wait in the
+    /// queue among them. Options are set on the [`Handler`].
     ///
     /// # Errors
     /// [`OnError`]: a bad pattern, a name that is taken, impossible options, a state that the runtime does not have.
@@ -85,7 +85,7 @@ impl Runtime {
         let most = options.max_outputs.or(returned).unwrap_or(MOST_OUTPUTS);
         let name = options.name.clone();
         let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
-            let site = self.site(id, name, &options);
+            let site = self.site(id, name, &options, most);
             let call: Box<dyn Call> = Box::new(Caller::new(handler));
             (
                 Arc::new(Entry {
@@ -117,7 +117,7 @@ impl Runtime {
         if missing.is_empty() { Ok(()) } else { Err(OnError::MissingState { subscription: subscription(), missing }) }
     }
 
-    fn site(&self, id: u64, name: Arc<str>, options: &Options) -> Arc<Site> {
+    fn site(&self, id: u64, name: Arc<str>, options: &Options, max_outputs: usize) -> Arc<Site> {
         Arc::new(Site {
             seat: Arc::new(Seat {
                 intake: self.shared.intake.address(),
@@ -126,6 +126,7 @@ impl Runtime {
                 per_root: options.per_root,
             }),
             name,
+            max_outputs,
             intake: Arc::clone(&self.shared.intake),
             extensions: Arc::clone(&self.shared.extensions),
             stop: self.shared.stop.clone(),

@@ -83,7 +83,9 @@ macro_rules! handlers {
                     Err(error) => return HandlerFuture::refused(error),
                 };)*
                 let function = Arc::clone(&self.0);
-                let attempt = tokio::task::spawn_blocking(move || super::outputs::outcome(function($($arg),*)));
+                let current = delivery.current();
+                let attempt = move || current.around(|| super::outputs::outcome(function($($arg),*)));
+                let attempt = tokio::task::spawn_blocking(attempt);
                 HandlerFuture::running(Pooled(attempt), delivery.into_context())
             }
 

@@ -107,6 +107,11 @@ impl Options {
             ),
             (self.concurrency == 0, "concurrency", "0 would never handle anything; allowed is 1 or more"),
             (reserved > self.concurrency, "reserve", "more slots are reserved than `concurrency` allows in all"),
+            (
+                reserved > 0 && reserved == self.concurrency && self.reserved.contains(&0),
+                "reserve",
+                "all of `concurrency` is reserved and leaves no slot for a class without a reserve",
+            ),
             (self.timeout == Some(Duration::ZERO), "timeout", "zero leaves no time for an attempt"),
             (self.per_root == Some(0), "max_events_per_root", "0 would refuse every event; allowed is 1 or more"),
             (halts_nothing, "halt_key_on_dead", "has no effect without `ordered_by_key` or `strict_key_order`"),

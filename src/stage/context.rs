@@ -1,20 +1,16 @@
 //! What a handler may do beside returning events.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{hash::Hasher, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery,
-    delivery::{Outbox, Site},
+    delivery::{Outbox, Put, Site},
 };
 use crate::{
     event::{Envelope, Event, EventId, IntoDraft},
-    intake::{Cause, EmitError, Receipt, RequestError},
+    intake::{Cause, EmitError, Receipt, Refusal, RequestError},
     request::Hold,
 };
 
@@ -91,15 +87,21 @@ impl Context {
     /// it fails, nothing is emitted. Never waits and needs no room in the queue.
     ///
     /// # Errors
-    /// What is wrong with the event itself: its name, its size, its depth.
+    /// What is wrong with the event itself: its name, its size, its depth; or that it is one more than an attempt may
+    /// return.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<(), EmitError<E>> {
         let mut draft = event.into_draft();
         if let Err(reason) = self.0.site.intake.check_output(&mut draft, &self.0.event) {
             return Err(EmitError { event: E::handed_back(draft), reason });
         }
-        match self.0.outbox.put(draft) {
-            None => Ok(()),
-            Some(late) => {
+        let limit = self.0.site.max_outputs;
+        match self.0.outbox.put(draft, limit) {
+            Put::In => Ok(()),
+            Put::Full(draft) => {
+                let reason = Refusal::TooManyOutputs { name: draft.name.clone(), limit };
+                Err(EmitError { event: E::handed_back(draft), reason })
+            }
+            Put::Late(late) => {
                 let emitted = self.0.site.intake.emit(late, Some(&self.cause(false)));
                 emitted
                     .map(drop)
@@ -146,7 +148,8 @@ impl Context {
     /// versions and machines.
     pub fn effect_key(&self, label: &str) -> String {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        self.0.event.id().as_u128().to_be_bytes().hash(&mut hash);
+        // The bytes alone: an array's own `Hash` adds its length, as wide as the machine's words.
+        hash.write(&self.0.event.id().as_u128().to_be_bytes());
         for part in [self.subscription(), label] {
             hash.write(part.as_bytes());
             hash.write(&[0xff]);
@@ -164,6 +167,7 @@ impl Context {
             Arc::new(Hold {
                 subscription: self.0.site.seat.subscription,
                 delivery: self.0.delivery,
+                tenant: self.0.event.tenant().cloned(),
                 key: key.map(|key| (self.0.event.tenant().cloned(), key.clone())),
                 above: self.0.above.clone(),
             })

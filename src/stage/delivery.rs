@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Extensions};
 use crate::{
     event::{Draft, Envelope},
-    intake::{Intake, Seat},
+    intake::{Current, Intake, Seat},
     request::Hold,
 };
 
@@ -27,6 +27,8 @@ pub struct Delivery {
 pub(crate) struct Site {
     pub(crate) seat: Arc<Seat>,
     pub(crate) name: Arc<str>,
+    /// The most events that an attempt may return.
+    pub(crate) max_outputs: usize,
     pub(crate) intake: Arc<Intake>,
     pub(crate) extensions: Arc<Extensions>,
     /// Cancelled when a shutdown's grace is over.
@@ -38,19 +40,30 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) struct Outbox(Mutex<Option<Vec<Draft>>>);
 
+/// What became of a draft that was put into an outbox.
+#[derive(Debug)]
+pub(crate) enum Put {
+    In,
+    /// As many are there as an attempt may return.
+    Full(Draft),
+    /// The handler has ended.
+    Late(Draft),
+}
+
 impl Outbox {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Some(Vec::new())))
     }
 
-    /// Puts a draft in, or hands it back where the handler has ended.
-    pub(crate) fn put(&self, draft: Draft) -> Option<Draft> {
+    /// Puts a draft in, unless `most` are there.
+    pub(crate) fn put(&self, draft: Draft, most: usize) -> Put {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(drafts) if drafts.len() >= most => Put::Full(draft),
             Some(drafts) => {
                 drafts.push(draft);
-                None
+                Put::In
             }
-            None => Some(draft),
+            None => Put::Late(draft),
         }
     }
 
@@ -82,6 +95,12 @@ impl Delivery {
     /// The context that all extractors of this delivery share.
     pub fn context(&self) -> &Context {
         self.context.get_or_init(|| Context::of(self))
+    }
+
+    /// This delivery, for whoever runs its handler elsewhere than in the dispatcher.
+    pub(super) fn current(&self) -> Current {
+        let (event, seat) = (Arc::clone(&self.event), Arc::clone(&self.site.seat));
+        Current { event, seat, delivery: self.id, above: self.above.clone() }
     }
 
     /// The context, if any extractor asked for it.

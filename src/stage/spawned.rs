@@ -8,9 +8,11 @@ use std::{
     task::{self, Poll, ready},
 };
 
+use pin_project_lite::pin_project;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Delivery, Handler, HandlerError, Options, Outcome, Requirements};
+use crate::intake::Current;
 
 /// A handler whose attempts are tokio tasks; made by [`Handler::spawned`].
 pub struct Spawned<H, Args> {
@@ -29,7 +31,8 @@ impl<H: Handler<Args>, Args: 'static> Handler<Args> for Spawned<H, Args> {
 
     #[expect(clippy::disallowed_methods, reason = "the future owns the task and aborts it when it is dropped")]
     fn call(&self, delivery: Delivery) -> SpawnedFuture {
-        SpawnedFuture(AbortOnDropHandle::new(tokio::spawn(self.handler.call(delivery))))
+        let current = delivery.current();
+        SpawnedFuture(AbortOnDropHandle::new(tokio::spawn(Inside { attempt: self.handler.call(delivery), current })))
     }
 
     fn requirements(&self) -> Requirements {
@@ -48,6 +51,24 @@ impl<H: Handler<Args>, Args: 'static> Handler<Args> for Spawned<H, Args> {
 impl<H, Args> fmt::Debug for Spawned<H, Args> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawned").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// An attempt that is polled as its delivery, wherever it is polled.
+    struct Inside<F> {
+        #[pin]
+        attempt: F,
+        current: Current,
+    }
+}
+
+impl<F: Future> Future for Inside<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.current.clone().around(|| this.attempt.poll(cx))
     }
 }
 
