@@ -53,9 +53,11 @@ mod tenant;
 pub mod testing;
 
 pub use millstream_macros::Event;
+/// The layers: each works on any `tower::Service`, and so on any handler.
+pub use millstream_middleware as middleware;
 pub use millstream_middleware::{
     Classify, ErrorKind, RetryHint, SettingError, SettingsError,
-    retry::{Jitter, Retry},
+    retry::{Jitter, Retry, RetryIf},
 };
 pub use millstream_operators::Timestamp;
 pub use serde_json::Value as JsonValue;

@@ -55,6 +55,7 @@ fn name(number: u8) -> String {
     format!("n.{number}")
 }
 
+#[expect(clippy::panic, reason = "as told")]
 async fn behave(node: Node, context: Context) -> Result<Vec<Draft>, HandlerError> {
     if node.takes_ms > 0 {
         tokio::time::sleep(Duration::from_millis(node.takes_ms)).await;

@@ -1,4 +1,5 @@
 //! The surface that users hold: auto traits, sizes of promises, observability.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
     error::Error,
@@ -25,6 +26,7 @@ struct Tick {
 
 #[test]
 fn auto_traits_are_as_promised() {
+    fn future<F: Send>(_: F) {}
     fn shared<T: Send + Sync + 'static>() {}
     fn sent<T: Send + 'static>() {}
     fn error<T: Error + Send + Sync + 'static>() {}
@@ -37,7 +39,6 @@ fn auto_traits_are_as_promised() {
     error::<HandlerError>();
     error::<RequestError>();
     let runtime = || Runtime::builder().build().expect("the defaults are possible");
-    fn future<F: Send>(_: F) {}
     future(runtime().process());
     future(runtime().run());
     future(runtime().emit_wait(Tick { n: 1 }));

@@ -116,7 +116,7 @@ impl Dispatcher {
         let policy = &self.subscribers[job.subscriber].entry.options.retry;
         let hint = policy.hint(error);
         let elapsed = now.since(past.first_began);
-        let delay = policy.next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);
+        let delay = policy.policy().next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);
         match delay.filter(|_| !job.is_cancelled()) {
             Some(_) if self.is_over_retries(job) => Err(Death::RetryQuota),
             Some(delay) => Ok(delay),

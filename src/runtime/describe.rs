@@ -103,7 +103,7 @@ impl Runtime {
                     crate::stage::Order::ByKey => "by_key",
                     crate::stage::Order::Strict => "strict",
                 },
-                retry: entry.options.retry.clone(),
+                retry: entry.options.retry.policy().clone(),
                 book: entry.meter.book(),
             })
             .collect();

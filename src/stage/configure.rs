@@ -2,10 +2,13 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use millstream_middleware::{SettingError, retry::Retry};
+use millstream_middleware::{
+    SettingError,
+    retry::{Retry, RetryIf},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, Handler, Requirements};
+use super::{Delivery, Handler, HandlerError, Requirements};
 use crate::{event::Envelope, queue::CLASSES};
 
 /// What happens when one subscription holds its share of a class: half of the queue.
@@ -44,11 +47,15 @@ pub struct Options {
     pub(crate) reserved: [usize; CLASSES],
     pub(crate) order: Order,
     pub(crate) halt: bool,
-    pub(crate) retry: Retry,
+    pub(crate) retry: RetryIf<HandlerError>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_outputs: Option<usize>,
     pub(crate) per_root: Option<u32>,
     pub(crate) share: Share,
+    /// The policy comes from a retry layer, which must stay the outermost one.
+    pub(crate) is_lifted: bool,
+    /// Why a retry layer cannot be lifted.
+    pub(crate) buried_retry: Option<&'static str>,
     /// A stream's end: dispatched like a handler, not owned by the program's logic.
     pub(crate) is_tap: bool,
 }
@@ -63,7 +70,9 @@ impl Default for Options {
             reserved: [0; CLASSES],
             order: Order::None,
             halt: false,
-            retry: Retry::none(),
+            retry: Retry::none().into(),
+            is_lifted: false,
+            buried_retry: None,
             timeout: None,
             max_outputs: None,
             per_root: None,
@@ -108,8 +117,15 @@ impl Options {
             (halts_nothing, "halt_key_on_dead", "has no effect without `ordered_by_key` or `strict_key_order`"),
         ];
         let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
-        let retry = self.retry.check().err().map(|error| error.refused().to_vec()).unwrap_or_default();
-        own.chain(retry).collect()
+        let retry = self.retry.policy().check().err().map(|error| error.refused().to_vec()).unwrap_or_default();
+        let buried = self.buried_retry.map(|why| {
+            let mend = "put it outermost, or say `.retry(policy)` on the handler";
+            SettingError::new(
+                "layer",
+                format!("a retry layer would multiply the subscription's attempts: {why}; {mend}"),
+            )
+        });
+        own.chain(retry).chain(buried).collect()
     }
 }
 

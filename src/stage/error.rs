@@ -2,7 +2,7 @@
 
 use std::{any::Any, borrow::Cow, error::Error, fmt, time::Duration};
 
-use millstream_middleware::{Classify, ErrorKind, RetryHint};
+use millstream_middleware::{Classify, ErrorKind, LayerError, RetryHint};
 
 use crate::event::DecodeError;
 
@@ -113,6 +113,15 @@ impl HandlerError {
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let message = format!("the handler panicked: {}", text.unwrap_or("with something that is no text"));
         Self::new(ErrorKind::Panicked, message)
+    }
+}
+
+/// What a layer of [`crate::middleware`] raises is a handler's error of the kind and with the hint that it has.
+impl<L: LayerError> From<L> for HandlerError {
+    fn from(error: L) -> Self {
+        let (kind, hint) = (Classify::kind(&error), Classify::hint(&error));
+        let code = Classify::code(&error).map(|code| Cow::Owned(code.into_owned()));
+        Self(Box::new(Inner { kind, hint, code, error: Box::new(error) }))
     }
 }
 

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use millstream_middleware::retry::Retry;
+use millstream_middleware::retry::RetryIf;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
     BoxError, Configured, Context, Delivery, Extract, HandlerError, IntoOutputs, Layered, Options, Order, Outcome,
-    Outputs, Requirements, Share, Spawned, outputs::outcome,
+    Outputs, Requirements, Share, Spawned, lift::lift, outputs::outcome,
 };
 use crate::{event::Envelope, queue::CLASSES};
 
@@ -70,11 +70,15 @@ pub trait Handler<Args>: Sized + Send + 'static {
     ///
     /// The layer's service is cloned for each delivery, as axum does: a layer that shares state between clones (a
     /// concurrency limit) shares it between all deliveries of this subscription.
+    ///
+    /// Retry has one owner. A [`RetryLayer`](crate::middleware::retry::RetryLayer) as the outermost layer becomes the
+    /// subscription's policy, as [`retry`](Self::retry) would; further in, [`on`](crate::Runtime::on) refuses it.
     fn layer<L>(self, layer: L) -> Layered<L::Service, Args>
     where
-        L: Layer<HandlerService<Self, Args>>,
+        L: Layer<HandlerService<Self, Args>> + 'static,
     {
-        let (options, requirements, most) = (self.options(), self.requirements(), self.most_outputs());
+        let (mut options, requirements, most) = (self.options(), self.requirements(), self.most_outputs());
+        let layer = lift(layer, &mut options);
         Layered::new(layer.layer(self.into_service()), options, requirements, most)
     }
 
@@ -134,8 +138,10 @@ pub trait Handler<Args>: Sized + Send + 'static {
         Configured::new(self, |options| options.halt = true)
     }
 
-    /// When and how often a failed delivery is tried again. Default: never; it goes to the dead letters.
-    fn retry(self, policy: Retry) -> Configured<Self, Args> {
+    /// When and how often a failed delivery is tried again; [`Retry::when`](crate::Retry::when) decides by the error itself. Default: never,
+    /// it goes to the dead letters.
+    fn retry(self, policy: impl Into<RetryIf<HandlerError>>) -> Configured<Self, Args> {
+        let policy = policy.into();
         Configured::new(self, |options| options.retry = policy)
     }
 

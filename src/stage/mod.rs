@@ -13,6 +13,7 @@ mod error;
 mod extract;
 mod handler;
 mod layered;
+mod lift;
 mod outputs;
 mod spawned;
 

@@ -51,6 +51,13 @@ impl<E> RetryLayer<E> {
         Ok(self.change(|rules| rules.purse = Some(Arc::new(Purse::new(budget)))))
     }
 
+    /// Whether it is its policy and nothing more: no budget and no observer. Such a layer can be lifted into whatever
+    /// owns retry around it.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.rules.purse.is_none() && self.rules.observer.is_none()
+    }
+
     /// Makes jitter repeatable. Default: a random seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {

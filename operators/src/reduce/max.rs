@@ -1,0 +1,111 @@
+//! `max`: the greatest item.
+
+use crate::{Flow, Head, Operator, Then, Timestamp};
+
+/// The operator of [`max`](Flow::max).
+#[derive(Clone, Copy, Debug)]
+pub struct Max;
+
+impl<T: Ord> Operator<T> for Max {
+    type Out = T;
+    type State = Option<T>;
+
+    #[inline]
+    fn init(&self) -> Option<T> {
+        None
+    }
+
+    #[inline]
+    fn on_item(&self, best: &mut Option<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
+        match best {
+            Some(before) if *before > item => {}
+            _ => *best = Some(item),
+        }
+    }
+
+    fn on_end(&self, best: &mut Option<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+        if let Some(item) = best.take() {
+            out(item, at);
+        }
+    }
+
+    fn vacant(&self, best: &Option<T>) -> bool {
+        best.is_none()
+    }
+}
+
+/// The operator of [`max_by_key`](Flow::max_by_key).
+#[derive(Clone, Copy, Debug)]
+pub struct MaxByKey<F>(F);
+
+impl<T, K: Ord, F: Fn(&T) -> K> Operator<T> for MaxByKey<F> {
+    type Out = T;
+    type State = Option<(K, T)>;
+
+    #[inline]
+    fn init(&self) -> Self::State {
+        None
+    }
+
+    #[inline]
+    fn on_item(&self, best: &mut Self::State, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
+        let key = (self.0)(&item);
+        match best {
+            Some((before, _)) if *before > key => {}
+            _ => *best = Some((key, item)),
+        }
+    }
+
+    fn on_end(&self, best: &mut Self::State, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+        if let Some((_, item)) = best.take() {
+            out(item, at);
+        }
+    }
+
+    fn vacant(&self, best: &Self::State) -> bool {
+        best.is_none()
+    }
+}
+
+impl<S: Head, O: Operator<S::Item>> Flow<S, O> {
+    /// Gives out the greatest item when the input ends; of equal ones the LAST, as RxJS does. An input without items gives
+    /// nothing.
+    ///
+    /// ```text
+    /// in   --2--1--3--|
+    /// max
+    /// out  -----------3|
+    /// ```
+    ///
+    /// Completes with its input; an `Err` is an item like any other; an early drop loses the item kept.
+    ///
+    /// ```
+    /// use millstream_operators::chain;
+    ///
+    /// assert_eq!(chain().max().run_now([2, 1, 3]), [3]);
+    /// ```
+    pub fn max(self) -> Flow<S, Then<O, Max>>
+    where
+        O::Out: Ord,
+    {
+        self.apply(Max)
+    }
+
+    /// Gives out the item with the greatest key when the input ends; of equal keys the LAST, unlike `Iterator::min_by_key`.
+    ///
+    /// ```text
+    /// in   --bb--ddd--ee--ccc--|
+    /// max_by_key(length)
+    /// out  --------------------ccc|
+    /// ```
+    ///
+    /// ```
+    /// use millstream_operators::chain;
+    ///
+    /// let words = ["bb", "ddd", "ee", "ccc"];
+    /// assert_eq!(chain().max_by_key(|word: &&str| word.len()).run_now(words), ["ccc"]);
+    /// ```
+    pub fn max_by_key<K: Ord, F: Fn(&O::Out) -> K>(self, key: F) -> Flow<S, Then<O, MaxByKey<F>>> {
+        self.apply(MaxByKey(key))
+    }
+}

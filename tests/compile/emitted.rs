@@ -1,0 +1,8 @@
+use millstream::Runtime;
+
+struct NotAnEvent;
+
+fn main() {
+    let runtime = Runtime::builder().build().unwrap();
+    let _ = runtime.emit(NotAnEvent);
+}
