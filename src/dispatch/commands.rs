@@ -7,7 +7,12 @@ use super::{
     job::{Job, OpenEvent, Stake},
     running::InFlight,
 };
-use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
+use crate::{
+    dead_letter::DeadLetter,
+    event::Envelope,
+    intake::{Held, Origin},
+    request::NoAnswer,
+};
 
 impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
@@ -18,10 +23,10 @@ impl Dispatcher {
             let mut letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
-        let held = Held { event: letter.event, request: None, is_returned: false, span: None };
+        let held = Held { event: letter.event, origin: Origin::default() };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
-        let mut job = self.make_job(&held, event, place, 0);
+        let mut job = self.make_job(held, event, place, 0);
         job.stake = Stake::Replayed;
         self.open[event].with_room = 0;
         self.await_attempt(job, due);
@@ -116,7 +121,7 @@ impl Dispatcher {
         let mut parked = Vec::new();
         for pulled in pulled {
             self.done.book.parked += 1;
-            self.leave(pulled.class, pulled.held.event.tenant.as_ref());
+            self.leave(pulled.held.event.priority.class(), pulled.held.event.tenant.as_ref());
             parked.push(pulled.held.event);
         }
         self.settle_books();

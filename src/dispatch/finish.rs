@@ -69,7 +69,7 @@ impl Dispatcher {
     }
 
     fn take_returned(&mut self, prepared: Prepared, job: &Job) {
-        if let Some(request) = &job.held.request {
+        if let Some(request) = &job.held.origin.request {
             request.offer(&prepared.held.event);
         }
         self.done.returned.push(prepared);
@@ -78,7 +78,7 @@ impl Dispatcher {
     fn handled(&mut self, job: Job) {
         self.done.book.deliveries.handled += 1;
         self.subscribers[job.subscriber].entry.meter.handled.up();
-        self.observe(&job.held, job.subscriber, || What::Handled);
+        self.observe(&job.held.event, job.subscriber, || What::Handled);
         self.release_key(&job);
         self.end(job, None);
     }
@@ -97,7 +97,7 @@ impl Dispatcher {
             Ok(delay) => delay,
             Err(death) => return self.die(job, death, error),
         };
-        self.observe(&job.held, job.subscriber, || What::Retrying { error: error.chain(), delay });
+        self.observe(&job.held.event, job.subscriber, || What::Retrying { error: error.chain(), delay });
         tracing::debug!(
             event = %job.held.event.name,
             attempt = job.attempt,
@@ -172,7 +172,7 @@ impl Dispatcher {
     }
 
     /// A delivery that never got as far as a handler, because matching itself panicked.
-    pub(super) fn refuse(&mut self, held: &Held, event: usize, place: usize, sequence: u64, error: &HandlerError) {
+    pub(super) fn refuse(&mut self, held: Held, event: usize, place: usize, sequence: u64, error: &HandlerError) {
         let job = self.make_job(held, event, place, sequence);
         self.done.book.deliveries.panics += 1;
         self.fail(job, error, self.now);
@@ -207,7 +207,7 @@ impl Dispatcher {
             failures,
             died_at: self.parts.intake.clock.now(),
         };
-        self.observe(&job.held, job.subscriber, || What::Dead { reason: letter.reason() });
+        self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
         let halts = subscriber.entry.options.halt && job.has_key;
         self.keep(letter);
@@ -254,7 +254,7 @@ impl Dispatcher {
 
     pub(super) fn cancel(&mut self, job: Job) {
         self.done.book.deliveries.cancelled += 1;
-        self.observe(&job.held, job.subscriber, || What::Dropped { reason: "cancelled" });
+        self.observe(&job.held.event, job.subscriber, || What::Dropped { reason: "cancelled" });
         self.release_key(&job);
         self.end(job, Some(NoAnswer::Abandoned));
     }
@@ -289,7 +289,7 @@ impl Dispatcher {
         }
         if is_over {
             let ended = self.open.remove(event);
-            if let Some(request) = &held.request {
+            if let Some(request) = &held.origin.request {
                 request.fail(ended.failure.unwrap_or(NoAnswer::NoReply));
             }
         }
@@ -308,6 +308,8 @@ impl Dispatcher {
     /// An event's room is free again.
     pub(super) fn leave(&mut self, class: usize, tenant: Option<&Tenant>) {
         self.done.released[class] += 1;
-        self.done.left.extend(tenant.cloned());
+        if let Some(tenant) = tenant {
+            self.done.left.push(tenant.clone());
+        }
     }
 }

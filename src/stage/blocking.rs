@@ -77,14 +77,14 @@ macro_rules! handlers {
             type Future = HandlerFuture<Pooled>;
 
             #[allow(non_snake_case, unused_variables, reason = "the type parameters name the arguments; there may be none")]
-            fn call(&self, delivery: Delivery) -> Self::Future {
+            fn call(&self, mut delivery: Delivery) -> Self::Future {
                 $(let $arg = match $arg::extract(&delivery) {
                     Ok(argument) => argument,
                     Err(error) => return HandlerFuture::refused(error),
                 };)*
                 let function = Arc::clone(&self.0);
                 let attempt = tokio::task::spawn_blocking(move || super::outputs::outcome(function($($arg),*)));
-                HandlerFuture::running(Pooled(attempt), delivery.into_context())
+                HandlerFuture::running(Pooled(attempt), delivery.take_context())
             }
 
             fn requirements(&self) -> Requirements {
