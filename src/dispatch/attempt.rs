@@ -14,8 +14,10 @@ use super::{
     timers::Due,
 };
 use crate::{
-    intake::{Current, Held, What},
-    stage::{Delivery, HandlerError, Outcome, Parked, Started},
+    event::Envelope,
+    intake::{Current, Held, Origin, What},
+    request::Hold,
+    stage::{Delivery, HandlerError, Outcome, Outputs, Parked, Started},
 };
 
 /// The first attempt of a delivery, polled once.
@@ -25,15 +27,30 @@ pub(super) struct First {
     span: Option<Span>,
 }
 
+/// Which attempt of which delivery begins.
+#[derive(Clone, Copy)]
+struct Turn {
+    delivery: u64,
+    attempt: u32,
+}
+
+/// What waits for the answer, where the event is a request.
+fn above(origin: &Origin) -> Option<Arc<Hold>> {
+    origin.request.as_ref().and_then(|request| request.hold.clone())
+}
+
 impl Dispatcher {
     /// Begins an attempt of a delivery that has its slot.
     pub(super) fn start(&mut self, mut job: Job, cx: &mut Context<'_>) {
         self.done.book.deliveries.in_flight += 1;
-        self.observe(&job.held, job.subscriber, || What::Started { attempt: job.attempt });
-        let span = self.span_of(&job.held, job.subscriber, job.attempt);
-        let (held, started) = self.poll_once(job.held, job.subscriber, job.id, job.attempt, span.as_ref(), cx);
-        job.held = held;
+        self.observe(&job.held.event, job.subscriber, || What::Started { attempt: job.attempt });
+        let span = self.span_of(&job.held.event, &job.held.origin, job.subscriber, job.attempt);
+        let turn = Turn { delivery: job.id, attempt: job.attempt };
+        let Held { event, origin } = job.held;
+        let (event, started) = self.poll_once(event, &origin, job.subscriber, turn, span.as_ref(), cx);
+        job.held = Held { event, origin };
         match started {
+            Started::Handled => self.settle(job, Ok(Outputs::none()), self.now),
             Started::Done(outcome) => self.settle(job, outcome, self.now),
             Started::Parked(attempt) => self.park(job, attempt, span),
         }
@@ -41,24 +58,29 @@ impl Dispatcher {
 
     /// Delivers to a subscription that has nothing to wait for: most attempts end at the first poll, and those that
     /// succeed need nothing that a [`Job`] carries. `None` where it has ended like that.
-    pub(super) fn deliver_at_once(&mut self, held: Held, place: usize, cx: &mut Context<'_>) -> (Held, Option<First>) {
+    pub(super) fn deliver_at_once(
+        &mut self,
+        event: Arc<Envelope>,
+        origin: &Origin,
+        place: usize,
+        cx: &mut Context<'_>,
+    ) -> (Arc<Envelope>, Option<First>) {
         self.last_job += 1;
         let id = self.last_job;
-        self.observe(&held, place, || What::Started { attempt: 1 });
-        let span = self.span_of(&held, place, 1);
-        let (held, started) = self.poll_once(held, place, id, 1, span.as_ref(), cx);
-        if let Started::Done(Ok(outputs)) = &started
-            && outputs.is_empty()
-        {
+        self.observe(&event, place, || What::Started { attempt: 1 });
+        let span = self.span_of(&event, origin, place, 1);
+        let turn = Turn { delivery: id, attempt: 1 };
+        let (event, started) = self.poll_once(event, origin, place, turn, span.as_ref(), cx);
+        if let Started::Handled = started {
             self.done.book.deliveries.created += 1;
             self.done.book.deliveries.handled += 1;
             let meter = &self.subscribers[place].entry.meter;
             meter.created.up();
             meter.handled.up();
-            self.observe(&held, place, || What::Handled);
-            return (held, None);
+            self.observe(&event, place, || What::Handled);
+            return (event, None);
         }
-        (held, Some(First { id, started, span }))
+        (event, Some(First { id, started, span }))
     }
 
     /// Goes on with a first attempt that did not end in nothing but success.
@@ -66,43 +88,48 @@ impl Dispatcher {
         self.done.book.deliveries.in_flight += 1;
         self.subscribers[job.subscriber].take_slot(job.class());
         match first.started {
+            Started::Handled => self.settle(job, Ok(Outputs::none()), self.now),
             Started::Done(outcome) => self.settle(job, outcome, self.now),
             Started::Parked(attempt) => self.park(job, attempt, first.span),
         }
     }
 
     /// Calls the handler and polls it once, as the current delivery, under the watchdog, sometimes timed.
+    #[inline]
     fn poll_once(
         &mut self,
-        held: Held,
+        event: Arc<Envelope>,
+        origin: &Origin,
         place: usize,
-        id: u64,
-        attempt: u32,
+        turn: Turn,
         span: Option<&Span>,
         cx: &mut Context<'_>,
-    ) -> (Held, Started) {
+    ) -> (Arc<Envelope>, Started) {
+        let Turn { delivery: id, attempt } = turn;
+        let above = above(origin);
         let subscriber = &mut self.subscribers[place];
         let began = subscriber.durations.is_next().then(|| self.parts.intake.clock.now());
-        let Held { event, request, is_returned, span: origin } = held;
-        let above = request.as_ref().and_then(|request| request.hold.clone());
-        let site = Arc::clone(&subscriber.entry.site);
+        let site = subscriber.site.take().unwrap_or_else(|| Arc::clone(&subscriber.entry.site));
         let seat = subscriber.seat.take().unwrap_or_else(|| Arc::clone(&site.seat));
         self.beat.begin(seat.subscription);
-        let delivery = Delivery::new(Arc::clone(&event), attempt, id, site, above.clone());
+        let mut delivery = Delivery::new(Arc::clone(&event), attempt, id, site, above.clone());
         let before = Current { event, seat, delivery: id, above }.enter();
         let started = match span {
-            None => subscriber.call.start(delivery, cx),
-            Some(span) => span.in_scope(|| subscriber.call.start(delivery, cx)),
+            None => subscriber.call.start(&mut delivery, cx),
+            Some(span) => span.in_scope(|| subscriber.call.start(&mut delivery, cx)),
         };
         #[expect(clippy::expect_used, reason = "whatever a handler polls inside puts the current delivery back")]
         let current = Current::leave(before).expect("the current delivery is back");
         subscriber.seat = Some(current.seat);
+        subscriber.site = Some(delivery.into_site());
         self.beat.end();
-        if let (Some(began), Started::Done(outcome)) = (began, &started) {
+        if let Some(began) = began
+            && let Some(is_ok) = started.is_ok()
+        {
             let took = self.parts.intake.clock.now().since(began);
-            subscriber.durations.record(took, outcome.is_ok(), TIMED);
+            subscriber.durations.record(took, is_ok, TIMED);
         }
-        (Held { event: current.event, request, is_returned, span: origin }, started)
+        (current.event, started)
     }
 
     /// The attempt waits for something: from now on it is polled when it is woken, and has a time limit.
@@ -112,7 +139,7 @@ impl Dispatcher {
             event: Arc::clone(&job.held.event),
             seat: Arc::clone(&self.subscribers[job.subscriber].entry.site.seat),
             delivery: job.id,
-            above: job.held.request.as_ref().and_then(|request| request.hold.clone()),
+            above: above(&job.held.origin),
         };
         let limit = self.subscribers[job.subscriber].entry.options.timeout.unwrap_or(self.parts.timeout);
         let began = self.parts.intake.clock.now();
@@ -149,11 +176,14 @@ impl Dispatcher {
 
     /// The first attempt is a child of where the event was emitted; later ones only follow from there, for they come
     /// when that is long over.
-    fn span_of(&self, held: &Held, place: usize, attempt: u32) -> Option<Span> {
-        if LevelFilter::current() < LevelFilter::INFO {
-            return None;
-        }
-        let (event, origin) = (&held.event, held.span.as_deref());
+    #[inline]
+    fn span_of(&self, event: &Envelope, origin: &Origin, place: usize, attempt: u32) -> Option<Span> {
+        (LevelFilter::current() >= LevelFilter::INFO).then(|| self.make_span(event, origin, place, attempt))
+    }
+
+    #[inline(never)]
+    fn make_span(&self, event: &Envelope, origin: &Origin, place: usize, attempt: u32) -> Span {
+        let origin = origin.span.as_deref();
         let name = &**self.subscribers[place].entry.name();
         let parent = origin.filter(|_| attempt == 1).and_then(Span::id);
         let span = tracing::span!(
@@ -169,14 +199,14 @@ impl Dispatcher {
         if attempt > 1 {
             span.follows_from(origin.and_then(Span::id));
         }
-        Some(span)
+        span
     }
 
     /// Tells the observer, if there is one.
-    pub(super) fn observe(&self, held: &Held, place: usize, what: impl FnOnce() -> What) {
+    pub(super) fn observe(&self, event: &Arc<Envelope>, place: usize, what: impl FnOnce() -> What) {
         if let Some(observer) = &self.parts.intake.observer {
             let subscription = Some(Arc::clone(self.subscribers[place].entry.name()));
-            let (at, event) = (self.parts.intake.clock.now(), Arc::clone(&held.event));
+            let (at, event) = (self.parts.intake.clock.now(), Arc::clone(event));
             observer.observe(crate::intake::Step { at, event, subscription, what: what() });
         }
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     dead_letter::{DeadLetter, Death},
     event::Envelope,
-    intake::Held,
+    intake::{Held, Origin},
     request::NoAnswer,
 };
 
@@ -23,10 +23,10 @@ impl Dispatcher {
             let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
-        let held = Held { event: letter.event, request: None, is_returned: false, span: None };
+        let held = Held { event: letter.event, origin: Origin::default() };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
-        let mut job = self.make_job(&held, event, place, 0);
+        let mut job = self.make_job(held, event, place, 0);
         job.stake = Stake::Replayed;
         self.open[event].with_room = 0;
         self.await_attempt(job, due);
@@ -134,7 +134,7 @@ impl Dispatcher {
         let mut parked = Vec::new();
         for pulled in pulled {
             self.done.book.parked += 1;
-            self.leave(pulled.class, pulled.held.event.tenant.as_ref());
+            self.leave(pulled.held.event.priority.class(), pulled.held.event.tenant.as_ref());
             parked.push(pulled.held.event);
         }
         self.settle_books();

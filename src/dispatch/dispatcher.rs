@@ -18,6 +18,7 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use super::{
+    attempt::First,
     beat::{Beat, SlowPolls, Watchdog},
     job::{Job, OpenEvent},
     meters::Metrics,
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     dead_letter::{DeadLetter, DeadLetters, Death},
-    event::{EventName, Tenant},
+    event::{Envelope, EventName, Tenant},
     intake::{Held, Intake, Outlook, Pulled, Settlement, What},
     request::NoAnswer,
     stage::{Call, HandlerError, Order, contained},
@@ -109,7 +110,8 @@ pub(crate) struct Dispatcher {
     pub(super) parts: Parts,
     pub(super) subscribers: Slab<Subscriber>,
     routes: HashMap<EventName, Arc<[usize]>, foldhash::fast::RandomState>,
-    last_route: Option<(EventName, Arc<[usize]>)>,
+    /// The route of the last event: events of one name often follow each other.
+    route: (EventName, Arc<[usize]>),
     version: u64,
     batch: VecDeque<Pulled>,
     /// Deliveries that have all they need and start next.
@@ -138,6 +140,17 @@ pub(crate) struct Dispatcher {
     pub(super) is_strict: bool,
 }
 
+/// What is known of a delivery that did not end at once.
+struct Delivered {
+    held: Held,
+    /// Where its event is kept track of.
+    open: usize,
+    place: usize,
+    sequence: u64,
+    wants: Result<bool, HandlerError>,
+    first: Option<First>,
+}
+
 /// Rounds after which others have their turn.
 const ROUNDS: usize = 8;
 /// Events after which the task's budget is looked at.
@@ -155,7 +168,7 @@ impl Dispatcher {
             parts,
             subscribers: Slab::new(),
             routes: HashMap::default(),
-            last_route: None,
+            route: Self::no_route(),
             version: 0,
             batch: VecDeque::new(),
             ready: VecDeque::new(),
@@ -312,56 +325,65 @@ impl Dispatcher {
 
     /// One event to all who want it.
     fn dispatch(&mut self, pulled: Pulled, cx: &mut Context<'_>) {
-        let Pulled { mut held, class, sequence } = pulled;
-        let is_cancelled = held.event.cancellation().is_some_and(tokio_util::sync::CancellationToken::is_cancelled);
-        if is_cancelled {
-            self.done.book.cancelled += 1;
-            self.parts.intake.observe(&held.event, What::Dropped { reason: "cancelled" });
-            self.leave(class, held.event.tenant.as_ref());
-            return;
+        let Pulled { sequence, held: Held { mut event, origin } } = pulled;
+        let class = event.priority.class();
+        if event.cancellation().is_some_and(tokio_util::sync::CancellationToken::is_cancelled) {
+            return self.drop_cancelled(class, &event);
         }
-        self.metrics.wait.record(self.now.since(held.event.emitted).as_secs_f64());
-        let (name, route) = self.route(&held.event.name);
+        self.metrics.wait.record(self.now.since(event.emitted));
+        self.find_route(&event.name);
         // An event is only kept track of where a delivery does not end at once.
-        let mut event = None;
+        let mut open = None;
         let mut wanted = false;
-        for &place in &*route {
-            let wants = self.wants(place, &held);
+        for turn in 0..self.route.1.len() {
+            let place = self.route.1[turn];
+            let wants = self.wants(place, &event);
             if matches!(wants, Ok(false)) {
                 continue;
             }
             wanted = true;
-            let first = match &wants {
-                Ok(_) if self.is_free(place, &held) => {
-                    let (back, first) = self.deliver_at_once(held, place, cx);
-                    held = back;
-                    if first.is_none() {
-                        continue;
-                    }
-                    first
-                }
-                _ => None,
-            };
-            let event = *event.get_or_insert_with(|| self.keep_open(class));
-            match (wants, first) {
-                (Err(panic), _) => self.refuse(&held, event, place, sequence, &panic),
-                (Ok(_), None) => self.deliver(&held, event, place, sequence, cx),
-                (Ok(_), Some(first)) => {
-                    let job = self.make_job(&held, event, place, sequence);
-                    self.go_on(Job { id: first.id, ..job }, first);
+            let mut first = None;
+            if wants.is_ok() && self.is_free(place, &event) {
+                (event, first) = self.deliver_at_once(event, &origin, place, cx);
+                if first.is_none() {
+                    continue;
                 }
             }
+            let open = *open.get_or_insert_with(|| self.keep_open(class));
+            let held = Held { event: Arc::clone(&event), origin: origin.clone() };
+            self.take_on(Delivered { held, open, place, sequence, wants, first }, cx);
         }
+        let held = Held { event, origin };
         if wanted {
             self.done.book.routed += 1;
         } else {
             self.unrouted(&held);
         }
-        self.last_route = Some((name, route));
-        match event {
-            Some(event) => self.close(event, &held, true),
+        match open {
+            Some(open) => self.close(open, &held, true),
             None => self.end_at_once(class, &held),
         }
+    }
+
+    /// A delivery that did not end at once: it waits, or something has to come of its first attempt.
+    #[inline(never)]
+    fn take_on(&mut self, delivered: Delivered, cx: &mut Context<'_>) {
+        let Delivered { held, open, place, sequence, wants, first } = delivered;
+        match (wants, first) {
+            (Err(panic), _) => self.refuse(held, open, place, sequence, &panic),
+            (Ok(_), None) => self.deliver(held, open, place, sequence, cx),
+            (Ok(_), Some(first)) => {
+                let job = self.make_job(held, open, place, sequence);
+                self.go_on(Job { id: first.id, ..job }, first);
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_cancelled(&mut self, class: usize, event: &Arc<Envelope>) {
+        self.done.book.cancelled += 1;
+        self.parts.intake.observe(event, What::Dropped { reason: "cancelled" });
+        self.leave(class, event.tenant.as_ref());
     }
 
     /// The dispatch itself keeps the event open, so that it cannot end between two of its deliveries.
@@ -371,33 +393,40 @@ impl Dispatcher {
 
     fn end_at_once(&mut self, class: usize, held: &Held) {
         self.leave(class, held.event.tenant.as_ref());
-        if let Some(request) = &held.request {
+        if let Some(request) = &held.origin.request {
             request.fail(NoAnswer::NoReply);
         }
     }
 
-    fn wants(&self, place: usize, held: &Held) -> Result<bool, HandlerError> {
+    #[inline]
+    fn wants(&self, place: usize, event: &Envelope) -> Result<bool, HandlerError> {
         let entry = &self.subscribers[place].entry;
-        if !entry.serves(&held.event) {
+        if !entry.serves(event) {
             return Ok(false);
         }
         match &entry.options.filter {
             None => Ok(true),
             // Another attempt would call the handler, whether the filter wants that or not.
-            Some(filter) => contained(|| filter(&held.event)).map_err(HandlerError::never_retry),
+            Some(filter) => contained(|| filter(event)).map_err(HandlerError::never_retry),
         }
     }
 
-    /// The subscriptions that take events of a name. The last route is taken out, to be put back: events of one name
-    /// often follow each other.
-    fn route(&mut self, name: &EventName) -> (EventName, Arc<[usize]>) {
-        if let Some(last) = self.last_route.take()
-            && last.0.is_same(name)
-        {
-            return last;
+    /// Makes the route of this name the current one: the subscriptions that take events of it.
+    #[inline]
+    fn find_route(&mut self, name: &EventName) {
+        if !self.route.0.is_same(name) {
+            self.route = (name.clone(), self.route_of(name));
         }
+    }
+
+    /// Of no event: its name is none.
+    fn no_route() -> (EventName, Arc<[usize]>) {
+        (EventName::unchecked_static(""), Arc::default())
+    }
+
+    fn route_of(&mut self, name: &EventName) -> Arc<[usize]> {
         if let Some(route) = self.routes.get(name) {
-            return (name.clone(), Arc::clone(route));
+            return Arc::clone(route);
         }
         let matching =
             self.subscribers.iter().filter(|(_, s)| s.is_subscribed && s.entry.pattern.matches(name.as_str()));
@@ -409,13 +438,13 @@ impl Dispatcher {
             self.routes.clear();
         }
         self.routes.insert(name.clone(), Arc::clone(&route));
-        (name.clone(), route)
+        route
     }
 
     fn unrouted(&mut self, held: &Held) {
         self.done.book.unrouted += 1;
         self.parts.intake.observe(&held.event, What::Unrouted);
-        if let Some(request) = &held.request {
+        if let Some(request) = &held.origin.request {
             request.fail(NoAnswer::NoHandler);
         }
         match self.parts.unrouted {
@@ -444,7 +473,7 @@ impl Dispatcher {
         }
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
         self.routes.clear();
-        self.last_route = None;
+        self.route = Self::no_route();
         self.is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
         let mut state = self.parts.intake.lock();
         if self.is_strict && !state.dispatch_is_strict {

@@ -70,7 +70,7 @@ impl Dispatcher {
     }
 
     fn take_returned(&mut self, prepared: Prepared, job: &Job) {
-        if let Some(request) = &job.held.request {
+        if let Some(request) = &job.held.origin.request {
             request.offer(&prepared.held.event);
         }
         self.done.returned.push(prepared);
@@ -79,7 +79,7 @@ impl Dispatcher {
     fn handled(&mut self, job: Job) {
         self.done.book.deliveries.handled += 1;
         self.subscribers[job.subscriber].entry.meter.handled.up();
-        self.observe(&job.held, job.subscriber, || What::Handled);
+        self.observe(&job.held.event, job.subscriber, || What::Handled);
         self.release_key(&job);
         self.end(job, None);
     }
@@ -98,7 +98,7 @@ impl Dispatcher {
             Ok(delay) => delay,
             Err(death) => return self.die(job, death, error),
         };
-        self.observe(&job.held, job.subscriber, || What::Retrying { error: error.chain(), delay });
+        self.observe(&job.held.event, job.subscriber, || What::Retrying { error: error.chain(), delay });
         tracing::debug!(
             event = %job.held.event.name,
             attempt = job.attempt,
@@ -167,7 +167,7 @@ impl Dispatcher {
     }
 
     /// A delivery that never got as far as a handler, because matching itself panicked.
-    pub(super) fn refuse(&mut self, held: &Held, event: usize, place: usize, sequence: u64, error: &HandlerError) {
+    pub(super) fn refuse(&mut self, held: Held, event: usize, place: usize, sequence: u64, error: &HandlerError) {
         let job = self.make_job(held, event, place, sequence);
         self.done.book.deliveries.panics += 1;
         self.fail(job, error, self.now);
@@ -202,7 +202,7 @@ impl Dispatcher {
             failures,
             died_at: self.parts.intake.clock.now(),
         };
-        self.observe(&job.held, job.subscriber, || What::Dead { reason: letter.reason() });
+        self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
         let halts = subscriber.entry.options.halt && job.has_key;
         self.keep(letter);
@@ -251,7 +251,7 @@ impl Dispatcher {
 
     pub(super) fn cancel(&mut self, job: Job) {
         self.done.book.deliveries.cancelled += 1;
-        self.observe(&job.held, job.subscriber, || What::Dropped { reason: "cancelled" });
+        self.observe(&job.held.event, job.subscriber, || What::Dropped { reason: "cancelled" });
         self.release_key(&job);
         self.end(job, Some(NoAnswer::Abandoned));
     }
@@ -293,7 +293,7 @@ impl Dispatcher {
         }
         if is_over {
             let ended = self.open.remove(event);
-            if let Some(request) = &held.request {
+            if let Some(request) = &held.origin.request {
                 request.fail(ended.failure.unwrap_or(NoAnswer::NoReply));
             }
         }
@@ -312,6 +312,8 @@ impl Dispatcher {
     /// An event's room is free again.
     pub(super) fn leave(&mut self, class: usize, tenant: Option<&Tenant>) {
         self.done.released[class] += 1;
-        self.done.left.extend(tenant.cloned());
+        if let Some(tenant) = tenant {
+            self.done.left.push(tenant.clone());
+        }
     }
 }

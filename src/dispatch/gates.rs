@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     dead_letter::Death,
-    event::Tenant,
-    intake::{Held, Saturated},
+    event::{Envelope, Tenant},
+    intake::{Held, Saturated, Way},
     queue::CLASSES,
     request::{Hold, NoAnswer},
     stage::{HandlerError, Order, Share},
@@ -18,7 +18,7 @@ use crate::{
 use millstream_middleware::ErrorKind;
 
 impl Dispatcher {
-    pub(super) fn make_job(&mut self, held: &Held, event: usize, place: usize, sequence: u64) -> Job {
+    pub(super) fn make_job(&mut self, held: Held, event: usize, place: usize, sequence: u64) -> Job {
         self.last_job += 1;
         let open = &mut self.open[event];
         open.open += 1;
@@ -29,7 +29,7 @@ impl Dispatcher {
         subscriber.entry.meter.created.up();
         Job {
             id: self.last_job,
-            held: held.clone(),
+            held,
             event,
             subscriber: place,
             sequence,
@@ -41,14 +41,14 @@ impl Dispatcher {
     }
 
     /// Whether a delivery to this subscription has nothing to wait for.
-    pub(super) fn is_free(&self, place: usize, held: &Held) -> bool {
+    pub(super) fn is_free(&self, place: usize, event: &Envelope) -> bool {
         let subscriber = &self.subscribers[place];
-        subscriber.is_free(held.event.priority.class())
-            && held.event.tenant.as_ref().is_none_or(|tenant| self.parts.quotas.of(tenant).concurrency.is_none())
+        subscriber.is_free(event.priority.class())
+            && event.tenant.as_ref().is_none_or(|tenant| self.parts.quotas.of(tenant).concurrency.is_none())
     }
 
     /// Makes a delivery and takes it as far as it can go now.
-    pub(super) fn deliver(&mut self, held: &Held, event: usize, place: usize, sequence: u64, cx: &mut Context<'_>) {
+    pub(super) fn deliver(&mut self, held: Held, event: usize, place: usize, sequence: u64, cx: &mut Context<'_>) {
         let job = self.make_job(held, event, place, sequence);
         let Some(job) = self.within_share(job) else { return };
         if self.subscribers[place].entry.options.order == Order::Strict {
@@ -90,7 +90,7 @@ impl Dispatcher {
         }
         match self.subscribers[place].entry.options.share {
             // What handlers return is not refused, so its room must be: or a cycle would fill the memory.
-            Share::Refuse if job.held.is_returned => Some(job),
+            Share::Refuse if job.held.origin.way == Way::Returned => Some(job),
             Share::Refuse => {
                 job.stake = Stake::Excess;
                 self.subscribers[place].excess[class] += 1;
@@ -203,12 +203,12 @@ impl Dispatcher {
     fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
         let id = self.subscribers[job.subscriber].entry.id;
         let held = Self::held_above(job, |hold| hold.subscription == id && is_held(hold));
-        job.held.request.as_ref().is_some_and(|request| request.hold.is_some()) && held >= enough
+        job.held.origin.request.as_ref().is_some_and(|request| request.hold.is_some()) && held >= enough
     }
 
     /// How many deliveries that wait for this request hold what `is_held` says.
     fn held_above(job: &Job, is_held: impl Fn(&Hold) -> bool) -> usize {
-        let Some(hold) = job.held.request.as_ref().and_then(|request| request.hold.as_ref()) else { return 0 };
+        let Some(hold) = job.held.origin.request.as_ref().and_then(|request| request.hold.as_ref()) else { return 0 };
         let holding = hold.chain().filter(|hold| is_held(hold));
         holding.map(|hold| hold.delivery).collect::<HashSet<_>>().len()
     }

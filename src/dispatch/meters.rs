@@ -178,6 +178,6 @@ impl Durations {
 
     pub(super) fn record(&self, took: Duration, is_ok: bool, stands_for: u32) {
         let histogram = if is_ok { &self.handled } else { &self.failed };
-        histogram.record_many(took.as_secs_f64(), stands_for as usize);
+        histogram.record_many(took, stands_for as usize);
     }
 }

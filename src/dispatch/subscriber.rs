@@ -15,13 +15,15 @@ use crate::{
     event::Tenant,
     intake::Seat,
     queue::{CLASSES, Lanes},
-    stage::{Call, Order},
+    stage::{Call, Order, Site},
 };
 
 pub(super) struct Subscriber {
     pub(super) entry: Arc<Entry>,
     /// Lent to the current delivery and given back, so that no count of references changes.
     pub(super) seat: Option<Arc<Seat>>,
+    /// Likewise.
+    pub(super) site: Option<Arc<Site>>,
     pub(super) call: Box<dyn Call>,
     pub(super) durations: Durations,
     /// Attempts in flight.
@@ -61,6 +63,7 @@ impl Subscriber {
             durations: Durations::of(entry.name()),
             reserved: entry.options.reserved.iter().sum(),
             seat: Some(Arc::clone(&entry.site.seat)),
+            site: Some(Arc::clone(&entry.site)),
             entry,
             call,
             in_flight: 0,

@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Observer, Phase, Receipt, Refusal, State, Step, Types, What};
+use super::{Cause, EmitError, Fate, Held, Observer, Origin, Phase, Receipt, Refusal, State, Step, Types, Way, What};
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage},
     queue::Offer,
@@ -64,7 +64,7 @@ pub(super) enum Entry {
 const NEW_ROOT_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cold]
-fn refused(event: Draft, reason: Refusal) -> Refused {
+pub(super) fn refused(event: Draft, reason: Refusal) -> Refused {
     Box::new(EmitError { event, reason })
 }
 
@@ -109,22 +109,27 @@ impl Intake {
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Prepared, Refused> {
-        if let Err(reason) = self.check(&mut draft) {
-            return Err(refused(draft, reason));
+        match self.check(&mut draft) {
+            Ok(()) => self.prepare_at(self.clock.now(), draft, cause, request),
+            Err(reason) => Err(refused(draft, reason)),
         }
-        let now = self.clock.now();
-        let id = draft.id().unwrap_or_else(|| self.ids.next(now));
-        let due = draft.more.as_ref().and_then(|more| more.due).map(|due| match due {
-            Due::After(delay) => now + delay,
-            Due::At(at) => at,
-        });
-        let due = due.filter(|&due| due > now);
-        let lineage = match cause {
-            None => Self::root(&draft, id),
-            Some(cause) => {
-                let new_root = due.is_some_and(|due| due.since(now) >= NEW_ROOT_AFTER);
-                cause.pass_on(&mut draft, id, new_root)
-            }
+    }
+
+    /// What is left to do of [`prepare`](Self::prepare) once a draft is checked.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the event is built from where the draft lies, without a copy between")]
+    pub(super) fn prepare_at(
+        &self,
+        now: Timestamp,
+        mut draft: Draft,
+        cause: Option<&Cause>,
+        request: Option<Arc<Request>>,
+    ) -> Result<Prepared, Refused> {
+        let (id, due, lineage) = if cause.is_none() && draft.more.is_none() {
+            let id = self.ids.next(now);
+            (id, None, Lineage::root(id))
+        } else {
+            self.place(&mut draft, cause, now)
         };
         if lineage.depth > self.limits.depth {
             let reason = Refusal::TooDeep { name: draft.name.clone(), depth: lineage.depth, limit: self.limits.depth };
@@ -134,7 +139,25 @@ impl Intake {
         let is_traced = LevelFilter::current() >= LevelFilter::INFO;
         let span = is_traced.then(|| Box::new(Span::current()));
         let event = Arc::new(Envelope::new(draft, id, now, lineage));
-        Ok(Prepared { held: Held { event, request, is_returned: false, span }, due, per_root })
+        Ok(Prepared { held: Held { event, origin: Origin { request, span, way: Way::Emitted } }, due, per_root })
+    }
+
+    /// The id, the due time if that is to come, and the lineage.
+    fn place(&self, draft: &mut Draft, cause: Option<&Cause>, now: Timestamp) -> (EventId, Option<Timestamp>, Lineage) {
+        let id = draft.id().unwrap_or_else(|| self.ids.next(now));
+        let due = draft.more.as_ref().and_then(|more| more.due).map(|due| match due {
+            Due::After(delay) => now + delay,
+            Due::At(at) => at,
+        });
+        let due = due.filter(|&due| due > now);
+        let lineage = match cause {
+            None => Self::root(draft, id),
+            Some(cause) => {
+                let new_root = due.is_some_and(|due| due.since(now) >= NEW_ROOT_AFTER);
+                cause.pass_on(draft, id, new_root)
+            }
+        };
+        (id, due, lineage)
     }
 
     fn root(draft: &Draft, id: EventId) -> Lineage {
@@ -145,8 +168,17 @@ impl Intake {
         lineage
     }
 
-    /// What a draft itself can be wrong about.
+    /// What a draft itself can be wrong about. A typed one under its own name is right unless its size is limited.
+    #[inline]
     pub(crate) fn check(&self, draft: &mut Draft) -> Result<(), Refusal> {
+        if draft.name_is_checked && !self.limits.measure_typed && !draft.data.is_json() {
+            return Ok(());
+        }
+        self.check_all(draft)
+    }
+
+    #[inline(never)]
+    fn check_all(&self, draft: &mut Draft) -> Result<(), Refusal> {
         if !draft.name_is_checked {
             draft.name.check()?;
         }
@@ -162,8 +194,12 @@ impl Intake {
     }
 
     /// Under the lock: takes the event in, or says why not.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the event goes to its place in the queue without a copy between")]
     pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Receipt, Refused> {
-        if let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared)) {
+        if (state.phase != Phase::Open || prepared.held.event.lineage.depth > 0)
+            && let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared))
+        {
             return Err(refused(prepared.into_draft(), reason));
         }
         if prepared.due.is_some() {
@@ -200,12 +236,15 @@ impl Intake {
         }
     }
 
+    #[inline(never)]
     pub(super) fn exhausted(state: &State, prepared: &Prepared) -> Option<Refusal> {
         let event = &prepared.held.event;
         let is_spent = event.lineage.depth > 0 && state.roots.is_spent(event.lineage.root, prepared.per_root);
         is_spent.then(|| Refusal::RootExhausted { name: event.name.clone(), limit: prepared.per_root })
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the event goes to its place in the queue without a copy between")]
     fn offer(&self, state: &mut State, held: Held) -> Result<Fate, Refused> {
         let class = held.event.priority.class();
         if (held.event.tenant.is_some() || !state.saturated.is_empty())
@@ -213,18 +252,18 @@ impl Intake {
         {
             return Err(refused(held.into_draft(), reason));
         }
-        let Some(tenant) = held.event.tenant.clone() else {
-            let offer = state.queue.offer(class, None, held);
-            return self.settle(state, offer);
-        };
-        let offer = state.queue.offer(class, Some(&tenant), held);
-        if !matches!(offer, Offer::Refused(_) | Offer::Dropped(_)) {
-            state.tenants.add(&tenant, Use::Queue);
+        let tenant = held.event.tenant.clone();
+        let offer = state.queue.offer(class, tenant.as_ref(), held);
+        if let Some(tenant) = &tenant
+            && !matches!(offer, Offer::Refused(_) | Offer::Dropped(_))
+        {
+            state.tenants.add(tenant, Use::Queue);
         }
-        self.settle(state, offer)
+        if matches!(offer, Offer::Queued) { Ok(Fate::Queued) } else { self.overflowed(state, offer) }
     }
 
-    fn settle(&self, state: &mut State, offer: Offer<Held>) -> Result<Fate, Refused> {
+    #[cold]
+    fn overflowed(&self, state: &mut State, offer: Offer<Held>) -> Result<Fate, Refused> {
         match offer {
             Offer::Queued => Ok(Fate::Queued),
             Offer::Displaced(_, old) => {
@@ -246,6 +285,7 @@ impl Intake {
         }
     }
 
+    #[inline(never)]
     fn delay(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
         let limit = self.limits.delayed;
         if state.delayed.len() >= limit {

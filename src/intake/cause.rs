@@ -1,6 +1,6 @@
 //! Why an event is emitted: which event's handler did it, and what that handler holds while it waits.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
 use crate::{
     event::{Draft, Envelope, EventId, Lineage},
@@ -55,19 +55,58 @@ pub(crate) struct Seat {
     pub(crate) per_root: Option<u32>,
 }
 
+/// The place of the current delivery: a cell for each part, so that each is moved as it was written, in one word.
+struct Place {
+    event: Cell<Option<Arc<Envelope>>>,
+    seat: Cell<Option<Arc<Seat>>>,
+    delivery: Cell<u64>,
+    above: Cell<Option<Arc<Hold>>>,
+}
+
+impl Place {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the current delivery changes hands in registers")]
+    fn replace(&self, current: Option<Current>) -> Option<Current> {
+        let (event, seat, delivery, above) = match current {
+            Some(Current { event, seat, delivery, above }) => (Some(event), Some(seat), delivery, above),
+            None => (None, None, 0, None),
+        };
+        let (event, seat) = (self.event.replace(event), self.seat.replace(seat));
+        let (delivery, above) = (self.delivery.replace(delivery), self.above.replace(above));
+        Some(Current { event: event?, seat: seat?, delivery, above })
+    }
+}
+
 thread_local! {
-    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    /// Not dropped with its thread, which saves a look at each use: whoever enters leaves, so it is empty by then.
+    static CURRENT: ManuallyDrop<Place> = const {
+        ManuallyDrop::new(Place {
+            event: Cell::new(None),
+            seat: Cell::new(None),
+            delivery: Cell::new(0),
+            above: Cell::new(None),
+        })
+    };
+    /// The intake of the current delivery, zero without one. Nearly every emit comes from outside, and this answers it
+    /// without moving the delivery.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Current {
     /// Makes it the current delivery and returns the one before it, which may be another runtime's.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the current delivery changes hands in registers")]
     pub(crate) fn enter(self) -> Option<Self> {
-        CURRENT.replace(Some(self))
+        INSIDE.set(self.seat.intake);
+        CURRENT.with(|place| place.replace(Some(self)))
     }
 
     /// Ends it and puts the one before it back.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the current delivery changes hands in registers")]
     pub(crate) fn leave(before: Option<Self>) -> Option<Self> {
-        CURRENT.replace(before)
+        INSIDE.set(before.as_ref().map_or(0, |before| before.seat.intake));
+        CURRENT.with(|place| place.replace(before))
     }
 
     /// Runs something as this delivery, on a thread that is not the dispatcher's.
@@ -87,19 +126,22 @@ impl Current {
 
     /// What the handler that this runtime polls on this thread causes, if there is one.
     pub(crate) fn cause(intake: usize) -> Option<Cause> {
-        Self::look(|current| current.filter(|current| current.seat.intake == intake).map(Self::to_cause))
+        Self::is_inside(intake).then(Self::look).flatten()
     }
 
     /// Whether this runtime polls a handler on this thread.
     pub(crate) fn is_inside(intake: usize) -> bool {
-        Self::look(|current| current.is_some_and(|current| current.seat.intake == intake))
+        INSIDE.get() == intake
     }
 
-    fn look<R>(look: impl FnOnce(Option<&Self>) -> R) -> R {
-        let current = CURRENT.take();
-        let seen = look(current.as_ref());
-        CURRENT.set(current);
-        seen
+    #[cold]
+    fn look() -> Option<Cause> {
+        CURRENT.with(|place| {
+            let current = place.replace(None);
+            let cause = current.as_ref().map(Self::to_cause);
+            place.replace(current);
+            cause
+        })
     }
 
     fn to_cause(&self) -> Cause {

@@ -2,11 +2,12 @@
 
 use std::{pin::pin, sync::Arc};
 
+use millstream_operators::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
     Advice, Cause, Current, EmitError, Intake, Phase, Receipt, Refusal, Waiter,
-    admit::{Entry, Refused},
+    admit::{Entry, Refused, refused},
     room::Grant,
 };
 use crate::{
@@ -30,16 +31,49 @@ impl Intake {
     }
 
     /// Emits, or hands back what is not counted as refused: the caller may try again.
-    fn try_emit(&self, draft: Draft, cause: Option<&Cause>, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
-        let current = if cause.is_none() { Current::cause(self.address()) } else { None };
-        let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
-        let prepared = self.prepare(draft, current.as_ref().or(cause), request);
-        prepared.and_then(|prepared| {
-            let mut state = self.lock();
-            let accepted = self.accept(&mut state, prepared, entry);
-            Self::wake(state);
-            accepted
-        })
+    #[inline]
+    fn try_emit(
+        &self,
+        mut draft: Draft,
+        cause: Option<&Cause>,
+        request: Option<Arc<Request>>,
+    ) -> Result<Receipt, Refused> {
+        // Checked and timed where it lies: only then is it moved, when what was just written has settled.
+        if let Err(reason) = self.check(&mut draft) {
+            return Err(refused(draft, reason));
+        }
+        let now = self.clock.now();
+        if cause.is_none() && Current::is_inside(self.address()) {
+            return self.emit_inside(now, draft, request);
+        }
+        self.emit_checked(now, draft, cause, request, Entry::Outside)
+    }
+
+    /// Emits what the handler that runs on this thread causes.
+    #[cold]
+    fn emit_inside(&self, now: Timestamp, draft: Draft, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
+        self.emit_checked(now, draft, Current::cause(self.address()).as_ref(), request, Entry::Handler)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the draft becomes an event in the queue without a copy between")]
+    fn emit_checked(
+        &self,
+        now: Timestamp,
+        draft: Draft,
+        cause: Option<&Cause>,
+        request: Option<Arc<Request>>,
+        entry: Entry,
+    ) -> Result<Receipt, Refused> {
+        match self.prepare_at(now, draft, cause, request) {
+            Err(refused) => Err(refused),
+            Ok(prepared) => {
+                let mut state = self.lock();
+                let accepted = self.accept(&mut state, prepared, entry);
+                Self::wake(state);
+                accepted
+            }
+        }
     }
 
     /// Emits each, under one lock, until one is refused: that one and the rest come back.
@@ -157,6 +191,7 @@ impl Intake {
         accepted.inspect_err(|refused| self.count_refusal(refused)).map_err(|refused| refused.handed_back())
     }
 
+    #[cold]
     fn count_refusal(&self, refused: &Refused) {
         self.lock().tally.refused += 1;
         tracing::debug!(event = %refused.event.name, reason = %refused.reason, "refused");

@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use millstream_operators::Timestamp;
 
-use super::{Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What};
+use super::{
+    Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, Way, What,
+};
 use crate::{
     event::{Draft, Envelope, Tenant},
     queue::CLASSES,
@@ -90,18 +92,15 @@ impl Intake {
     }
 
     fn pull(state: &mut State, batch: &mut VecDeque<Pulled>, most: usize) {
-        while batch.len() < most
-            && let Some((class, sequence, held)) = state.queue.pop()
-        {
-            state.tally.pulled += 1;
-            batch.push_back(Pulled { held, class, sequence });
-        }
+        let before = batch.len();
+        state.queue.pop_many(most.saturating_sub(before), batch, |(sequence, held)| Pulled { sequence, held });
+        state.tally.pulled += (batch.len() - before) as u64;
     }
 
     fn settle_returned(&self, state: &mut State, done: &mut Settlement) -> Vec<(Arc<Envelope>, Refusal)> {
         let mut looped = Vec::new();
         for mut prepared in done.returned.drain(..) {
-            prepared.held.is_returned = true;
+            prepared.held.origin.way = Way::Returned;
             let lineage = prepared.held.event.lineage;
             if let Some(reason) = Self::exhausted(state, &prepared).or_else(|| self.too_many_delayed(state, &prepared))
             {

@@ -26,7 +26,7 @@ pub(crate) use self::{
     loops::Roots,
     observe::{Observer, Step},
     room::Waiter,
-    state::{Held, Phase, Pulled, Saturated, State},
+    state::{Held, Origin, Phase, Pulled, Saturated, State, Way},
     types::{EventType, Types},
 };
 pub use self::{

@@ -20,20 +20,35 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) event: Arc<Envelope>,
+    pub(crate) origin: Origin,
+}
+
+/// What only the engine needs to know of an event: where it came from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
     /// Who waits for an answer to it.
     pub(crate) request: Option<Arc<Request>>,
-    /// Whether a handler returned it: it was taken in whether there was room or not.
-    pub(crate) is_returned: bool,
+    pub(crate) way: Way,
     /// Where it was emitted, for tracing.
     pub(crate) span: Option<Box<tracing::Span>>,
+}
+
+/// How an event came in. As wide as its neighbours: an event changes hands often, and a hole between its parts would be
+/// copied around byte by byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Way {
+    #[default]
+    Emitted,
+    /// A handler returned it: it was taken in whether there was room or not.
+    Returned,
 }
 
 /// An event that the dispatcher took out of the queue. It holds its room until it is released.
 #[derive(Debug)]
 pub(crate) struct Pulled {
-    pub(crate) held: Held,
-    pub(crate) class: usize,
     pub(crate) sequence: u64,
+    pub(crate) held: Held,
 }
 
 /// How far the runtime is in its life, as the intake sees it.

@@ -1,6 +1,6 @@
 //! Lanes with a bound.
 
-use std::hash::Hash;
+use std::{collections::VecDeque, hash::Hash};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,12 +67,19 @@ impl<F: Hash + Eq + Clone, T> Bounded<F, T> {
     }
 
     /// Queues an item if there is room, else does what the policy says.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the item goes to its place without a copy between")]
     pub(crate) fn offer(&mut self, class: usize, fair: Option<&F>, item: T) -> Offer<T> {
         if self.room.has(class) {
             self.room.hold(class);
             self.push_held(class, fair, item);
             return Offer::Queued;
         }
+        self.overflow(class, fair, item)
+    }
+
+    #[cold]
+    fn overflow(&mut self, class: usize, fair: Option<&F>, item: T) -> Offer<T> {
         match self.overflow {
             Overflow::Refuse => Offer::Refused(item),
             Overflow::DropNewest => Offer::Dropped(item),
@@ -110,6 +117,8 @@ impl<F: Hash + Eq + Clone, T> Bounded<F, T> {
     }
 
     /// Queues an item that already holds its room.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the item goes to its place without a copy between")]
     pub(crate) fn push_held(&mut self, class: usize, fair: Option<&F>, item: T) {
         self.sequence += 1;
         self.lanes.push(class, fair, self.sequence, item);
@@ -121,9 +130,14 @@ impl<F: Hash + Eq + Clone, T> Bounded<F, T> {
         self.push_held(class, fair, item);
     }
 
-    /// The next item with its class and sequence. It holds its room until that is released.
-    pub(crate) fn pop(&mut self) -> Option<(usize, u64, T)> {
+    #[cfg(test)]
+    fn pop(&mut self) -> Option<(usize, u64, T)> {
         self.lanes.pop()
+    }
+
+    /// Takes out up to `most` items in their turn. They hold their room until that is released.
+    pub(crate) fn pop_many<P>(&mut self, most: usize, out: &mut VecDeque<P>, make: impl Fn((u64, T)) -> P) {
+        self.lanes.pop_many(most, out, make);
     }
 
     /// Gives room back.

@@ -1,7 +1,7 @@
 //! Four lanes with turns: deficit round-robin between classes, round-robin between the fair keys of a class.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, vec_deque::Drain},
     hash::Hash,
 };
 
@@ -53,6 +53,8 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         self.classes[class].len
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the item goes to its place without a copy between")]
     pub(crate) fn push(&mut self, class: usize, fair: Option<&F>, sequence: u64, item: T) {
         self.classes[class].push(fair, sequence, item);
         self.len += 1;
@@ -77,6 +79,37 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         self.credit[class] -= 1;
         let (sequence, item) = self.take_from(class)?;
         Some((class, sequence, item))
+    }
+
+    /// Takes out up to `most` items, as so many calls of [`pop`](Self::pop) would.
+    pub(crate) fn pop_many<P>(&mut self, most: usize, out: &mut VecDeque<P>, make: impl Fn((u64, T)) -> P) {
+        if let Some(class) = self.only_class() {
+            let count = most.min(self.len);
+            self.spend(class, count);
+            self.len -= count;
+            out.extend(self.classes[class].take_alone(count).map(make));
+        } else {
+            let popped = std::iter::from_fn(|| self.pop()).take(most);
+            out.extend(popped.map(|(_, sequence, item)| make((sequence, item))));
+        }
+    }
+
+    /// The class that everything waits in, where nothing there has a fair key: nobody takes turns then.
+    fn only_class(&self) -> Option<usize> {
+        let has_all = |lane: &Lane<F, T>| lane.len > 0 && lane.len == self.len && lane.fair.is_empty();
+        self.classes.iter().position(has_all)
+    }
+
+    /// What `count` pops of the only class that waits do to the credit: each time it is spent, a new round begins.
+    fn spend(&mut self, class: usize, count: usize) {
+        let (credit, share) = (self.credit[class] as usize, SHARES[class] as usize);
+        let left = if let Some(left) = credit.checked_sub(count) {
+            left
+        } else {
+            self.credit = SHARES;
+            (share - (count - credit) % share) % share
+        };
+        self.credit[class] = u32::try_from(left).unwrap_or(SHARES[class]);
     }
 
     /// The item of a class that would come next, whatever the classes' turns.
@@ -110,10 +143,11 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
 }
 
 impl<F: Hash + Eq + Clone, T> Lane<F, T> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the item goes to its place without a copy between")]
     fn push(&mut self, fair: Option<&F>, sequence: u64, item: T) {
         let queue = match fair {
             None => &mut self.alone,
-            Some(key) if self.fair.contains_key(key) => self.fair.entry(key.clone()).or_default(),
             Some(key) => self.fair.entry(key.clone()).or_default(),
         };
         if queue.is_empty() {
@@ -157,6 +191,15 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
         }
         self.len -= 1;
         item
+    }
+
+    /// Takes the first `count` out, where nothing has a fair key.
+    fn take_alone(&mut self, count: usize) -> Drain<'_, (u64, T)> {
+        self.len -= count;
+        if self.len == 0 {
+            self.turns.clear();
+        }
+        self.alone.drain(..count)
     }
 
     fn oldest(&self) -> Option<u64> {
@@ -224,6 +267,27 @@ mod tests {
         lanes.push(2, None, 20, 20);
         assert_eq!(drain(&mut lanes).iter().map(|&(_, item)| item).collect::<Vec<_>>(), [0, 10, 20, 1, 11, 2, 3, 4, 5]);
         assert!(lanes.is_empty() && lanes.classes[2].fair.is_empty() && lanes.classes[2].turns.is_empty());
+    }
+
+    #[test]
+    fn many_pops_at_once_are_the_same_as_one_by_one() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut at_once, mut by_one) = (Lanes::<&str, u64>::default(), Lanes::<&str, u64>::default());
+        for item in 0..20_000 {
+            let class = if random.u8(..) < 250 { 2 } else { random.usize(..CLASSES) };
+            let fair = (random.u8(..) > 250).then_some(&"fair");
+            at_once.push(class, fair, item, item);
+            by_one.push(class, fair, item, item);
+            if random.u8(..) < 20 {
+                let most = random.usize(..40);
+                let mut many = VecDeque::new();
+                at_once.pop_many(most, &mut many, |waited| waited);
+                let ones = std::iter::from_fn(|| by_one.pop()).take(most).map(|(_, sequence, item)| (sequence, item));
+                assert_eq!(many, ones.collect::<VecDeque<_>>());
+                assert_eq!((at_once.credit, at_once.len), (by_one.credit, by_one.len));
+                assert_eq!(at_once.classes[2].turns, by_one.classes[2].turns);
+            }
+        }
     }
 
     #[test]

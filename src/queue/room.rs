@@ -11,12 +11,19 @@ pub(crate) struct Room {
     capacity: usize,
     reserved: [usize; CLASSES],
     held: [usize; CLASSES],
+    /// What `held` comes to in all.
+    total: usize,
+    /// What of it lies beyond the classes' reserves.
+    shared: usize,
+    /// The part of the capacity that nobody reserved.
+    common: usize,
 }
 
 impl Room {
     /// The reserves together must not exceed the capacity: whoever builds it has checked.
     pub(crate) fn new(capacity: usize, reserved: [usize; CLASSES]) -> Self {
-        Self { capacity, reserved, held: [0; CLASSES] }
+        let common = capacity.saturating_sub(reserved.iter().sum());
+        Self { capacity, reserved, held: [0; CLASSES], total: 0, shared: 0, common }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -24,30 +31,27 @@ impl Room {
     }
 
     pub(crate) fn held(&self) -> usize {
-        self.held.iter().sum()
+        self.total
     }
 
     /// Whether one more of this class may be held.
     pub(crate) fn has(&self, class: usize) -> bool {
-        let mut held = 0;
-        let mut shared = 0;
-        let mut reserved = 0;
-        for (count, reserve) in self.held.iter().zip(self.reserved) {
-            held += count;
-            shared += count.saturating_sub(reserve);
-            reserved += reserve;
-        }
-        held < self.capacity && (self.held[class] < self.reserved[class] || shared < self.capacity - reserved)
+        self.total < self.capacity && (self.held[class] < self.reserved[class] || self.shared < self.common)
     }
 
     /// Holds one more, whether there is room or not.
     pub(crate) fn hold(&mut self, class: usize) {
+        self.shared += usize::from(self.held[class] >= self.reserved[class]);
         self.held[class] += 1;
+        self.total += 1;
     }
 
     pub(crate) fn release(&mut self, class: usize, count: usize) {
         debug_assert!(self.held[class] >= count, "released more than was held");
-        self.held[class] = self.held[class].saturating_sub(count);
+        let count = count.min(self.held[class]);
+        self.shared -= count.min(self.held[class].saturating_sub(self.reserved[class]));
+        self.held[class] -= count;
+        self.total -= count;
     }
 }
 

@@ -77,7 +77,7 @@ macro_rules! handlers {
             type Future = HandlerFuture<Pooled>;
 
             #[allow(non_snake_case, unused_variables, reason = "the type parameters name the arguments; there may be none")]
-            fn call(&self, delivery: Delivery) -> Self::Future {
+            fn call(&self, mut delivery: Delivery) -> Self::Future {
                 $(let $arg = match $arg::extract(&delivery) {
                     Ok(argument) => argument,
                     Err(error) => return HandlerFuture::refused(error),
@@ -86,7 +86,7 @@ macro_rules! handlers {
                 let current = delivery.current();
                 let attempt = move || current.around(|| super::outputs::outcome(function($($arg),*)));
                 let attempt = tokio::task::spawn_blocking(attempt);
-                HandlerFuture::running(Pooled(attempt), delivery.into_context())
+                HandlerFuture::running(Pooled(attempt), delivery.take_context())
             }
 
             fn requirements(&self) -> Requirements {

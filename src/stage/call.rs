@@ -16,13 +16,26 @@ use super::{Delivery, Handler, HandlerError, Outcome};
 /// A handler of any type.
 pub(crate) trait Call: Send {
     /// Begins an attempt and polls it once.
-    fn start(&mut self, delivery: Delivery, cx: &mut task::Context<'_>) -> Started;
+    fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started;
 }
 
 /// What became of the first poll.
 pub(crate) enum Started {
+    /// It ended well and returned nothing, as most do: said without an outcome to carry about.
+    Handled,
     Done(Outcome),
     Parked(Parked),
+}
+
+impl Started {
+    /// How it ended, if it has.
+    pub(crate) fn is_ok(&self) -> Option<bool> {
+        match self {
+            Self::Handled => Some(true),
+            Self::Done(outcome) => Some(outcome.is_ok()),
+            Self::Parked(_) => None,
+        }
+    }
 }
 
 /// An attempt that is not over.
@@ -61,21 +74,29 @@ impl<H: Handler<Args>, Args> Caller<H, Args> {
 }
 
 impl<H: Handler<Args>, Args> Call for Caller<H, Args> {
-    fn start(&mut self, delivery: Delivery, cx: &mut task::Context<'_>) -> Started {
+    fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started {
         let mut place = self.spare.take().unwrap_or_else(|| Box::pin(Place { attempt: None }));
-        let first = contained(|| {
-            place.as_mut().project().attempt.set(Some(self.handler.call(delivery)));
+        let mut done = None;
+        let has_ended = contained(|| {
+            place.as_mut().project().attempt.set(Some(self.handler.call_lent(delivery)));
             let polled = place.as_mut().poll(cx);
-            if polled.is_ready() {
-                place.as_mut().project().attempt.set(None);
+            if polled.is_pending() {
+                return false;
             }
-            polled
+            place.as_mut().project().attempt.set(None);
+            if !matches!(&polled, Poll::Ready(Ok(outputs)) if outputs.is_empty()) {
+                done = Some(polled);
+            }
+            true
         });
-        match first {
-            Ok(Poll::Pending) => Started::Parked(place),
-            Ok(Poll::Ready(outcome)) => {
+        match has_ended {
+            Ok(false) => Started::Parked(place),
+            Ok(true) => {
                 self.spare = Some(place);
-                Started::Done(outcome)
+                match done {
+                    Some(Poll::Ready(outcome)) => Started::Done(outcome),
+                    _ => Started::Handled,
+                }
             }
             Err(panic) => {
                 // What is left of it may panic again while it is dropped; the first panic is the one to report.

@@ -151,6 +151,10 @@ impl<H: Handler<Args>, Args: 'static> Handler<Args> for Configured<H, Args> {
         self.handler.call(delivery)
     }
 
+    fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+        self.handler.call_lent(delivery)
+    }
+
     fn requirements(&self) -> Requirements {
         self.handler.requirements()
     }

@@ -103,8 +103,13 @@ impl Delivery {
         Current { event, seat, delivery: self.id, above: self.above.clone() }
     }
 
+    /// The site again, which was lent.
+    pub(crate) fn into_site(self) -> Arc<Site> {
+        self.site
+    }
+
     /// The context, if any extractor asked for it.
-    pub(crate) fn into_context(self) -> Option<Context> {
-        self.context.into_inner()
+    pub(crate) fn take_context(&mut self) -> Option<Context> {
+        self.context.take()
     }
 }

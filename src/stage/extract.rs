@@ -2,7 +2,6 @@
 
 use std::{
     any::{Any, TypeId, type_name},
-    collections::HashMap,
     sync::Arc,
 };
 
@@ -75,22 +74,28 @@ pub struct Json(
     pub Value,
 );
 
-/// The states of a runtime, by type.
+/// The states of a runtime, by type. They are a handful, which is found faster in a row than by hash.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>, foldhash::fast::RandomState>);
+pub(crate) struct Extensions(Vec<(TypeId, Arc<dyn Any + Send + Sync>)>);
 
 impl Extensions {
     /// Adds one; the one of the same type that was there, if any, is replaced.
     pub(crate) fn insert<S: Send + Sync + 'static>(&mut self, state: S) -> bool {
-        self.0.insert(TypeId::of::<S>(), Arc::new(state)).is_some()
+        let id = TypeId::of::<S>();
+        let before = self.0.len();
+        self.0.retain(|(other, _)| *other != id);
+        let is_replaced = self.0.len() < before;
+        self.0.push((id, Arc::new(state)));
+        is_replaced
     }
 
     pub(crate) fn has(&self, id: TypeId) -> bool {
-        self.0.contains_key(&id)
+        self.0.iter().any(|(other, _)| *other == id)
     }
 
     fn get<S: Clone + 'static>(&self) -> Option<S> {
-        self.0.get(&TypeId::of::<S>())?.downcast_ref().cloned()
+        let id = TypeId::of::<S>();
+        self.0.iter().find(|(other, _)| *other == id)?.1.downcast_ref().cloned()
     }
 }
 

@@ -55,6 +55,12 @@ pub trait Handler<Args>: Sized + Send + 'static {
     /// Begins an attempt.
     fn call(&self, delivery: Delivery) -> Self::Future;
 
+    /// Begins an attempt with a delivery that the dispatcher takes back: what needs only a look at it copies nothing.
+    #[doc(hidden)]
+    fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+        self.call(delivery.clone())
+    }
+
     /// What its arguments need.
     fn requirements(&self) -> Requirements;
 
@@ -222,6 +228,17 @@ impl<F> fmt::Debug for HandlerFuture<F> {
     }
 }
 
+macro_rules! attempt {
+    ($function:ident, $delivery:expr, $($arg:ident)*) => {{
+        let delivery: &mut Delivery = $delivery;
+        $(let $arg = match $arg::extract(delivery) {
+            Ok(argument) => argument,
+            Err(error) => return HandlerFuture::refused(error),
+        };)*
+        HandlerFuture::running($function($($arg),*), delivery.take_context())
+    }};
+}
+
 macro_rules! handlers {
     ($($arg:ident)*) => {
         impl<Function, Fut, Returned, $($arg),*> Handler<($($arg,)*)> for Function
@@ -233,13 +250,14 @@ macro_rules! handlers {
         {
             type Future = HandlerFuture<Fut>;
 
-            #[allow(non_snake_case, unused_variables, reason = "the type parameters name the arguments; there may be none")]
-            fn call(&self, delivery: Delivery) -> Self::Future {
-                $(let $arg = match $arg::extract(&delivery) {
-                    Ok(argument) => argument,
-                    Err(error) => return HandlerFuture::refused(error),
-                };)*
-                HandlerFuture::running(self($($arg),*), delivery.into_context())
+            #[allow(non_snake_case, reason = "the type parameters name the arguments")]
+            fn call(&self, mut delivery: Delivery) -> Self::Future {
+                attempt!(self, &mut delivery, $($arg)*)
+            }
+
+            #[allow(non_snake_case, reason = "the type parameters name the arguments")]
+            fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+                attempt!(self, delivery, $($arg)*)
             }
 
             fn requirements(&self) -> Requirements {

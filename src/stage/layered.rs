@@ -46,6 +46,11 @@ where
         LayeredFuture { stage: Stage::Waiting { service, delivery: Some(delivery) } }
     }
 
+    fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+        let service = self.service.get_mut().unwrap_or_else(PoisonError::into_inner).clone();
+        LayeredFuture { stage: Stage::Waiting { service, delivery: Some(delivery.clone()) } }
+    }
+
     fn requirements(&self) -> Requirements {
         self.requirements.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
