@@ -18,6 +18,10 @@ mod room;
 mod state;
 mod types;
 
+#[cfg(feature = "testing")]
+pub use self::observe::What;
+#[cfg(not(feature = "testing"))]
+pub(crate) use self::observe::What;
 pub(crate) use self::{
     admit::{Intake, Limits, Prepared},
     books::{DispatchBook, Tally},
@@ -32,7 +36,6 @@ pub(crate) use self::{
 pub use self::{
     books::{DeliveryBook, Drops, EventBook},
     error::{Advice, EmitAllError, EmitError, Refusal},
-    observe::What,
     receipt::{Fate, PersistError, Persisted, Receipt},
     request::RequestError,
 };

@@ -8,6 +8,7 @@ use crate::event::Envelope;
 
 /// Something that happened to an event.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only the test kit reads it"))]
 pub(crate) struct Step {
     pub(crate) at: Timestamp,
     pub(crate) event: Arc<Envelope>,
@@ -18,6 +19,7 @@ pub(crate) struct Step {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "only the test kit reads it"))]
 pub enum What {
     /// Accepted, from outside or from a handler.
     Emitted,
