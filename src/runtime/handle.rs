@@ -85,7 +85,7 @@ impl Runtime {
         self.shared.intake.emit(event, None)
     }
 
-    /// Emits events in their order, until one is refused.
+    /// Emits events in their order, until one is refused. The iterator is read to its end before the first is accepted.
     ///
     /// # Errors
     /// [`EmitAllError`] with the receipts of those accepted and the rest, the refused one first.

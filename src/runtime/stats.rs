@@ -8,7 +8,7 @@ use crate::{
     queue::CLASSES,
 };
 
-/// The counters of a runtime, all from one moment.
+/// The counters of a runtime. The events and deliveries are from one moment, the dead letters from one just after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
