@@ -38,6 +38,7 @@
 //! enters at `intake` again. `runtime` joins them. See ARCHITECTURE.md.
 //!
 //! # Features
+//! - `redb`, on by default: the store in one file.
 //! - `testing`: the test kit, module [`testing`]: virtual time, `settle`, a timeline, probes.
 
 mod dead_letter;
@@ -48,6 +49,7 @@ mod queue;
 mod request;
 mod runtime;
 mod stage;
+pub mod store;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

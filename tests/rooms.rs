@@ -11,6 +11,7 @@ use std::{
 const ROOMS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("queue", &[]),
+    ("store", &[]),
     ("tenant", &["event"]),
     ("request", &["event"]),
     ("intake", &["event", "queue", "request", "tenant"]),
