@@ -70,7 +70,7 @@ pub use self::{
     dispatch::{SubscriptionBook, UnroutedPolicy},
     event::{
         Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,
-        Key, NameError, ParseError, Pattern, PatternError, Priority, Tenant, UpgradeError,
+        Key, NameError, ParseError, Pattern, PatternError, Priority, RecordError, Tenant, UpgradeError,
     },
     intake::{
         Advice, DeliveryBook, Drops, EmitAllError, EmitError, EventBook, Fate, PersistError, Persisted, Receipt,

@@ -1,7 +1,12 @@
 //! An event's data: typed and shared, or JSON; turned into the other only where somebody asks for the other.
 
-use std::{any::Any, fmt, io, sync::Arc};
+use std::{
+    any::Any,
+    fmt, io,
+    sync::{Arc, OnceLock},
+};
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,6 +20,22 @@ pub struct Data(Repr);
 enum Repr {
     Typed(Arc<dyn Payload>),
     Json(Arc<Value>),
+    Raw(Arc<Raw>),
+}
+
+/// JSON text, and its value once somebody asked for it.
+struct Raw {
+    text: Bytes,
+    value: OnceLock<Value>,
+}
+
+impl Raw {
+    fn value(&self) -> serde_json::Result<&Value> {
+        match self.value.get() {
+            Some(value) => Ok(value),
+            None => serde_json::from_slice(&self.text).map(|value| self.value.get_or_init(|| value)),
+        }
+    }
 }
 
 /// Why an event's data is not what a handler asked for. Never worth a retry.
@@ -73,6 +94,7 @@ pub enum DecodeError {
 
 trait Payload: Send + Sync {
     fn json(&self) -> serde_json::Result<Value>;
+    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()>;
     fn json_size(&self, limit: usize) -> JsonSize;
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -82,6 +104,10 @@ trait Payload: Send + Sync {
 impl<T: Event> Payload for T {
     fn json(&self) -> serde_json::Result<Value> {
         serde_json::to_value(self)
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(out, self)
     }
 
     fn json_size(&self, limit: usize) -> JsonSize {
@@ -110,19 +136,37 @@ impl Data {
         Self(Repr::Json(Arc::new(value)))
     }
 
+    /// JSON text that is read when somebody asks for it.
+    pub(crate) fn raw(text: Bytes) -> Self {
+        Self(Repr::Raw(Arc::new(Raw { text, value: OnceLock::new() })))
+    }
+
+    /// Appends the data's JSON text.
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        match &self.0 {
+            Repr::Typed(payload) => payload.write_json(out),
+            Repr::Json(value) => serde_json::to_writer(out, value),
+            Repr::Raw(raw) => {
+                out.extend_from_slice(&raw.text);
+                Ok(())
+            }
+        }
+    }
+
     /// The data as a `T`, if it is one without conversion.
     pub fn get<T: Event>(&self) -> Option<&T> {
         match &self.0 {
             Repr::Typed(payload) => payload.as_any().downcast_ref(),
-            Repr::Json(_) => None,
+            Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
 
-    /// The data as JSON, if it entered as JSON.
+    /// The data as JSON, if it entered as JSON or was read from a store.
     pub fn as_json(&self) -> Option<&Value> {
         match &self.0 {
             Repr::Typed(_) => None,
             Repr::Json(value) => Some(value),
+            Repr::Raw(raw) => raw.value().ok(),
         }
     }
 
@@ -134,6 +178,7 @@ impl Data {
         match &self.0 {
             Repr::Typed(payload) => payload.json(),
             Repr::Json(value) => Ok(Value::clone(value)),
+            Repr::Raw(raw) => raw.value().cloned(),
         }
     }
 
@@ -169,6 +214,7 @@ impl Data {
                 payload.json().map_err(|source| DecodeError::Serialize { event: name.to_string(), source })?
             }
             Repr::Json(value) => return from_json(value, name, version),
+            Repr::Raw(raw) => return from_text(raw, name, version),
         };
         from_json(&value, name, version)
     }
@@ -192,18 +238,20 @@ impl Data {
     pub(crate) fn event_name(&self) -> Option<&'static str> {
         match &self.0 {
             Repr::Typed(payload) => Some(payload.event_name()),
-            Repr::Json(_) => None,
+            Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
 
     pub(crate) fn is_json(&self) -> bool {
-        matches!(self.0, Repr::Json(_))
+        matches!(self.0, Repr::Json(_) | Repr::Raw(_))
     }
 
     pub(crate) fn json_size(&self, limit: usize) -> JsonSize {
         match &self.0 {
             Repr::Typed(payload) => payload.json_size(limit),
             Repr::Json(value) => JsonSize::of(value, limit),
+            Repr::Raw(raw) if raw.text.len() > limit => JsonSize::Over,
+            Repr::Raw(raw) => JsonSize::Bytes(raw.text.len()),
         }
     }
 }
@@ -216,6 +264,7 @@ impl fmt::Debug for Data {
                 Err(_) => f.write_str(payload.event_name()),
             },
             Repr::Json(value) => write!(f, "{value}"),
+            Repr::Raw(raw) => f.write_str(&String::from_utf8_lossy(&raw.text)),
         }
     }
 }
@@ -235,6 +284,17 @@ fn from_json<T: Event>(value: &Value, name: &EventName, version: Option<u32>) ->
         }
         _ => deserialize(value, name),
     }
+}
+
+/// Text of the type's own version becomes the type without a value between.
+fn from_text<T: Event>(raw: &Raw, name: &EventName, version: Option<u32>) -> Result<T, DecodeError> {
+    if version.is_none_or(|version| version == T::VERSION)
+        && let Ok(typed) = serde_json::from_slice(&raw.text)
+    {
+        return Ok(typed);
+    }
+    let shape = |source| DecodeError::Shape { event: name.to_string(), path: ".".to_owned(), source };
+    from_json(raw.value().map_err(shape)?, name, version)
 }
 
 /// The path of a mistake is looked for only once there is one: tracking it costs every good event.

@@ -47,6 +47,12 @@ impl EventId {
     pub const fn as_u128(self) -> u128 {
         (self.high as u128) << 64 | self.low.get() as u128
     }
+
+    pub(crate) fn from_u128(bits: u128) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        let (high, low) = ((bits >> 64) as u64, bits as u64);
+        NonZeroU64::new(low).map(|low| Self { high, low })
+    }
 }
 
 impl FromStr for EventId {
@@ -54,9 +60,7 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let ulid = Ulid::from_string(text).map_err(|_| IdError { text: text.to_owned() })?;
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-        let (high, low) = ((ulid.0 >> 64) as u64, ulid.0 as u64);
-        NonZeroU64::new(low).map(|low| Self { high, low }).ok_or_else(|| IdError { text: text.to_owned() })
+        Self::from_u128(ulid.0).ok_or_else(|| IdError { text: text.to_owned() })
     }
 }
 

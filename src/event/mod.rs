@@ -12,6 +12,7 @@ mod key;
 mod name;
 mod pattern;
 mod priority;
+mod record;
 mod traits;
 
 pub use self::{
@@ -24,6 +25,7 @@ pub use self::{
     name::{EventName, NameError},
     pattern::{Pattern, PatternError},
     priority::Priority,
+    record::RecordError,
     traits::{Event, UpgradeError},
 };
 pub(crate) use self::{
