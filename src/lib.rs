@@ -45,6 +45,7 @@ mod dead_letter;
 mod dispatch;
 mod event;
 mod intake;
+mod journal;
 mod queue;
 mod request;
 mod runtime;

@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("tenant", &["event"]),
     ("request", &["event"]),
-    ("intake", &["event", "queue", "request", "tenant"]),
+    ("intake", &["event", "queue", "request", "store", "tenant"]),
     ("stage", &["event", "intake", "queue", "request"]),
     ("dead_letter", &["event", "stage", "tenant"]),
     ("dispatch", &["dead_letter", "event", "intake", "queue", "request", "stage", "tenant"]),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use millstream_middleware::{Classify, ErrorKind};
 use millstream_operators::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{event::Envelope, stage::HandlerError};
 
@@ -26,10 +26,16 @@ pub struct DeadLetter {
     pub failures: Vec<Failure>,
     /// When it was given up.
     pub died_at: Timestamp,
+    /// Where its event lies in the log, in a durable runtime.
+    #[serde(skip)]
+    pub(crate) place: Option<u64>,
+    /// Whether its key is halted behind it.
+    #[serde(skip)]
+    pub(crate) halts: bool,
 }
 
 /// Why a delivery or an event was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Death {
@@ -48,7 +54,7 @@ pub enum Death {
 }
 
 /// One attempt that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
     /// Which attempt, from 1.

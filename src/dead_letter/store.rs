@@ -21,6 +21,18 @@ impl DeadLetters {
         Self { letters: VecDeque::new(), by_tenant: HashMap::new(), quotas, capacity, last: 0, dropped: 0 }
     }
 
+    /// The number that the next letter gets.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// What a store had kept of an earlier process replaces what is here.
+    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>) {
+        (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
+        self.last = letters.iter().map(|letter| letter.number).fold(self.last, u64::max);
+        self.put_back(letters);
+    }
+
     /// Keeps a letter, gives it its number, and returns the letters that had to go for it.
     pub(crate) fn add(&mut self, mut letter: DeadLetter) -> Vec<DeadLetter> {
         self.last += 1;

@@ -48,6 +48,9 @@ impl Dispatcher {
                 format!("the handler returned {count} events, allowed are {most}: `max_outputs` declares more");
             return Err(HandlerError::permanent(message));
         }
+        if self.durable.is_some() {
+            return self.accept_logged(outputs, job, &entry);
+        }
         let mut drafts = outputs.0;
         let intake = Arc::clone(&self.parts.intake);
         for draft in &mut drafts {
@@ -79,6 +82,7 @@ impl Dispatcher {
     fn handled(&mut self, job: Job) {
         self.done.book.deliveries.handled += 1;
         self.subscribers[job.subscriber].entry.meter.handled.up();
+        self.log_end(&job);
         self.observe(&job.held.event, job.subscriber, || What::Handled);
         self.release_key(&job);
         self.end(job, None);
@@ -126,7 +130,8 @@ impl Dispatcher {
     }
 
     /// Keeps a delivery until its next attempt is due. It has no slot meanwhile; its key it keeps.
-    pub(super) fn await_attempt(&mut self, job: Job, due: Timestamp) {
+    pub(super) fn await_attempt(&mut self, mut job: Job, due: Timestamp) {
+        self.log_waiting(&mut job, due);
         self.done.book.deliveries.waiting += 1;
         self.subscribers[job.subscriber].entry.meter.waiting.up();
         if let Some(tenant) = job.tenant().cloned().filter(|tenant| self.parts.quotas.of(tenant).retries.is_some()) {
@@ -201,14 +206,18 @@ impl Dispatcher {
             attempts,
             failures,
             died_at: self.parts.intake.clock.now(),
+            place: job.logged.as_ref().map(|logged| logged.key.seq.0),
+            halts: subscriber.entry.options.halt && job.has_key,
         };
         self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
-        let halts = subscriber.entry.options.halt && job.has_key;
+        let halts = letter.halts;
+        self.log_end(&job);
         self.keep(letter);
         self.done.book.deliveries.dead += 1;
         if halts {
             self.halt_key(&job);
+            self.log_line(&job);
         } else {
             self.release_key(&job);
         }
@@ -225,13 +234,20 @@ impl Dispatcher {
             attempts: 0,
             failures: failure.into_iter().collect(),
             died_at: self.parts.intake.clock.now(),
+            place: None,
+            halts: false,
         };
         self.keep(letter);
     }
 
-    fn keep(&mut self, letter: DeadLetter) {
-        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).add(letter);
+    fn keep(&mut self, mut letter: DeadLetter) {
+        let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letter.number = letters.next_number();
+        let gone = letters.add(letter.clone());
+        drop(letters);
+        self.log_letter(&letter);
         for letter in gone {
+            self.log_letter_gone(&letter);
             metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
                 .increment(1);
             tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");

@@ -47,6 +47,8 @@ pub(crate) struct More {
     pub(crate) aggregate: Option<Aggregate>,
     pub(crate) headers: Headers,
     pub(crate) cancellation: Option<CancellationToken>,
+    /// Only one event of this key is taken, for a while.
+    pub(crate) once: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +186,14 @@ impl Draft {
     /// Adds a header, or replaces the one of that name. W3C trace context travels as `traceparent` and `tracestate`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.more().headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Takes it only once: while the runtime remembers the key (24 hours unless
+    /// [`idempotency_window`](crate::Builder::idempotency_window) says otherwise), another event of the same key and tenant
+    /// is counted as a duplicate, and its receipt resolves to the first one's id. Needs a durable runtime.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.more().once = Some(key.into());
         self
     }
 

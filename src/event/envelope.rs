@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use millstream_operators::Timestamp;
 use serde::{
     Deserialize, Serialize, Serializer,
@@ -23,6 +24,24 @@ pub struct Aggregate {
     pub id: String,
     /// The version that the event makes it.
     pub version: u64,
+}
+
+/// The key under which an aggregate's event is stored: kind and id with their lengths, so that no two are one, then the
+/// version, so that they lie in its order.
+pub(crate) fn aggregate_key(aggregate: &Aggregate) -> Bytes {
+    let mut key = aggregate_prefix(&aggregate.kind, Some(&aggregate.id));
+    key.extend_from_slice(&aggregate.version.to_be_bytes());
+    key.into()
+}
+
+/// What the keys of an aggregate's events begin with, or those of all aggregates of a kind.
+pub(crate) fn aggregate_prefix(kind: &str, id: Option<&str>) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    for part in [Some(kind), id].into_iter().flatten() {
+        prefix.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        prefix.extend_from_slice(part.as_bytes());
+    }
+    prefix
 }
 
 /// An accepted event: its data and all that is known about it.
@@ -163,6 +182,11 @@ impl Envelope {
     pub(crate) fn into_refused_draft(self) -> Draft {
         let Self { name, version, priority, key, tenant, data, more, .. } = self;
         Draft { name, version, priority: Some(priority), key, tenant, data, more, name_is_checked: true }
+    }
+
+    /// Its idempotency key.
+    pub(crate) fn once(&self) -> Option<&str> {
+        self.more.as_ref()?.once.as_deref()
     }
 
     pub(crate) fn cancellation(&self) -> Option<&CancellationToken> {

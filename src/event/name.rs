@@ -49,6 +49,14 @@ impl EventName {
         Self(Text::Shared(name.into()))
     }
 
+    /// The text, shared.
+    pub(crate) fn to_shared(&self) -> Arc<str> {
+        match &self.0 {
+            Text::Static(name) => (*name).into(),
+            Text::Shared(name) => Arc::clone(name),
+        }
+    }
+
     /// Whether both are the very same text in memory: a quick yes, a no that says nothing.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         std::ptr::eq(self.as_str(), other.as_str())

@@ -1,14 +1,21 @@
 //! Admission: from a draft to an event in the queue, or to a reason why not.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use millstream_operators::Timestamp;
 use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Observer, Origin, Phase, Receipt, Refusal, State, Step, Types, Way, What};
+use super::{
+    Cause, EmitError, Fate, Held, Landing, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal, State, Step,
+    Stored, Types, Way, What,
+};
 use crate::{
-    event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage},
+    event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
     queue::Offer,
     request::Request,
     tenant::Use,
@@ -22,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) depth: u32,
     pub(crate) per_root: u32,
     pub(crate) delayed: usize,
+    /// For how long an idempotency key is remembered.
+    pub(crate) once: Duration,
 }
 
 /// The lock, and all around it that needs none.
@@ -35,6 +44,8 @@ pub(crate) struct Intake {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Told whenever the dispatcher has settled something.
     pub(crate) settled: Notify,
+    /// The way to the store, in a durable runtime.
+    pub(crate) pump: Option<Arc<Pump>>,
 }
 
 /// A draft that was refused. Boxed: the way of those that are not should not be wide.
@@ -60,8 +71,17 @@ pub(super) enum Entry {
     Granted,
 }
 
+/// What the header of a stored event may come to beside its data.
+const HEADER: usize = 64 << 10;
+
+/// Keys of different tenants are different keys.
+fn once_key(event: &Envelope, key: &str) -> Bytes {
+    let tenant = event.tenant.as_ref().map_or("", Tenant::as_str);
+    [tenant.as_bytes(), &[0], key.as_bytes()].concat().into()
+}
+
 /// A delay from which on an event begins a new root: a daily job is no loop.
-const NEW_ROOT_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const NEW_ROOT_AFTER: Duration = Duration::from_secs(1);
 
 #[cold]
 pub(super) fn refused(event: Draft, reason: Refusal) -> Refused {
@@ -75,10 +95,22 @@ impl Intake {
         seed: u64,
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
-    ) -> Self {
+        pump: Option<Arc<Pump>>,
+    ) -> Arc<Self> {
         let ids = IdSource::new(seed);
         let (types, settled) = (Types::default(), Notify::new());
-        Self { state: Mutex::new(state), clock, ids, types, limits, observer, settled }
+        let intake = Arc::new(Self { state: Mutex::new(state), clock, ids, types, limits, observer, settled, pump });
+        if let Some(pump) = &intake.pump {
+            pump.attach(&intake);
+        }
+        intake
+    }
+
+    /// Lets what was queued go on to the store, in a durable runtime.
+    pub(crate) fn pump(&self) {
+        if let Some(pump) = &self.pump {
+            pump.go();
+        }
     }
 
     /// A panic under the lock would be a bug of the engine's own; what the lock protects stays consistent, for no
@@ -139,7 +171,43 @@ impl Intake {
         let is_traced = LevelFilter::current() >= LevelFilter::INFO;
         let span = is_traced.then(|| Box::new(Span::current()));
         let event = Arc::new(Envelope::new(draft, id, now, lineage));
-        Ok(Prepared { held: Held { event, origin: Origin { request, span, way: Way::Emitted } }, due, per_root })
+        let stored = match &self.pump {
+            None if event.once().is_none() => None,
+            _ => match self.to_store(&event, request.is_some()) {
+                Ok(stored) => Some(Box::new(stored)),
+                Err(reason) => return Err(refused(Arc::unwrap_or_clone(event).into_refused_draft(), reason)),
+            },
+        };
+        Ok(Prepared {
+            held: Held { event, origin: Origin { request, span, way: Way::Emitted, stored } },
+            due,
+            per_root,
+        })
+    }
+
+    /// What the store gets of an event.
+    #[inline(never)]
+    pub(crate) fn to_store(&self, event: &Envelope, is_request: bool) -> Result<Stored, Refusal> {
+        if self.pump.is_none() {
+            return Err(Refusal::NeedsStore { what: "an idempotency key" });
+        }
+        if is_request {
+            return Err(Refusal::NotDurable { what: "a request" });
+        }
+        if event.cancellation().is_some() {
+            return Err(Refusal::NotDurable { what: "a cancellation token" });
+        }
+        let refused =
+            |error: serde_json::Error| Refusal::NotStorable { name: event.name.clone(), reason: error.to_string() };
+        let bytes = event.to_record().map_err(refused)?;
+        let limit = self.limits.event_size;
+        if bytes.len() > limit.saturating_add(HEADER) {
+            return Err(Refusal::TooLarge { name: event.name.clone(), limit });
+        }
+        let until = event.emitted + self.limits.once;
+        let once = event.once().map(|key| (once_key(event, key), until));
+        let version = event.aggregate().map(aggregate_key);
+        Ok(Stored { bytes, landing: Arc::default(), once, version })
     }
 
     /// The id, the due time if that is to come, and the lineage.
@@ -202,10 +270,18 @@ impl Intake {
         {
             return Err(refused(prepared.into_draft(), reason));
         }
+        if let Some(reason) = &state.log.failure {
+            return Err(Self::store_failed(reason.clone(), prepared));
+        }
         if prepared.due.is_some() {
-            return self.delay(state, prepared);
+            return if self.pump.is_some() {
+                self.delay_in_store(state, prepared)
+            } else {
+                self.delay(state, prepared)
+            };
         }
         let held = prepared.held;
+        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
         let (id, root, depth) = (held.event.id, held.event.lineage.root, held.event.lineage.depth);
         let seen = self.observer.as_ref().map(|_| Arc::clone(&held.event));
         let fate = match entry {
@@ -226,7 +302,12 @@ impl Intake {
                 self.observe(&event, What::Dropped { reason: "overflow" });
             }
         }
-        Ok(Receipt { id, fate })
+        Ok(Receipt { id, fate, landing })
+    }
+
+    #[cold]
+    fn store_failed(reason: String, prepared: Prepared) -> Refused {
+        refused(prepared.into_draft(), Refusal::StoreFailed { reason })
     }
 
     fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
@@ -270,6 +351,9 @@ impl Intake {
                 state.leave(old.event.tenant.as_ref());
                 state.tally.overflow += 1;
                 self.observe(&old.event, What::Dropped { reason: "overflow" });
+                if let Some(stored) = old.stored() {
+                    stored.landing.tell(Err(PersistError::Dropped { id: old.event.id }));
+                }
                 state.gone.push(old);
                 Ok(Fate::Queued)
             }
@@ -305,6 +389,34 @@ impl Intake {
         Ok(self.store_delayed(state, prepared))
     }
 
+    /// Sends an event to the store, where it waits until it is due. On its way it holds room in the queue.
+    #[inline(never)]
+    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
+        let class = prepared.held.event.priority.class();
+        let reason = state.forbids(&prepared.held.event).or_else(|| {
+            let has_room = state.queue.room().has(class);
+            (!has_room).then(|| state.full(prepared.held.event.priority))
+        });
+        if let Some(reason) = reason {
+            return Err(refused(prepared.into_draft(), reason));
+        }
+        state.queue.hold(class);
+        let Prepared { held, due, .. } = prepared;
+        let (id, due) = (held.event.id, due.unwrap_or_default());
+        state.tally.emitted += 1;
+        state.tally.delayed += 1;
+        if held.event.lineage.depth > 0 {
+            state.roots.count(held.event.lineage.root, self.clock.now());
+        }
+        if let Some(tenant) = &held.event.tenant {
+            state.tenants.add(tenant, Use::Queue);
+        }
+        self.observe(&held.event, What::Delayed { due });
+        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
+        state.log.to_delay.push_back((due, held));
+        Ok(Receipt { id, fate: Fate::Delayed { due }, landing })
+    }
+
     /// Keeps an event until it is due, whatever the tenant's limits.
     pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Receipt {
         let Prepared { held, due, .. } = prepared;
@@ -320,7 +432,7 @@ impl Intake {
         self.observe(&held.event, What::Delayed { due });
         state.last_delayed += 1;
         state.delayed.insert((due, state.last_delayed), held);
-        Receipt { id, fate: Fate::Delayed { due } }
+        Receipt { id, fate: Fate::Delayed { due }, landing: None }
     }
 
     /// Tells the observer, if there is one.

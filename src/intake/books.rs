@@ -35,6 +35,10 @@ pub struct Drops {
     /// Returned by a handler too deep, as one more than their root may cause, or as one more delayed event than
     /// `delayed_size`. Each is a dead letter.
     pub loops: u64,
+    /// Not known to be in the store, whose write was refused or failed on its way; the receipt says which.
+    pub unsaved: u64,
+    /// Not written, for there is an event of the same idempotency key.
+    pub duplicate: u64,
 }
 
 /// Deliveries: one for each pair of event and subscription. At every moment
@@ -73,7 +77,7 @@ pub struct DeliveryBook {
 impl Drops {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.overflow + self.cancelled + self.loops
+        self.overflow + self.cancelled + self.loops + self.unsaved + self.duplicate
     }
 }
 
@@ -107,6 +111,22 @@ pub(crate) struct Tally {
     pub(crate) parked: u64,
     /// Taken out by the dispatcher.
     pub(crate) pulled: u64,
+    /// Written to the log, and wanted by somebody there or by nobody.
+    pub(crate) routed: u64,
+    pub(crate) unrouted: u64,
+    /// Emitted by this process, and waiting for their due time in the store or on their way there.
+    pub(crate) delayed: u64,
+    pub(crate) unsaved: u64,
+    pub(crate) duplicate: u64,
+}
+
+impl Tally {
+    /// Counts events that were written, by whether anybody wants them.
+    pub(crate) fn route(&mut self, wanted: &[bool]) {
+        let routed = wanted.iter().filter(|wanted| **wanted).count() as u64;
+        self.routed += routed;
+        self.unrouted += wanted.len() as u64 - routed;
+    }
 }
 
 /// What the dispatcher counts, published when it next takes the lock.

@@ -71,6 +71,7 @@ impl Intake {
                 let mut state = self.lock();
                 let accepted = self.accept(&mut state, prepared, entry);
                 Self::wake(state);
+                self.pump();
                 accepted
             }
         }
@@ -100,6 +101,7 @@ impl Intake {
             }
         }
         Self::wake(state);
+        self.pump();
         if let Some(refused) = &refused {
             self.count_refusal(refused);
         }
@@ -183,6 +185,7 @@ impl Intake {
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, Entry::Granted);
             Self::wake(state);
+            self.pump();
             accepted
         });
         if accepted.is_ok() {

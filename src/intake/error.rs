@@ -122,6 +122,32 @@ pub enum Refusal {
         "a handler must not wait for room in the queue that feeds it: return the event, use `Context::emit`, or wait in a task of your own with `Context::handle`"
     )]
     WouldDeadlock,
+    /// The runtime keeps its events in memory, and what was asked for needs a store.
+    #[error("{what} needs a durable runtime: give the builder a `store`")]
+    NeedsStore {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The runtime is durable, and what was asked for lives in memory alone.
+    #[error("{what} would not survive a restart, so a durable runtime does not take it")]
+    NotDurable {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The store has failed, and nothing is taken in until the runtime has opened it again.
+    #[error("the store has failed ({reason}); whoever drives the runtime opens it again")]
+    StoreFailed {
+        /// What the store said.
+        reason: String,
+    },
+    /// The data cannot be stored.
+    #[error("event `{name}` cannot be stored: {reason}")]
+    NotStorable {
+        /// The event's name.
+        name: EventName,
+        /// Why not.
+        reason: String,
+    },
     /// A handle for one tenant was given another tenant's event.
     #[error("this handle emits for tenant `{own}`, the event is of tenant `{other}`")]
     ForeignTenant {
@@ -149,7 +175,8 @@ impl Refusal {
             | Self::Saturated { .. }
             | Self::QuotaExceeded { .. }
             | Self::RateExceeded { .. }
-            | Self::DelayedFull { .. } => Advice::Later,
+            | Self::DelayedFull { .. }
+            | Self::StoreFailed { .. } => Advice::Later,
             _ => Advice::Never,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Promises: `Ok` means accepted and counted; whatever is refused comes back; the books balance at every moment, for
 //! all that they count changes under one lock. Knows events, requests, the
-//! queue and tenants; no handler.
+//! queue, tenants and the store; no handler.
 
 mod admit;
 mod books;
@@ -10,8 +10,11 @@ mod cause;
 mod emit;
 mod error;
 mod exchange;
+mod landing;
+mod log_side;
 mod loops;
 mod observe;
+mod pump;
 mod receipt;
 mod request;
 mod room;
@@ -27,8 +30,11 @@ pub(crate) use self::{
     books::{DispatchBook, Tally},
     cause::{Cause, Current, Seat},
     exchange::{Outlook, Settlement},
+    landing::{Landing, Outcome},
+    log_side::{Landed, LogSide, Shore},
     loops::Roots,
     observe::{Observer, Step},
+    pump::{Interest, Pump, Stored, chain, class_of, delayed_key, record},
     room::Waiter,
     state::{Held, Origin, Phase, Pulled, Saturated, State, Way},
     types::{EventType, Types},

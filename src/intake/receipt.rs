@@ -3,21 +3,25 @@
 use std::{
     future::{Future, IntoFuture},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use millstream_operators::Timestamp;
 
+use super::Landing;
 use crate::event::EventId;
 
 /// Says that an event was accepted, and what became of it at once.
 ///
 /// Awaiting it waits until the event is where a crash cannot reach it: on disk in a durable runtime; in memory that is
 /// at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Receipt {
     pub(crate) id: EventId,
     pub(crate) fate: Fate,
+    /// In a durable runtime.
+    pub(crate) landing: Option<Arc<Landing>>,
 }
 
 /// What became of an accepted event at once.
@@ -35,19 +39,37 @@ pub enum Fate {
     Dropped,
 }
 
-/// Why an accepted event is not known to be safe.
+/// Why an accepted event is not known to be safe. Each is counted in [`Drops`](crate::Drops).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PersistError {
     /// It was dropped for want of room.
-    #[error("event {id} was dropped: the queue was full and its overflow policy drops what is new")]
+    #[error("event {id} was dropped for want of room in the queue, as its overflow policy says")]
     Dropped {
         /// The event.
         id: EventId,
     },
+    /// It is not in the store: the store refused it.
+    #[error("event {id} is not in the store: {reason}")]
+    Refused {
+        /// The event.
+        id: EventId,
+        /// What the store says.
+        reason: String,
+    },
+    /// The write failed on its way: the event may be in the store or not. Emitting it again is safe with the same
+    /// [`idempotency_key`](crate::Draft::idempotency_key).
+    #[error("event {id} may be in the store or not: {reason}")]
+    Unknown {
+        /// The event.
+        id: EventId,
+        /// What the store says.
+        reason: String,
+    },
 }
 
-/// Resolves when an event is where a crash cannot reach it.
+/// Resolves when an event is where a crash cannot reach it: to its id, or to that of the first event with its idempotency
+/// key where there was one.
 ///
 /// # Cancel safety
 /// Dropping it changes nothing: the event is accepted already.
@@ -79,8 +101,12 @@ impl IntoFuture for Receipt {
 impl Future for Persisted {
     type Output = Result<EventId, PersistError>;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let Receipt { id, fate } = self.0;
-        Poll::Ready(if fate == Fate::Dropped { Err(PersistError::Dropped { id }) } else { Ok(id) })
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Receipt { id, fate, landing } = &self.0;
+        match landing {
+            _ if *fate == Fate::Dropped => Poll::Ready(Err(PersistError::Dropped { id: *id })),
+            None => Poll::Ready(Ok(*id)),
+            Some(landing) => landing.poll(cx),
+        }
     }
 }

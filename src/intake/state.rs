@@ -8,7 +8,7 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::{DispatchBook, EventBook, Refusal, Roots, Tally, Waiter};
+use super::{DispatchBook, EventBook, LogSide, Refusal, Roots, Stored, Tally, Waiter};
 use crate::{
     event::{Envelope, Pattern, Priority, Tenant},
     queue::Bounded,
@@ -31,6 +31,8 @@ pub(crate) struct Origin {
     pub(crate) way: Way,
     /// Where it was emitted, for tracing.
     pub(crate) span: Option<Box<tracing::Span>>,
+    /// What goes to the store, in a durable runtime.
+    pub(crate) stored: Option<Box<Stored>>,
 }
 
 /// How an event came in. As wide as its neighbours: an event changes hands often, and a hole between its parts would be
@@ -94,20 +96,29 @@ pub(crate) struct State {
     pub(crate) dispatch_is_strict: bool,
     /// Set where a sweep for cancelled deliveries is due.
     pub(crate) cancelled: bool,
+    /// The way to the log, in a durable runtime.
+    pub(crate) log: LogSide,
 }
 
 impl State {
     pub(crate) fn event_book(&self) -> EventBook {
-        let Tally { emitted, refused, overflow, cancelled, loops, parked, pulled } = self.tally;
+        let Tally { emitted, refused, overflow, cancelled, loops, parked, pulled, .. } = self.tally;
+        let Tally { routed, unrouted, delayed, unsaved, duplicate, .. } = self.tally;
         let in_dispatch = pulled - self.dispatch.settled();
         EventBook {
             emitted,
             refused,
-            routed: self.dispatch.routed,
-            unrouted: self.dispatch.unrouted,
-            dropped: super::Drops { overflow, cancelled: cancelled + self.dispatch.cancelled, loops },
-            queued: self.queue.len() as u64 + in_dispatch,
-            delayed: self.delayed.len() as u64,
+            routed: self.dispatch.routed + routed,
+            unrouted: self.dispatch.unrouted + unrouted,
+            dropped: super::Drops {
+                overflow,
+                cancelled: cancelled + self.dispatch.cancelled,
+                loops,
+                unsaved,
+                duplicate,
+            },
+            queued: self.queue.len() as u64 + in_dispatch + self.log.afloat,
+            delayed: self.delayed.len() as u64 + delayed,
             parked: parked + self.dispatch.parked,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     dispatch::{Dispatcher, Parts, Registry, SlowPolls, UnroutedPolicy},
     event::{Clock, Event, Priority, Tenant},
-    intake::{DispatchBook, EventType, Intake, Limits, Observer, Phase, Roots, State, Tally},
+    intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::Extensions,
     tenant::{Ledger, Quota, Quotas},
@@ -81,7 +81,14 @@ impl Default for Builder {
             overflow: Overflow::default(),
             batch_size: 100,
             operation_timeout: Duration::from_secs(30),
-            limits: Limits { event_size: 1 << 20, measure_typed: false, depth: 100, per_root: 10_000, delayed: 10_000 },
+            limits: Limits {
+                event_size: 1 << 20,
+                measure_typed: false,
+                depth: 100,
+                per_root: 10_000,
+                delayed: 10_000,
+                once: Duration::from_hours(24),
+            },
             dead_letter_size: 10_000,
             unrouted: UnroutedPolicy::default(),
             quotas: Quotas::default(),
@@ -236,7 +243,7 @@ impl Builder {
         SettingsError::collect(self.refused())?;
         let clock = self.clock.unwrap_or_else(Clock::system);
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let intake = Arc::new(Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone()));
+        let intake = Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone(), None);
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
         let (registry, commands) = (Arc::new(Registry::default()), Arc::new(Mutex::new(Vec::new())));
@@ -285,6 +292,7 @@ impl Builder {
             consumer: None,
             dispatch_is_strict: false,
             cancelled: false,
+            log: LogSide::default(),
         }
     }
 

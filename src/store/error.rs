@@ -126,6 +126,11 @@ impl StoreError {
 }
 
 impl CommitError {
+    /// Whether the claim is lost with it: nothing more can be committed before the partition is claimed again.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Fenced | Self::Full | Self::Unknown { .. })
+    }
+
     /// Wraps what the system says.
     pub fn unknown(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unknown { source: Arc::new(source) }

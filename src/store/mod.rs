@@ -10,6 +10,7 @@
 mod batch;
 mod error;
 mod page;
+pub mod tables;
 mod tenure;
 
 use std::{fmt, future::Future, pin::Pin};
@@ -66,6 +67,8 @@ pub struct Claim {
 pub struct Committed {
     /// The places of the records appended, in their order within the batch.
     pub appended: Vec<Seq>,
+    /// After the last record of the partition before this batch.
+    pub begin: Seq,
     /// After the last record of the partition once this batch was in it.
     pub end: Seq,
 }
@@ -76,7 +79,8 @@ pub struct Committed {
 /// - Batches of one partition are applied one after the other, each whole or not at all. A batch that was acknowledged is
 ///   never lost, whatever happens to the process or the machine.
 /// - Batches that were handed over in order by one caller are applied in that order. Once one of a claim ends
-///   [`Unknown`](CommitError::Unknown) or [`Fenced`](CommitError::Fenced), so do all that this claim handed over after it.
+///   [`Unknown`](CommitError::Unknown), [`Full`](CommitError::Full) or [`Fenced`](CommitError::Fenced), the claim is lost: all
+///   that it handed over after it fails as well.
 /// - A batch that is refused for what it contains ([`Conflict`](CommitError::Conflict), [`Invalid`](CommitError::Invalid),
 ///   [`TooLarge`](CommitError::TooLarge)) fails alone: others that are committed with it are not touched.
 /// - What was acknowledged is seen by every read that begins after.

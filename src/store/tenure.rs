@@ -1,7 +1,7 @@
 //! One claim of a partition, shared by all who write through it.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -40,14 +40,14 @@ impl Tenure {
 
     /// Hands a batch over, at once and in the order of the calls; the future says what became of it.
     pub(crate) fn commit(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         batch: Vec<Op>,
     ) -> impl Future<Output = Result<Committed, CommitError>> + Send + 'static {
         let commit = self.partition.lock().unwrap_or_else(PoisonError::into_inner).commit(batch);
-        let tenure = std::sync::Arc::clone(self);
+        let tenure = Arc::clone(self);
         async move {
             let committed = commit.await;
-            if let Err(CommitError::Unknown { .. } | CommitError::Fenced) = committed {
+            if committed.as_ref().is_err_and(CommitError::is_loss) {
                 tenure.lost.store(true, Ordering::Release);
             }
             committed

@@ -1,0 +1,148 @@
+//! One commit after the other: all that came of the deliveries since the last one, with the cursors that say so.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{Batch, Pending};
+use crate::{
+    dispatch::Dispatcher,
+    event::Envelope,
+    intake::{Landed, chain},
+    journal::{DueKey, cursor_key},
+    queue::CLASSES,
+    store::{Class, CommitError, Committed, Op, Seq, StoreError, tables},
+};
+
+/// A commit in flight.
+pub(super) struct Committing {
+    pub(super) events: Vec<Arc<Envelope>>,
+    delayed: Vec<DueKey>,
+    outcome: Pending<Result<Committed, CommitError>>,
+}
+
+/// The most commits in flight.
+const MOST: usize = 2;
+
+impl Dispatcher {
+    /// Settles the commits that have landed.
+    pub(super) fn poll_commits(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(durable) = &mut self.durable
+            && let Some(first) = durable.committing.front_mut()
+            && let Poll::Ready(outcome) = first.outcome.as_mut().poll(cx)
+        {
+            moved = true;
+            match outcome {
+                Ok(committed) => self.landed(&committed),
+                Err(error) => {
+                    self.lose(StoreError::Io { what: "a commit".to_owned(), source: Arc::new(error) });
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn landed(&mut self, committed: &Committed) {
+        let Some(durable) = &mut self.durable else { return };
+        let Some(Committing { events, delayed, .. }) = durable.committing.pop_front() else { return };
+        delayed.into_iter().for_each(|key| durable.horizon.add(key));
+        if !events.is_empty() {
+            let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();
+            let count = events.len() as u64;
+            let Some(durable) = &mut self.durable else { return };
+            let events = committed.appended.iter().copied().zip(events).collect();
+            durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
+            let mut state = self.parts.intake.lock();
+            state.log.afloat -= count;
+            state.tally.route(&wanted);
+        } else if let Some(durable) = &mut self.durable {
+            let events = Vec::new();
+            durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
+        }
+        self.parts.intake.lock().log.ends_at(committed.end);
+        self.parts.intake.settled.notify_waiters();
+    }
+
+    /// Hands the next commit over, if there is something to write.
+    pub(super) fn commit(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.durable.as_ref().is_none_or(|durable| durable.committing.len() >= MOST) {
+            return false;
+        }
+        self.write_cursors();
+        let now = self.parts.intake.clock.now();
+        let Some(durable) = &mut self.durable else { return false };
+        if durable.batch.ops.is_empty() {
+            return false;
+        }
+        let Some(tenure) = durable.tenure().cloned() else { return false };
+        let Batch { mut ops, events, delayed } = std::mem::take(&mut durable.batch);
+        ops.extend(durable.clock_op(now));
+        let outcome = Box::pin(tenure.commit(ops));
+        durable.committing.push_back(Committing { events, delayed, outcome });
+        // A store that is ready at once needs no second round.
+        self.poll_commits(cx);
+        true
+    }
+
+    /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
+    fn write_cursors(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        let next = durable.tail.next();
+        for (_, subscriber) in &mut self.subscribers {
+            let Some(reader) = &mut subscriber.reader else { continue };
+            for class in 0..CLASSES {
+                let cursor = &mut reader.cursors[class];
+                if reader.is_attached[class] {
+                    cursor.pass(next);
+                }
+                if !cursor.is_dirty && cursor.high.0 - reader.written[class].0 < LAG {
+                    continue;
+                }
+                cursor.is_dirty = false;
+                reader.written[class] = cursor.high;
+                #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+                let key = cursor_key(reader.id, Class(class as u8));
+                durable.batch.ops.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
+            }
+            if let Some(known) = durable.known.get_mut(&**subscriber.entry.name()) {
+                known.cursors.clone_from(&reader.cursors);
+            }
+        }
+        self.trim();
+    }
+
+    /// What all have handled goes, in whole chunks.
+    fn trim(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        if durable.known.is_empty() || self.parts.retention.is_all() {
+            return;
+        }
+        for class in 0..CLASSES {
+            let floor = durable.known.values().map(|known| known.cursors[class].floor()).min().unwrap_or_default();
+            if floor.0 - durable.trimmed[class].0 < LAG.max(durable.trim_step) {
+                continue;
+            }
+            durable.trimmed[class] = floor;
+            #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+            durable.batch.ops.push(Op::Trim { class: Class(class as u8), below: floor });
+        }
+    }
+
+    /// Why the store is not held, in one line.
+    pub(crate) fn store_error(&self) -> Option<StoreError> {
+        self.durable.as_ref().and_then(|durable| durable.error.clone())
+    }
+}
+
+/// Places that a cursor may be behind in the store where nothing but passing over was done.
+const LAG: u64 = 1_024;
+
+#[expect(dead_code, reason = "kept beside its use")]
+fn text(error: &CommitError) -> String {
+    chain(error)
+}
+#[expect(dead_code, reason = "kept beside its use")]
+const FIRST: Seq = Seq(0);

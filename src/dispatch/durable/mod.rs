@@ -1,0 +1,246 @@
+//! The dispatcher of a durable runtime: deliveries come from the log instead of the queue, and what comes of them goes to
+//! the store in one commit, with the cursor that says so.
+//!
+//! Subscriptions that keep up are served from the tail in memory; one that does not reads the log by itself until it is
+//! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
+
+mod commit;
+mod delay;
+mod open;
+mod outcome;
+mod read;
+mod recover;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::Context,
+};
+
+use futures_util::stream::FuturesUnordered;
+use millstream_operators::Timestamp;
+
+use self::{commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
+use super::dispatcher::Dispatcher;
+use crate::{
+    event::Envelope,
+    intake::Shore,
+    journal::{Cursor, FailedKey, Horizon, Known, Restored, Tail},
+    queue::CLASSES,
+    store::{Op, PartitionId, Seq, Store, StoreError, Tenure},
+};
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a durable runtime is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partition: PartitionId,
+}
+
+/// Whether the partition is held.
+pub(super) enum Hold {
+    /// Not claimed, and not before then.
+    Lost { until: Timestamp },
+    Claiming(Pending<Result<Restored, StoreError>>),
+    Held(Arc<Tenure>),
+}
+
+/// The dispatcher's side of the store.
+pub(super) struct Durable {
+    home: Home,
+    hold: Hold,
+    /// Claims that failed since the last one that did not.
+    failures: u32,
+    /// Why the partition is not held.
+    pub(super) error: Option<StoreError>,
+    /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
+    known: HashMap<String, Known>,
+    last_id: u32,
+    tail: Tail,
+    horizon: Horizon,
+    batch: Batch,
+    committing: VecDeque<Committing>,
+    opening: FuturesUnordered<Opening>,
+    reading: FuturesUnordered<PageReading>,
+    due: Option<Due>,
+    looking: Option<Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>>,
+    /// The clock's last reading that was written.
+    saved_now: Timestamp,
+    /// Below it, whole chunks were trimmed.
+    trimmed: [Seq; CLASSES],
+    /// Events emitted before it belong to an earlier process.
+    began: Timestamp,
+}
+
+/// What the next commit writes.
+#[derive(Default)]
+pub(super) struct Batch {
+    ops: Vec<Op>,
+    /// Events that are appended, in the order of `ops`.
+    events: Vec<Arc<Envelope>>,
+    /// Delayed events that are written.
+    delayed: Vec<crate::journal::DueKey>,
+}
+
+/// How far a durable subscription is.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) id: u32,
+    pub(super) cursors: [Cursor; CLASSES],
+    /// The classes in which it keeps up with the tail.
+    is_attached: [bool; CLASSES],
+    /// Those of which a page is being read.
+    is_reading: [bool; CLASSES],
+    /// Deliveries that have left the log.
+    rows: usize,
+}
+
+/// What a delivery has to do with the log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dispatch) struct Logged {
+    pub(in crate::dispatch) key: FailedKey,
+    /// Whether it is open in its subscription's cursor, and not a row of its own.
+    pub(in crate::dispatch) is_in_log: bool,
+}
+
+/// The most deliveries that a subscription has from the log, by class.
+const RING: usize = 1_024;
+/// The most deliveries of a subscription that have left the log; beyond it, it reads no more.
+const MOST_ROWS: usize = 10_000;
+/// The most steps that wait for the next commit; beyond it, nothing more is delivered.
+const MOST_OPS: usize = 8_192;
+
+impl Durable {
+    pub(super) fn new(home: Home, now: Timestamp) -> Self {
+        Self {
+            home,
+            hold: Hold::Lost { until: now },
+            failures: 0,
+            error: None,
+            known: HashMap::new(),
+            last_id: 0,
+            tail: Tail::at(Seq(0)),
+            horizon: Horizon::default(),
+            batch: Batch::default(),
+            committing: VecDeque::new(),
+            opening: FuturesUnordered::new(),
+            reading: FuturesUnordered::new(),
+            due: None,
+            looking: None,
+            saved_now: now,
+            trimmed: [Seq(0); CLASSES],
+            began: now,
+        }
+    }
+
+    fn tenure(&self) -> Option<&Arc<Tenure>> {
+        if let Hold::Held(tenure) = &self.hold { Some(tenure) } else { None }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.batch.ops.len() >= MOST_OPS
+    }
+
+    /// Whether nothing is on its way to or from the store.
+    fn is_quiet(&self) -> bool {
+        self.tenure().is_some()
+            && self.batch.ops.is_empty()
+            && self.committing.is_empty()
+            && self.opening.is_empty()
+            && self.reading.is_empty()
+            && self.due.is_none()
+            && self.looking.is_none()
+            && self.horizon.wants().is_none()
+    }
+
+    /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        match self.hold {
+            Hold::Lost { until } => Some(until),
+            Hold::Claiming(_) => None,
+            Hold::Held(_) => self.horizon.next().filter(|_| self.due.is_none()),
+        }
+    }
+
+    /// When the next delayed event is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.horizon.next()
+    }
+}
+
+impl Reader {
+    /// Whether it takes no more of a class for now.
+    fn is_full(&self, class: usize) -> bool {
+        self.cursors[class].open_count() >= RING.min(Cursor::MOST_OPEN) || self.rows >= MOST_ROWS
+    }
+
+    fn is_attached(&self) -> bool {
+        self.is_attached.iter().all(|attached| *attached)
+    }
+}
+
+impl Dispatcher {
+    /// Does what can be done now about the store. Whether anything moved.
+    pub(super) fn durable_round(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = self.hold_partition(cx);
+        if self.durable.as_ref().is_none_or(|durable| durable.tenure().is_none()) {
+            return moved;
+        }
+        moved |= self.open_subscriptions(cx);
+        moved |= self.poll_commits(cx);
+        moved |= self.take_landed();
+        moved |= self.follow_tail(cx);
+        moved |= self.read_pages(cx);
+        moved |= self.fire_delayed(cx);
+        moved |= self.commit(cx);
+        moved
+    }
+
+    /// What has landed since the last look.
+    fn take_landed(&mut self) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        let mut state = self.parts.intake.lock();
+        let Shore { delayed, .. } = &mut state.log.shore;
+        let delayed = std::mem::take(delayed);
+        let landed = state.log.shore.take();
+        drop(state);
+        let moved = !landed.is_empty() || !delayed.is_empty();
+        landed.into_iter().for_each(|landed| durable.tail.land(landed));
+        delayed.into_iter().for_each(|(due, id)| durable.horizon.add((due, id.as_u128())));
+        moved
+    }
+
+    /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.
+    pub(super) fn is_settled(&mut self) -> bool {
+        let is_quiet = self.durable.as_ref().is_none_or(Durable::is_quiet) && self.all_keep_up();
+        if let Some(durable) = &self.durable {
+            let mut state = self.parts.intake.lock();
+            let is_quiet = is_quiet && state.log.afloat == 0 && state.log.on_way == 0 && state.log.shore.is_empty();
+            state.log.unsettled = !is_quiet;
+            state.log.next_due = durable.next_due();
+            return is_quiet;
+        }
+        is_quiet
+    }
+
+    /// Whether each durable subscription is at the end of the log.
+    fn all_keep_up(&self) -> bool {
+        self.durable.is_none()
+            || self.subscribers.iter().all(|(_, subscriber)| {
+                subscriber.entry.options.is_tap
+                    || !subscriber.is_subscribed
+                    || subscriber.reader.as_ref().is_some_and(Reader::is_attached)
+            })
+    }
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable").field("home", &self.home).field("error", &self.error).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! Opening a subscription: its name is found in the store, or written there, and what it had is taken up.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::stream::StreamExt;
+
+use super::{Durable, Logged, Pending, Reader};
+use crate::{
+    dispatch::{
+        Dispatcher,
+        job::{Job, OpenEvent, OrderKey, Past, Stake},
+        timers::Due,
+    },
+    intake::{Held, Origin},
+    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
+    queue::CLASSES,
+    stage::{Order, Start},
+    store::{Class, Op, Seq, StoreError, tables},
+};
+
+/// The reading of one subscription's rows.
+pub(super) struct Opening {
+    place: usize,
+    entry: u64,
+    rows: Pending<Result<Opened, StoreError>>,
+}
+
+impl Future for Opening {
+    type Output = (usize, u64, Result<Opened, StoreError>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.rows.as_mut().poll(cx).map(|opened| (self.place, self.entry, opened))
+    }
+}
+
+impl Dispatcher {
+    /// Opens subscriptions that are not, and takes up what they had.
+    pub(super) fn open_subscriptions(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        let closed = |s: &super::super::subscriber::Subscriber| {
+            s.reader.is_none() && !s.is_opening && s.is_subscribed && !s.entry.options.is_tap
+        };
+        let places: Vec<_> = self.subscribers.iter().filter(|(_, s)| closed(s)).map(|(place, _)| place).collect();
+        for place in places {
+            moved |= self.begin_opening(place);
+        }
+        if moved {
+            self.tell_orphans();
+        }
+        while let Some(durable) = &mut self.durable
+            && let Poll::Ready(Some((place, entry, opened))) = durable.opening.poll_next_unpin(cx)
+        {
+            moved = true;
+            match opened {
+                Ok(opened) => self.opened(place, entry, opened),
+                Err(error) => {
+                    self.lose(error);
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    /// Finds the subscription in the store, or writes it there.
+    fn begin_opening(&mut self, place: usize) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        let Some(tenure) = durable.tenure().cloned() else { return false };
+        let entry = Arc::clone(&self.subscribers[place].entry);
+        let name = entry.name().to_string();
+        let was = entry.options.was.clone().filter(|_| !durable.known.contains_key(&name));
+        let old = was.and_then(|was| durable.known.remove(&was).map(|known| (was, known)));
+        let known = match (durable.known.get(&name), old) {
+            (Some(known), _) => known.clone(),
+            (None, Some((was, known))) => {
+                let key = was.into_bytes().into();
+                durable.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
+                known
+            }
+            (None, None) => {
+                let Some(start) = durable.start_of(&entry.options.start, entry.start.get().copied()) else {
+                    return false;
+                };
+                durable.last_id += 1;
+                let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
+                Known { row, cursors: std::array::from_fn(|_| Cursor { is_dirty: true, ..Cursor::at(start) }) }
+            }
+        };
+        let id = known.row.id;
+        if self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id)) {
+            // It was taken back and subscribed again: what the old one has in flight ends first.
+            return false;
+        }
+        let Some(durable) = &mut self.durable else { return false };
+        let known = durable.claim_name(name, entry.pattern.as_str(), known);
+        self.subscribers[place].is_opening = true;
+        drop(entry.site.origin.set(known.row.origin.as_str().into()));
+        let rows = Box::pin(async move { open(&tenure, id).await });
+        durable.opening.push(Opening { place, entry: entry.id, rows });
+        true
+    }
+
+    fn opened(&mut self, place: usize, entry: u64, opened: Opened) {
+        let is_there = self.subscribers.get(place).is_some_and(|subscriber| subscriber.entry.id == entry);
+        let Some(durable) = self.durable.as_mut().filter(|_| is_there) else { return };
+        let subscriber = &mut self.subscribers[place];
+        subscriber.is_opening = false;
+        let Some(known) = durable.known.get(&**subscriber.entry.name()) else { return };
+        subscriber.reader = Some(Reader {
+            id: known.row.id,
+            cursors: known.cursors.clone(),
+            is_attached: [false; CLASSES],
+            is_reading: [false; CLASSES],
+            rows: opened.rows.len(),
+        });
+        self.halt_keys(place);
+        let mut blocked = Vec::new();
+        for (key, standing, event) in opened.rows {
+            let held = Held { event: Arc::new(event), origin: Origin::default() };
+            let job = self.logged_job(held, place, Logged { key, is_in_log: false });
+            self.take_up(job, standing, &mut blocked);
+        }
+        for job in blocked {
+            if let Some(job) = self.pass_key(job) {
+                self.ready.push_back(job);
+            }
+        }
+        self.begin_reading(place);
+    }
+
+    /// Keys whose head is a dead letter stay halted.
+    fn halt_keys(&mut self, place: usize) {
+        let subscriber = &mut self.subscribers[place];
+        if !subscriber.entry.options.halt {
+            return;
+        }
+        let letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let name = &**subscriber.entry.name();
+        for (tenant, key) in letters.halted(name) {
+            subscriber.keys.entry((tenant, key)).or_default().is_halted = true;
+        }
+    }
+
+    /// One delivery that left the log, where it stood.
+    fn take_up(&mut self, mut job: Job, standing: Standing, blocked: &mut Vec<Job>) {
+        job.attempt = standing.attempt;
+        let Standing { stand, due, first_began, delay, failures, .. } = standing;
+        job.past = Some(Box::new(Past { first_began, delay, failures }));
+        let is_ordered = self.subscribers[job.subscriber].is_ordered();
+        let key: Option<OrderKey> = job.order_key().filter(|_| is_ordered);
+        if stand == Stand::Blocked {
+            blocked.push(job);
+            return;
+        }
+        if let Some(key) = key {
+            let line = self.subscribers[job.subscriber].keys.entry(key).or_default();
+            (line.head_waits, job.has_key) = (true, true);
+        }
+        self.count_waiting(&job);
+        self.timers.add(due, Due::Attempt(Box::new(job)));
+    }
+
+    /// A delivery of an event of the log. It holds no room in the queue.
+    pub(super) fn logged_job(&mut self, held: Held, place: usize, logged: Logged) -> Job {
+        let class = held.event.priority.class();
+        let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
+        let mut job = self.make_job(held, event, place, logged.key.seq.0);
+        self.open[event].with_room = 0;
+        job.stake = Stake::Logged;
+        job.logged = Some(logged);
+        job
+    }
+
+    /// The events that were open are read again, one by one; then the log goes on.
+    fn begin_reading(&mut self, place: usize) {
+        let Some(reader) = &mut self.subscribers[place].reader else { return };
+        let is_strict = self.subscribers[place].entry.options.order == Order::Strict;
+        let _ = is_strict;
+        let open: HashSet<Seq> = reader.cursors.iter().flat_map(Cursor::open).collect();
+        reader.again = open;
+    }
+
+    /// A subscription is forgotten for good, with all that waits for it.
+    pub(in crate::dispatch) fn forget(&mut self, name: &str) {
+        if self.subscribers.iter().any(|(_, s)| &**s.entry.name() == name) {
+            return;
+        }
+        let Some(durable) = &mut self.durable else { return };
+        let Some(known) = durable.known.remove(name) else { return };
+        let ops = &mut durable.batch.ops;
+        ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: name.as_bytes().to_vec().into() });
+        #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+        let classes = (0..CLASSES).map(|class| Class(class as u8));
+        ops.extend(classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(known.row.id, class) }));
+        self.tell_orphans();
+    }
+}
+
+impl Durable {
+    /// Where a new subscription begins; none while that is not known.
+    fn start_of(&self, start: &Start, end: Option<Seq>) -> Option<Seq> {
+        match start {
+            Start::Earliest => Some(Seq(0)),
+            Start::Latest => end,
+        }
+    }
+
+    /// The name and the pattern are the subscription's from now on.
+    fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) -> Known {
+        if known.row.pattern != pattern || !self.known.contains_key(&name) {
+            pattern.clone_into(&mut known.row.pattern);
+            let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
+            let key = name.as_bytes().to_vec().into();
+            self.batch.ops.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
+        }
+        self.known.insert(name, known.clone());
+        known
+    }
+}
+
+/// Names the delivery of an event.
+#[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+pub(super) fn failed_key(subscription: u32, class: usize, seq: Seq) -> FailedKey {
+    FailedKey { subscription, class: Class(class as u8), seq }
+}

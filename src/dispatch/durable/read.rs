@@ -1,0 +1,357 @@
+//! From the log to the handlers: the tail for those that keep up, pages for those that do not.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::stream::StreamExt;
+
+use super::{Logged, Pending, open::failed_key};
+use crate::{
+    dispatch::{Dispatcher, registry::Entry},
+    event::{Envelope, EventName},
+    intake::{Held, Origin},
+    journal::{Cursor, Step},
+    queue::CLASSES,
+    stage::{HandlerError, Order},
+    store::{Class, Page, PageRecord, Seq, StoreError, Wanted},
+};
+
+/// The reading of pages for one subscription: of one class, or of all where it keeps the order of emission.
+pub(super) struct Reading {
+    place: usize,
+    entry: u64,
+    classes: Vec<usize>,
+    pages: Pending<Result<Vec<Page>, StoreError>>,
+}
+
+/// What is read at a time.
+const PAGE_BYTES: usize = 128 << 10;
+
+impl Future for Reading {
+    type Output = (usize, u64, Vec<usize>, Result<Vec<Page>, StoreError>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let pages = std::task::ready!(self.pages.as_mut().poll(cx));
+        Poll::Ready((self.place, self.entry, std::mem::take(&mut self.classes), pages))
+    }
+}
+
+impl Dispatcher {
+    /// What landed goes to all who keep up, in the order of the log.
+    pub(super) fn follow_tail(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(durable) = &mut self.durable
+            && !durable.is_crowded()
+        {
+            // While a commit is in flight, what it appends may lie before what has landed already.
+            match durable.tail.step(!durable.committing.is_empty()) {
+                Step::Nothing => break,
+                Step::Gap { told } => self.detach_all(told),
+                Step::Events(events) => {
+                    for (seq, event) in events {
+                        self.tell(seq, &event, cx);
+                    }
+                }
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Something was not told: who kept up reads it from the log.
+    fn detach_all(&mut self, told: Seq) {
+        for (_, subscriber) in &mut self.subscribers {
+            let Some(reader) = &mut subscriber.reader else { continue };
+            for class in 0..CLASSES {
+                if std::mem::take(&mut reader.is_attached[class]) {
+                    reader.cursors[class].pass(told);
+                }
+            }
+        }
+    }
+
+    /// One event of the tail to all who want it and keep up.
+    fn tell(&mut self, seq: Seq, event: &Arc<Envelope>, cx: &mut Context<'_>) {
+        if self.has_new_subscribers() {
+            self.catch_up();
+        }
+        self.metrics.wait.record(self.now.since(event.emitted));
+        self.find_route(&event.name);
+        let class = event.priority.class();
+        for turn in 0..self.route_len() {
+            let place = self.route_at(turn);
+            let subscriber = &mut self.subscribers[place];
+            let Some(reader) = &mut subscriber.reader else {
+                if subscriber.entry.options.is_tap {
+                    self.tap(place, event, cx);
+                }
+                continue;
+            };
+            if !reader.is_attached[class] {
+                continue;
+            }
+            if reader.is_full(class) {
+                self.detach(place, class, seq);
+                continue;
+            }
+            self.deliver_logged(place, seq, event, cx);
+        }
+    }
+
+    /// It does not keep up any more: from here on it reads the log.
+    fn detach(&mut self, place: usize, class: usize, seq: Seq) {
+        let subscriber = &mut self.subscribers[place];
+        let is_strict = subscriber.entry.options.order == Order::Strict;
+        let Some(reader) = &mut subscriber.reader else { return };
+        for class in (0..CLASSES).filter(|&other| other == class || is_strict) {
+            reader.is_attached[class] = false;
+            reader.cursors[class].pass(seq);
+        }
+    }
+
+    /// A stream's end sees what lands while it is there, and has no place in the log.
+    fn tap(&mut self, place: usize, event: &Arc<Envelope>, cx: &mut Context<'_>) {
+        if matches!(self.wants(place, event), Ok(true)) && self.is_free(place, event) {
+            let (_, first) = self.deliver_at_once(Arc::clone(event), &Origin::default(), place, cx);
+            debug_assert!(first.is_none(), "a stream's end takes an event at once");
+        }
+    }
+
+    /// One event of the log to one subscription, unless it does not want it.
+    fn deliver_logged(&mut self, place: usize, seq: Seq, event: &Arc<Envelope>, cx: &mut Context<'_>) {
+        let class = event.priority.class();
+        let wants = match self.is_after_start(place, event).then(|| self.wants(place, event)) {
+            None | Some(Ok(false)) => {
+                if let Some(reader) = &mut self.subscribers[place].reader {
+                    reader.cursors[class].done(seq);
+                }
+                return;
+            }
+            Some(wants) => wants,
+        };
+        let Some(reader) = &mut self.subscribers[place].reader else { return };
+        reader.cursors[class].take(seq);
+        let logged = Logged { key: failed_key(reader.id, class, seq), is_in_log: true };
+        let held = Held { event: Arc::clone(event), origin: Origin::default() };
+        if let Err(panic) = wants {
+            return self.refuse_logged(held, place, logged, &panic);
+        }
+        if !self.is_free(place, event) {
+            let job = self.logged_job(held, place, logged);
+            if let Some(job) = self.pass_key(job) {
+                self.start(job, cx);
+            }
+            return;
+        }
+        let (event, first) = self.deliver_at_once(held.event, &held.origin, place, cx);
+        match first {
+            None => self.log_done(place, logged),
+            Some(first) => {
+                let held = Held { event, origin: held.origin };
+                let job = self.logged_job(held, place, logged);
+                self.go_on(super::super::job::Job { id: first.id, ..job }, first);
+            }
+        }
+    }
+
+    fn refuse_logged(&mut self, held: Held, place: usize, logged: Logged, error: &HandlerError) {
+        let job = self.logged_job(held, place, logged);
+        self.done.book.deliveries.panics += 1;
+        self.fail(job, error, self.now);
+    }
+
+    fn is_after_start(&self, place: usize, event: &Envelope) -> bool {
+        self.subscribers[place].entry.options.start.includes(event.time())
+    }
+
+    /// Reads on for those that do not keep up, the most urgent class first.
+    pub(super) fn read_pages(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        let places: Vec<usize> = self
+            .subscribers
+            .iter()
+            .filter(|(_, s)| s.is_subscribed && s.reader.as_ref().is_some_and(|reader| !reader.is_attached()))
+            .map(|(place, _)| place)
+            .collect();
+        for place in places {
+            if self.subscribers[place].entry.options.order == Order::Strict {
+                moved |= self.read_on(place, &[0, 1, 2, 3], cx);
+            } else {
+                (0..CLASSES).for_each(|class| moved |= self.read_on(place, &[class], cx));
+            }
+        }
+        while let Some(durable) = &mut self.durable
+            && let Poll::Ready(Some((place, entry, classes, pages))) = durable.reading.poll_next_unpin(cx)
+        {
+            moved = true;
+            if self.subscribers.get(place).is_none_or(|subscriber| subscriber.entry.id != entry) {
+                continue;
+            }
+            match pages {
+                Ok(pages) => self.take_pages(place, &classes, pages, cx),
+                Err(error) => {
+                    if !self.cannot_read(place, &classes, error) {
+                        return true;
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// Begins to read the next pages of these classes, or attaches them to the tail.
+    fn read_on(&mut self, place: usize, classes: &[usize], cx: &mut Context<'_>) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        let subscriber = &mut self.subscribers[place];
+        let (Some(reader), Some(tenure)) = (&mut subscriber.reader, durable.tenure().cloned()) else { return false };
+        let is_busy = |&class: &usize| {
+            reader.is_attached[class] || reader.is_reading[class] || reader.is_full(class) || reader.broken.is_some()
+        };
+        if durable.is_crowded() || classes.iter().any(is_busy) {
+            return false;
+        }
+        let from: Vec<_> = classes.iter().map(|&class| (class, reader.reads_from(class))).collect();
+        let can_follow = from.iter().all(|&(class, from)| {
+            reader.resume[class].is_none() && from >= durable.tail.from()
+        });
+        if can_follow {
+            return self.attach(place, classes, cx);
+        }
+        classes.iter().for_each(|&class| reader.is_reading[class] = true);
+        let wanted = wanted(&subscriber.entry);
+        let pages = Box::pin(async move {
+            let mut pages = Vec::with_capacity(from.len());
+            for (class, from) in from {
+                #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+                let page = tenure.reader().read(Class(class as u8), from, PAGE_BYTES, &wanted).await;
+                pages.push(match page {
+                    Err(StoreError::Trimmed { first }) => Page { next: first, ..Page::default() },
+                    page => page?,
+                });
+            }
+            Ok(pages)
+        });
+        let entry = subscriber.entry.id;
+        durable.reading.push(Reading { place, entry, classes: classes.to_vec(), pages });
+        true
+    }
+
+    /// It has read as far as the tail goes back: from now on it is told.
+    fn attach(&mut self, place: usize, classes: &[usize], cx: &mut Context<'_>) -> bool {
+        let Some(durable) = &self.durable else { return false };
+        let Some(reader) = &mut self.subscribers[place].reader else { return false };
+        let first = classes.iter().map(|&class| reader.cursors[class].high).min().unwrap_or_default();
+        let Some(events) = durable.tail.since(first) else { return false };
+        let pattern = &self.subscribers[place].entry.pattern;
+        let missed: Vec<_> = events
+            .filter(|(_, event)| classes.contains(&event.priority.class()) && pattern.matches(event.name.as_str()))
+            .cloned()
+            .collect();
+        let Some(reader) = &mut self.subscribers[place].reader else { return false };
+        classes.iter().for_each(|&class| reader.is_attached[class] = true);
+        for (seq, event) in missed {
+            let class = event.priority.class();
+            let Some(reader) = &mut self.subscribers[place].reader else { break };
+            if !reader.is_attached[class] || seq < reader.cursors[class].high {
+                continue;
+            }
+            if reader.is_full(class) {
+                self.detach(place, class, seq);
+            } else {
+                self.deliver_logged(place, seq, &event, cx);
+            }
+        }
+        true
+    }
+
+    /// Delivers what was read: in the order of the log, as far as it is known of all classes that were asked for.
+    fn take_pages(&mut self, place: usize, classes: &[usize], pages: Vec<Page>, cx: &mut Context<'_>) {
+        let Some(reader) = &mut self.subscribers[place].reader else { return };
+        classes.iter().for_each(|&class| reader.is_reading[class] = false);
+        let is_end = pages.iter().all(|page| page.is_end);
+        let known_to = pages.iter().filter(|page| is_end || !page.is_end).map(|page| page.next);
+        let known_to = if is_end { known_to.max() } else { known_to.min() }.unwrap_or_default();
+        let mut records: Vec<(usize, PageRecord)> = classes
+            .iter()
+            .zip(pages)
+            .flat_map(|(&class, page)| page.records.into_iter().map(move |record| (class, record)))
+            .filter(|(_, record)| record.seq < known_to)
+            .collect();
+        records.sort_by_key(|(_, record)| record.seq);
+        for (class, record) in records {
+            if self.subscribers[place].reader.as_ref().is_none_or(|reader| reader.broken.is_some()) {
+                return;
+            }
+            self.take_record(place, class, &record, cx);
+        }
+        let Some(reader) = &mut self.subscribers[place].reader else { return };
+        classes.iter().for_each(|&class| reader.has_read_to(class, known_to));
+    }
+
+    fn take_record(&mut self, place: usize, class: usize, record: &PageRecord, cx: &mut Context<'_>) {
+        let subscriber = &self.subscribers[place];
+        let Some(reader) = &subscriber.reader else { return };
+        let seq = record.seq;
+        let is_again = seq < reader.cursors[class].high;
+        if is_again && (reader.resume[class].is_none() || !reader.cursors[class].is_open(seq))
+            || !subscriber.entry.pattern.matches(&record.name)
+        {
+            return;
+        }
+        match Envelope::from_record(&record.bytes) {
+            Ok(event) => self.deliver_logged(place, seq, &Arc::new(event), cx),
+            Err(error) => {
+                let what = format!("event {} of the log ({error})", seq.0);
+                self.cannot_read(place, &[class], StoreError::Corrupt { what });
+            }
+        }
+    }
+
+    /// Damage stops the subscription that has met it, and nobody else; any other failure loses the partition. Whether
+    /// others go on.
+    fn cannot_read(&mut self, place: usize, classes: &[usize], error: StoreError) -> bool {
+        if !matches!(error, StoreError::Corrupt { .. }) {
+            self.lose(error);
+            return false;
+        }
+        let subscriber = &mut self.subscribers[place];
+        let name = subscriber.entry.name();
+        tracing::error!(subscription = &**name, error = %error, "a subscription cannot read on");
+        self.parts.intake.lock().log.broken.insert(name.to_string(), error.to_string());
+        if let Some(reader) = &mut subscriber.reader {
+            classes.iter().for_each(|&class| reader.is_reading[class] = false);
+            reader.broken = Some(error);
+        }
+        true
+    }
+}
+
+/// What a subscription asks the store for. Patterns without wildcards name what they want.
+fn wanted(entry: &Entry) -> Wanted {
+    let names = entry.pattern.as_exact().map(|name: &str| BTreeSet::from([Arc::from(name)]));
+    let _: Option<&EventName> = None;
+    Wanted { names, since: entry.options.start.since(), ..Wanted::default() }
+}
+
+impl super::Reader {
+    /// Where it reads on: after a restart first what was open.
+    fn reads_from(&self, class: usize) -> Seq {
+        self.resume[class].unwrap_or(self.cursors[class].high)
+    }
+
+    fn has_read_to(&mut self, class: usize, seq: Seq) {
+        let cursor: &mut Cursor = &mut self.cursors[class];
+        if let Some(resume) = &mut self.resume[class] {
+            *resume = seq;
+            if seq >= cursor.high {
+                self.resume[class] = None;
+            }
+        }
+        cursor.pass(seq);
+    }
+}

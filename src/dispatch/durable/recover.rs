@@ -1,0 +1,138 @@
+//! Claiming the partition, and what to do when it is lost: nobody trusts what he has in memory.
+
+use std::{sync::PoisonError, task::{Context, Poll}, time::Duration};
+
+use millstream_operators::Timestamp;
+
+use super::{Batch, Durable, Hold};
+use crate::{
+    dispatch::{Command, Dispatcher},
+    intake::chain,
+    journal::{Restored, Tail, restore},
+    request::NoAnswer,
+    store::StoreError,
+};
+
+/// How long until a claim that failed is tried again: doubling, from the first to the last.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+impl Dispatcher {
+    /// Claims the partition where it is not held.
+    pub(super) fn hold_partition(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        match &mut durable.hold {
+            Hold::Held(_) => false,
+            Hold::Lost { until } if *until > self.now => false,
+            Hold::Lost { .. } => {
+                let home = durable.home.clone();
+                durable.hold =
+                    Hold::Claiming(Box::pin(async move { restore(&*home.store, home.partition).await }));
+                self.hold_partition(cx);
+                true
+            }
+            Hold::Claiming(claim) => match claim.as_mut().poll(cx) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(restored)) => {
+                    self.claimed(restored);
+                    true
+                }
+                Poll::Ready(Err(error)) => {
+                    self.not_claimed(error);
+                    true
+                }
+            },
+        }
+    }
+
+    fn not_claimed(&mut self, error: StoreError) {
+        let Some(durable) = &mut self.durable else { return };
+        let wait = PATIENCE.0.saturating_mul(1 << durable.failures.min(10)).min(PATIENCE.1);
+        durable.failures += 1;
+        tracing::error!(error = %chain(&error), ?wait, "the store cannot be claimed");
+        self.parts.intake.lock().log.failure = Some(chain(&error));
+        durable.error = Some(error);
+        durable.hold = Hold::Lost { until: self.now + wait };
+    }
+
+    fn claimed(&mut self, restored: Restored) {
+        let Some(durable) = &mut self.durable else { return };
+        let Restored { tenure, known, dead, horizon, last_now } = restored;
+        durable.failures = 0;
+        durable.error = None;
+        durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
+        durable.known = known;
+        durable.horizon = horizon;
+        durable.tail = Tail::at(tenure.end);
+        durable.saved_now = durable.saved_now.max(last_now);
+        self.parts.intake.clock.not_before(last_now);
+        let mut state = self.parts.intake.lock();
+        state.log.claimed_at(tenure.end);
+        state.log.failure = None;
+        drop(state);
+        durable.hold = Hold::Held(std::sync::Arc::new(tenure));
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
+        self.tell_orphans();
+    }
+
+    /// The partition is lost: all that is not written is forgotten, and done again from what the store says.
+    pub(super) fn lose(&mut self, error: StoreError) {
+        tracing::warn!(error = %chain(&error), "the partition is lost and claimed again");
+        let Some(durable) = &mut self.durable else { return };
+        let appended: usize =
+            durable.batch.events.len() + durable.committing.iter().map(|commit| commit.events.len()).sum::<usize>();
+        durable.batch = Batch::default();
+        durable.committing.clear();
+        durable.opening.clear();
+        durable.reading.clear();
+        (durable.due, durable.looking) = (None, None);
+        durable.horizon.forget();
+        durable.hold = Hold::Lost { until: self.now };
+        durable.error = Some(error);
+        let mut state = self.parts.intake.lock();
+        // What handlers returned and did not land is returned again when they are.
+        state.log.afloat -= appended as u64;
+        state.tally.unsaved += appended as u64;
+        drop(state);
+        self.forget_deliveries();
+    }
+
+    fn forget_deliveries(&mut self) {
+        let (in_flight, waiting) = self.take_all_jobs();
+        for job in in_flight.into_iter().chain(waiting) {
+            self.done.book.deliveries.abandoned += 1;
+            self.end(job, Some(NoAnswer::Abandoned));
+        }
+        for (_, subscriber) in &mut self.subscribers {
+            subscriber.keys.clear();
+            subscriber.reader = None;
+        }
+        // The letters that were to be replayed are dead in the store, where they are read again.
+        self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).retain(|command| {
+            !matches!(command, Command::Replay(_) | Command::LetGo(_))
+        });
+        self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
+    }
+
+    /// Says which subscriptions hold what nobody claims.
+    pub(super) fn tell_orphans(&mut self) {
+        let Some(durable) = &self.durable else { return };
+        let is_claimed = |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let mut orphans: Vec<_> = durable.known.keys().filter(|name| !is_claimed(name)).cloned().collect();
+        orphans.sort_unstable();
+        self.parts.intake.lock().log.orphans = orphans;
+    }
+}
+
+impl Durable {
+    /// Whether the clock has moved so far that its reading is worth writing.
+    pub(super) fn clock_op(&mut self, now: Timestamp) -> Option<crate::store::Op> {
+        (now > self.saved_now).then(|| {
+            self.saved_now = now;
+            crate::store::Op::Put {
+                table: crate::store::tables::ENGINE,
+                key: bytes::Bytes::from_static(crate::journal::NOW),
+                value: bytes::Bytes::copy_from_slice(&now.as_nanos().to_be_bytes()),
+            }
+        })
+    }
+}

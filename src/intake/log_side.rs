@@ -1,0 +1,116 @@
+//! What the intake knows of the log, in a durable runtime: what is on its way there, and what has landed.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
+
+use millstream_operators::Timestamp;
+
+use super::Held;
+use crate::{
+    event::{Envelope, EventId},
+    store::{Committed, Seq},
+};
+
+/// Events that were written together.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    /// Where the log ended before them.
+    pub(crate) begin: Seq,
+    /// Where it ends after them.
+    pub(crate) end: Seq,
+    pub(crate) events: Vec<(Seq, Arc<Envelope>)>,
+}
+
+/// What has landed and the dispatcher has not seen. It is a short cut past reading the log: what is forgotten for want of
+/// room is read there.
+#[derive(Debug, Default)]
+pub(crate) struct Shore {
+    landed: VecDeque<Landed>,
+    events: usize,
+    pub(crate) delayed: Vec<(Timestamp, EventId)>,
+}
+
+/// The intake's side of the log, under its lock.
+#[derive(Debug, Default)]
+pub(crate) struct LogSide {
+    /// Delayed events that go to the store next.
+    pub(crate) to_delay: VecDeque<(Timestamp, Held)>,
+    /// Events that were handed to the store, and whose landing is not known.
+    pub(crate) on_way: usize,
+    /// Those of them, and those that handlers returned, which wait in no queue and are not routed.
+    pub(crate) afloat: u64,
+    pub(crate) shore: Shore,
+    /// Where the log ends, as far as is known.
+    end: Option<Seq>,
+    /// Those who begin at the end, and wait until that is known.
+    starts: Vec<Arc<OnceLock<Seq>>>,
+    /// Why nothing is taken in: the store failed, and the partition is not claimed again.
+    pub(crate) failure: Option<String>,
+    /// Whether the dispatcher may have something to do that no counter shows.
+    pub(crate) unsettled: bool,
+}
+
+impl Shore {
+    /// The most events that are kept.
+    const MOST: usize = 16_384;
+    /// The most delayed ones.
+    pub(crate) const MOST_DELAYED: usize = 4_096;
+
+    pub(crate) fn push(&mut self, landed: Landed) {
+        self.events += landed.events.len();
+        self.landed.push_back(landed);
+        while self.events > Self::MOST
+            && let Some(oldest) = self.landed.pop_front()
+        {
+            self.events -= oldest.events.len();
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> VecDeque<Landed> {
+        self.events = 0;
+        std::mem::take(&mut self.landed)
+    }
+}
+
+impl LogSide {
+    /// Events are in the log.
+    pub(crate) fn land(&mut self, committed: &Committed, events: Vec<(Seq, Arc<Envelope>)>) {
+        self.begins_at(committed.begin);
+        self.end = self.end.max(Some(committed.end));
+        self.shore.push(Landed { begin: committed.begin, end: committed.end, events });
+        self.unsettled = true;
+    }
+
+    pub(crate) fn land_delayed(&mut self, due: Timestamp, events: &[Held]) {
+        let room = Shore::MOST_DELAYED.saturating_sub(self.shore.delayed.len());
+        self.shore.delayed.extend(events.iter().take(room).map(|held| (due, held.event.id)));
+        self.unsettled = true;
+    }
+
+    /// Where the log ended when it was claimed. What was handed over before may be in it or not: then its landing says
+    /// where the log began.
+    pub(crate) fn claimed_at(&mut self, end: Seq) {
+        if self.on_way == 0 {
+            self.begins_at(end);
+        }
+    }
+
+    fn begins_at(&mut self, end: Seq) {
+        if self.end.is_none() {
+            self.end = Some(end);
+            self.starts.drain(..).for_each(|start| drop(start.set(end)));
+        }
+    }
+
+    /// Where a subscription begins that wants only what comes: told now, or once that is known.
+    pub(crate) fn start_at_end(&mut self) -> Arc<OnceLock<Seq>> {
+        let start = Arc::new(OnceLock::new());
+        match self.end {
+            Some(end) => drop(start.set(end)),
+            None => self.starts.push(Arc::clone(&start)),
+        }
+        start
+    }
+}

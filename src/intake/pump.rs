@@ -1,0 +1,294 @@
+//! From the queue to the store, in a durable runtime: whatever was queued while the last batch was written is the next
+//! one, so all who wait share a write.
+//!
+//! Nobody has to drive it: it runs where an event is emitted, and goes on where the store says that a batch has landed.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use millstream_operators::Timestamp;
+
+use super::{Held, Intake, Landing, Outcome, PersistError, State};
+use crate::{
+    event::{Envelope, EventId, EventName},
+    store::{Class, CommitError, Committed, Op, PartitionId, Record, Store, StoreFuture, tables},
+};
+
+/// What goes to the store with an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) bytes: Bytes,
+    pub(crate) landing: Arc<Landing>,
+    /// Keeps others of this key out until then.
+    pub(crate) once: Option<(Bytes, Timestamp)>,
+    /// The aggregate's version that the event makes, which nobody else may have made.
+    pub(crate) version: Option<Bytes>,
+}
+
+/// Whether somebody wants events of a name.
+pub(crate) trait Interest: Send + Sync {
+    fn wants(&self, name: &EventName) -> bool;
+}
+
+/// Events that are written together or not at all, and where they are on their way.
+struct Batch {
+    events: Vec<Held>,
+    due: Option<Timestamp>,
+    landing: StoreFuture<'static, Result<Committed, CommitError>>,
+}
+
+/// The way from the queue to the store. One at a time runs it, and runs again for whoever asked meanwhile.
+pub(crate) struct Pump {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partition: PartitionId,
+    intake: OnceLock<Weak<Intake>>,
+    interest: Arc<dyn Interest>,
+    asked: AtomicUsize,
+    way: Mutex<VecDeque<Batch>>,
+}
+
+/// The most events that are handed over at a time.
+const MOST: usize = 4_096;
+
+/// The key of a delayed event's row: its due time, then its id.
+pub(crate) fn delayed_key(due: Timestamp, id: EventId) -> Bytes {
+    [&due.as_nanos().to_be_bytes()[..], &id.as_u128().to_be_bytes()].concat().into()
+}
+
+/// The record of an event.
+pub(crate) fn record(event: &Envelope, bytes: Bytes) -> Record {
+    Record { name: event.name.to_shared(), time: event.time(), bytes, keys: Vec::new() }
+}
+
+/// The class of a store's log.
+#[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+pub(crate) fn class_of(event: &Envelope) -> Class {
+    Class(event.priority.class() as u8)
+}
+
+impl Pump {
+    pub(crate) fn new(store: Arc<dyn Store>, partition: PartitionId, interest: Arc<dyn Interest>) -> Arc<Self> {
+        let (asked, way) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { store, partition, intake: OnceLock::new(), interest, asked, way })
+    }
+
+    /// Says whose queue it empties, once.
+    pub(crate) fn attach(&self, intake: &Arc<Intake>) {
+        let _ = self.intake.set(Arc::downgrade(intake));
+    }
+
+    /// Goes on as far as it can now.
+    pub(crate) fn go(self: &Arc<Self>) {
+        // Acquire and release: whoever runs sees all that was queued before he was asked.
+        if self.asked.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
+        let mut seen = 1;
+        loop {
+            self.run();
+            match self.asked.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    fn run(self: &Arc<Self>) {
+        let Some(intake) = self.intake.get().and_then(Weak::upgrade) else { return };
+        let waker = Waker::from(Arc::clone(self));
+        let mut cx = Context::from_waker(&waker);
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Some(first) = way.front_mut() {
+                let Poll::Ready(landed) = first.landing.as_mut().poll(&mut cx) else { return };
+                if let Some(Batch { events, due, .. }) = way.pop_front() {
+                    self.settle(&intake, events, due, landed);
+                }
+            }
+            let mut state = intake.lock();
+            let taken = Self::take(&mut state);
+            drop(state);
+            if taken.is_empty() {
+                return;
+            }
+            way.extend(self.hand_over(taken));
+        }
+    }
+
+    /// Takes what waits, in the order of the classes' turns, then what is to be delayed.
+    fn take(state: &mut State) -> Vec<(Held, Option<Timestamp>)> {
+        let mut taken = VecDeque::new();
+        state.queue.pop_many(MOST, &mut taken, |(_, held)| (held, None));
+        state.log.afloat += taken.len() as u64;
+        let delayed = state.log.to_delay.len().min(MOST);
+        taken.extend(state.log.to_delay.drain(..delayed).map(|(due, held)| (held, Some(due))));
+        state.log.on_way += taken.len();
+        taken.into()
+    }
+
+    /// Those that depend on nothing go together; one that may be refused goes alone.
+    fn hand_over(&self, taken: Vec<(Held, Option<Timestamp>)>) -> Vec<Batch> {
+        let mut batches: Vec<(Vec<Held>, Option<Timestamp>)> = Vec::new();
+        let mut is_open = false;
+        for (held, due) in taken {
+            let is_alone = due.is_some() || held.stored().is_none_or(|stored| stored.is_conditional());
+            match batches.last_mut() {
+                Some((events, None)) if is_open && !is_alone => events.push(held),
+                _ => batches.push((vec![held], due)),
+            }
+            is_open = !is_alone;
+        }
+        let hand_over = |(events, due): (Vec<Held>, _)| {
+            let landing = self.store.append(self.partition, Self::ops(&events, due));
+            Batch { events, due, landing }
+        };
+        batches.into_iter().map(hand_over).collect()
+    }
+
+    fn ops(events: &[Held], due: Option<Timestamp>) -> Vec<Op> {
+        let mut ops = Vec::with_capacity(2);
+        for held in events {
+            let Some(stored) = held.stored() else { continue };
+            ops.extend(stored.conditions(&held.event));
+            let (event, bytes) = (&held.event, stored.bytes.clone());
+            if let Some(due) = due {
+                ops.push(Op::PutNew {
+                    table: tables::DELAYED,
+                    key: delayed_key(due, event.id),
+                    value: bytes,
+                    life: None,
+                });
+                continue;
+            }
+            let (class, record) = (class_of(event), record(event, bytes));
+            match ops.last_mut() {
+                Some(Op::Append { class: last, records }) if *last == class => records.push(record),
+                _ => ops.push(Op::Append { class, records: vec![record] }),
+            }
+        }
+        ops
+    }
+
+    /// A batch has landed, or not: room comes free, and whoever waits is told.
+    fn settle(
+        &self,
+        intake: &Arc<Intake>,
+        events: Vec<Held>,
+        due: Option<Timestamp>,
+        landed: Result<Committed, CommitError>,
+    ) {
+        let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
+        let mut state = intake.lock();
+        let count = events.len() as u64;
+        state.log.on_way -= events.len();
+        for held in &events {
+            state.release(held.event.priority.class(), held.event.tenant.as_ref());
+        }
+        match due {
+            None => state.log.afloat -= count,
+            Some(_) if landed.is_err() => state.tally.delayed -= count,
+            Some(due) => state.log.land_delayed(due, &events),
+        }
+        match &landed {
+            Ok(committed) if due.is_none() => {
+                state.tally.route(&wanted);
+                let pairs = committed.appended.iter().zip(&events);
+                let places = pairs.map(|(&seq, held)| (seq, Arc::clone(&held.event))).collect();
+                state.log.land(committed, places);
+            }
+            Ok(_) => {}
+            Err(CommitError::Conflict { table, .. }) if *table == tables::ONCE => state.tally.duplicate += count,
+            Err(error) => {
+                state.tally.unsaved += count;
+                if error.is_loss() {
+                    state.log.failure.get_or_insert_with(|| chain(error));
+                }
+            }
+        }
+        intake.serve_waiting(&mut state);
+        Intake::wake(state);
+        intake.settled.notify_waiters();
+        for held in &events {
+            if let Some(stored) = held.stored() {
+                stored.landing.tell(outcome(held.event.id, &landed));
+            }
+        }
+    }
+}
+
+fn outcome(id: EventId, landed: &Result<Committed, CommitError>) -> Outcome {
+    let first = |value: &Bytes| <[u8; 16]>::try_from(&value[..]).ok().map(u128::from_be_bytes);
+    match landed {
+        Ok(_) => Ok(id),
+        Err(CommitError::Conflict { table, value, .. }) if *table == tables::ONCE => {
+            Ok(first(value).and_then(EventId::from_u128).unwrap_or(id))
+        }
+        Err(error @ (CommitError::Unknown { .. } | CommitError::Fenced)) => {
+            Err(PersistError::Unknown { id, reason: chain(error) })
+        }
+        Err(error) => Err(PersistError::Refused { id, reason: chain(error) }),
+    }
+}
+
+/// An error with its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl Stored {
+    /// Whether it may be refused for what is in the store already.
+    fn is_conditional(&self) -> bool {
+        self.once.is_some() || self.version.is_some()
+    }
+
+    /// The rows that must be new for the event to be taken.
+    pub(crate) fn conditions(&self, event: &Envelope) -> Vec<Op> {
+        let id = Bytes::copy_from_slice(&event.id.as_u128().to_be_bytes());
+        let once = self.once.iter().map(|(key, until)| Op::PutNew {
+            table: tables::ONCE,
+            key: key.clone(),
+            value: id.clone(),
+            life: Some((event.emitted, *until)),
+        });
+        let version = self.version.iter().map(|key| Op::PutNew {
+            table: tables::AGGREGATE,
+            key: key.clone(),
+            value: self.bytes.clone(),
+            life: None,
+        });
+        once.chain(version).collect()
+    }
+}
+
+impl Held {
+    pub(crate) fn stored(&self) -> Option<&Stored> {
+        self.origin.stored.as_deref()
+    }
+}
+
+impl Wake for Pump {
+    fn wake(self: Arc<Self>) {
+        self.go();
+    }
+}
+
+impl fmt::Debug for Pump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pump").field("store", &self.store).field("partition", &self.partition).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! What a durable runtime keeps beside its log: how far each subscription is, what has left the log for another attempt,
+//! what is delayed, and what is dead.
+//!
+//! Promises: each thing here is plain data that is written in the commit that makes it true, and read back as it was.
+//! Knows events, dead letters and the store; it decides nothing and drives nothing.
+
+mod cursor;
+mod horizon;
+mod restore;
+mod row;
+mod tail;
+
+pub(crate) use self::{
+    cursor::{Cursor, cursor_key},
+    horizon::{DueKey, Horizon, row_key},
+    restore::{Known, NOW, Opened, Restored, next_due, open, restore},
+    row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
+    tail::{Step, Tail},
+};

@@ -1,0 +1,22 @@
+//! The tables that the engine keeps in a store, for those who look at one from outside.
+
+use super::Table;
+
+/// The engine's own settings: its clock's last reading, the last number given to a subscription.
+pub const ENGINE: Table = Table("engine");
+/// Durable subscriptions by name.
+pub const SUBSCRIPTION: Table = Table("subscription");
+/// How far each subscription has read each class.
+pub const CURSOR: Table = Table("cursor");
+/// Deliveries that have left the log: those that wait for another attempt, and those behind their key.
+pub const FAILED: Table = Table("failed");
+/// Dead letters by number.
+pub const DEAD: Table = Table("dead");
+/// Events that wait for their due time, by it.
+pub const DELAYED: Table = Table("delayed");
+/// Idempotency keys, with the id of the event that has each.
+pub const ONCE: Table = Table("once");
+/// Events of aggregates, by kind, id and version.
+pub const AGGREGATE: Table = Table("aggregate");
+/// What handlers and plugins keep, by namespace and key.
+pub const STORAGE: Table = Table("storage");
