@@ -113,7 +113,7 @@ impl Dispatcher {
 
     /// How long until the next attempt, or why there is none.
     fn verdict(&mut self, job: &Job, past: &Past, error: &HandlerError, now: Timestamp) -> Result<Duration, Death> {
-        let policy = &self.subscribers[job.subscriber].entry.options.retry;
+        let policy = &self.subscribers[job.subscriber].entry.retry;
         let hint = policy.hint(error);
         let elapsed = now.since(past.first_began);
         let delay = policy.policy().next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);

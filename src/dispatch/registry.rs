@@ -8,10 +8,12 @@ use std::{
     },
 };
 
+use millstream_middleware::{Part, retry::RetryIf};
+
 use super::meters::Meter;
 use crate::{
     event::{Envelope, Pattern, Tenant},
-    stage::{Call, Options, Site},
+    stage::{Call, HandlerError, Options, Site},
 };
 
 /// One subscription, as everybody sees it.
@@ -22,6 +24,10 @@ pub(crate) struct Entry {
     /// Takes only this tenant's events.
     pub(crate) tenant: Option<Tenant>,
     pub(crate) options: Options,
+    /// Its own policy, or the runtime's.
+    pub(crate) retry: RetryIf<HandlerError>,
+    /// What it wears, outermost first.
+    pub(crate) layers: Vec<Part>,
     pub(crate) site: Arc<Site>,
     pub(crate) max_outputs: usize,
     pub(crate) meter: Meter,

@@ -14,7 +14,7 @@ use crate::{
     dispatch::{Command, Dispatcher, Registry, SlowPolls},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
-    stage::Extensions,
+    stage::{Extensions, Outside},
 };
 
 /// An event runtime: subscribe with [`on`](Self::on), emit with [`emit`](Self::emit), drive it with
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) commands: Arc<Mutex<Vec<Command>>>,
     pub(super) slow: Option<Arc<SlowPolls>>,
     pub(super) extensions: Arc<Extensions>,
+    /// What all handlers wear.
+    pub(super) outside: Outside,
     /// Held by whoever drives.
     pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
     /// Cancelled when a shutdown's grace is over.
