@@ -32,6 +32,9 @@ impl Dispatcher {
                     self.done.book.deliveries.panics += 1;
                 }
                 self.fail(job, &error, began);
+                if contained(|| drop(error)).is_err() {
+                    self.done.book.deliveries.panics += 1;
+                }
             }
         }
     }
@@ -275,7 +278,7 @@ impl Dispatcher {
         }
         self.close(job.event, &job.held, job.stake.has_room());
         if is_gone {
-            self.subscribers.remove(job.subscriber);
+            self.drop_subscriber(job.subscriber);
         }
     }
 

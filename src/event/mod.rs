@@ -27,7 +27,7 @@ pub use self::{
     traits::{Event, UpgradeError},
 };
 pub(crate) use self::{
-    data::JsonSize,
+    data::{JsonSize, dropped_badly},
     draft::{Due, More},
     envelope::Lineage,
     id::IdSource,

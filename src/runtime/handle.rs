@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Command, Dispatcher, Registry, SlowPolls},
+    dispatch::{Command, Dispatcher, Entry, Registry, SlowPolls},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},
@@ -55,6 +55,18 @@ impl Shared {
     pub(super) fn command(&self, command: Command) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         Intake::wake(self.intake.lock());
+    }
+
+    /// Takes subscriptions back. Their handlers go at once where nothing runs, else with the driver's next round.
+    pub(super) fn unsubscribe(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
+        let removed = self.registry.remove(unwanted);
+        if removed > 0 {
+            match self.dispatcher.try_lock() {
+                Ok(mut idle) => idle.tidy(),
+                Err(_) => Intake::wake(self.intake.lock()),
+            }
+        }
+        removed
     }
 
     pub(super) fn has_commands(&self) -> bool {

@@ -6,13 +6,13 @@ use millstream_middleware::{Part, SettingError, SettingsError, hear, retry::Retr
 
 use super::Runtime;
 use crate::{
-    dispatch::{Entry, Meter},
+    dispatch::{AddError, Entry, Meter},
     event::{Pattern, PatternError, Tenant},
     intake::Seat,
     stage::{Handler, Options, Order, Outside, Requirements, Site, buried},
 };
 
-/// Names a subscription, to take it back.
+/// Names a subscription, to take it back. No two subscriptions of any runtimes have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(pub(super) u64);
 
@@ -96,7 +96,10 @@ impl Runtime {
             let entry = Entry { id, pattern: parsed, tenant, options, retry, layers, site, max_outputs, meter };
             (Arc::new(entry), call)
         });
-        let entry = added.map_err(|name| OnError::DuplicateName { name })?;
+        let entry = added.map_err(|error| match error {
+            AddError::Taken(name) => OnError::DuplicateName { name },
+            AddError::Closed => OnError::Stopped,
+        })?;
         requirements.types.into_iter().for_each(|event_type| self.shared.intake.types.add(event_type));
         Ok(SubscriptionId(entry.id))
     }
@@ -136,13 +139,14 @@ impl Runtime {
     }
 
     /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
-    /// finished. Returns whether it was there.
+    /// finished. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
+    /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
-        self.shared.registry.remove(|entry| entry.id == id.0) > 0
+        self.shared.unsubscribe(|entry| entry.id == id.0) > 0
     }
 
     /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.
     pub fn clear(&self) -> usize {
-        self.shared.registry.remove(|entry| !entry.options.is_tap)
+        self.shared.unsubscribe(|entry| !entry.options.is_tap)
     }
 }

@@ -149,7 +149,12 @@ impl<B: Begin> Call for Caller<B> {
 /// Runs what belongs to a user and makes a panic of it that one delivery's error. User code is not let back in after
 /// its panic, so what it may have left half-changed is its own.
 pub(crate) fn contained<R>(user: impl FnOnce() -> R) -> Result<R, HandlerError> {
-    catch_unwind(AssertUnwindSafe(user)).map_err(|payload| HandlerError::panicked(&*payload))
+    catch_unwind(AssertUnwindSafe(user)).map_err(|payload| {
+        let error = HandlerError::panicked(&*payload);
+        // What was panicked with may be as bad.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        error
+    })
 }
 
 impl fmt::Debug for Started {
