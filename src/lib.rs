@@ -85,9 +85,9 @@ pub use self::{
         SubscriptionId, TenantHandle,
     },
     stage::{
-        Blocking, BoxError, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError, HandlerFuture,
-        HandlerService, IntoOutputs, Json, Layered, LayeredFuture, Outcome, Outputs, Requirements, Share, Spawned,
-        SpawnedFuture, State, blocking,
+        Blocking, BoxError, BoxedHandler, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError,
+        HandlerFuture, HandlerService, Inside, IntoOutputs, Json, Layered, LayeredFuture, Outcome, Outputs,
+        Requirements, Share, SpawnLayer, Spawned, SpawnedFuture, State, blocking,
     },
     tenant::{Quota, Quotas},
 };

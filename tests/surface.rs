@@ -47,7 +47,7 @@ fn auto_traits_are_as_promised() {
 }
 
 #[test]
-fn any_tower_layer_fits_a_handler_and_the_last_written_is_the_outermost() {
+fn any_tower_layer_fits_a_handler_and_the_first_written_is_the_outermost() {
     testing::run(Runtime::builder(), async |kit| {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tell = |name: &'static str| {
@@ -59,7 +59,7 @@ fn any_tower_layer_fits_a_handler_and_the_last_written_is_the_outermost() {
         };
         let probe = Probe::<Tick>::new().takes(std::time::Duration::from_secs(1));
         let stack = ServiceBuilder::new().layer(tell("outer")).layer(tell("inner")).concurrency_limit(2);
-        kit.on("tick", probe.handler().layer(stack).layer(tell("outermost")))?;
+        kit.on("tick", probe.handler().layer(tell("outermost")).layer(stack))?;
         for n in 0..4 {
             kit.emit(Tick { n })?;
         }

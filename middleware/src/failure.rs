@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Classify, Describe, ErrorKind, Part, RetryHint};
+use crate::{Classify, Describe, ErrorKind, Part, RetryHint, tell};
 
 /// tower's boxed error.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -129,6 +129,7 @@ impl<S> Layer<S> for LiftLayer {
     type Service = Lift<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Lift { inner }
     }
 }

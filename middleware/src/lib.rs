@@ -24,6 +24,23 @@
 //! Outermost first, as written, like [`tower::ServiceBuilder`]. What it means for timeout and retry is in the table of
 //! [`timeout`]; what each place in the resilient default is for, in that of [`stack::Resilient`].
 //!
+//! # What is shared
+//! `Layer::layer` makes a service of its own each time, and the services of one layer, or of its clones, share what the layer
+//! value holds:
+//!
+//! | layer | its services share |
+//! | --- | --- |
+//! | [`concurrency`], [`bulkhead`], [`adaptive`] | the limit; by key, the limit of each key |
+//! | `rate` | the allowance; by key, that of each key |
+//! | [`breaker`] | the state: it opens for all |
+//! | [`retry`], [`hedge`] | the budget |
+//! | [`cache`], [`idempotency`], [`dedupe`] | answers and keys seen |
+//! | [`dead_letter`], `metrics`, [`tap`] | the sink, the names, the functions |
+//! | the others | nothing that changes |
+//!
+//! Two layer values share nothing, whatever their settings. So one layer value around several services is one limit for all
+//! of them, and `tower::layer::layer_fn(move |service| layer().layer(service))` is one for each.
+//!
 //! # Errors
 //! One error type runs through a stack: a layer needs an inner error that can carry its own, `S::Error: From<Elapsed>`.
 //! [`Failure`], [`BoxError`] or your own enum can; see [`Failure`] and [`LiftLayer`]. [`Classify`] is the seam through which
@@ -81,6 +98,6 @@ pub mod trace;
 pub mod validate;
 
 pub use classify::{Classify, ErrorKind, KindSet, RetryHint};
-pub use describe::{Describe, Part};
+pub use describe::{Describe, Part, hear, tell};
 pub use failure::{BoxError, Failure, LayerError, Lift, LiftFuture, LiftLayer};
 pub use settings::{SettingError, SettingsError};

@@ -128,7 +128,7 @@ impl Dispatcher {
         self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
     }
 
-    /// Takes back what was pulled and not dispatched, settles the books, and drops the handlers.
+    /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.
     pub(crate) fn stop(&mut self) -> Vec<Arc<Envelope>> {
         let pulled = self.take_batch();
         let mut parked = Vec::new();
@@ -137,9 +137,9 @@ impl Dispatcher {
             self.leave(pulled.held.event.priority.class(), pulled.held.event.tenant.as_ref());
             parked.push(pulled.held.event);
         }
+        self.drop_handlers();
         self.settle_books();
         self.return_letters();
-        self.drop_handlers();
         self.watchdog = None;
         parked
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     dead_letter::{DeadLetter, DeadLetters, Death},
-    event::{Envelope, EventName, Tenant},
+    event::{self, Envelope, EventName, Tenant},
     intake::{Held, Intake, Outlook, Pulled, Settlement, What},
     request::NoAnswer,
     stage::{Call, HandlerError, Order, contained},
@@ -192,6 +192,19 @@ impl Dispatcher {
 
     /// Does what can be done now. Unless it is [`Progress::Busy`], the task is woken when there is more.
     pub(crate) fn round(&mut self, cx: &mut Context<'_>) -> Progress {
+        // Those of before are not this runtime's.
+        event::dropped_badly();
+        let progress = self.rounds(cx);
+        self.count_bad_drops();
+        progress
+    }
+
+    /// Events that panicked while they were dropped have no delivery any more to fail.
+    fn count_bad_drops(&mut self) {
+        self.done.book.deliveries.panics += event::dropped_badly();
+    }
+
+    fn rounds(&mut self, cx: &mut Context<'_>) -> Progress {
         for _ in 0..ROUNDS {
             self.now = self.parts.intake.clock.now();
             let mut moved = self.obey();
@@ -241,6 +254,7 @@ impl Dispatcher {
 
     /// Takes the lock once: settles what was done and pulls what comes next. Whether there is something new to settle.
     fn pull(&mut self, cx: &Context<'_>) -> bool {
+        self.count_bad_drops();
         let most = self.parts.batch_size;
         let outlook = self.parts.intake.exchange(&mut self.done, &mut self.batch, most, Some(cx.waker()));
         let deliveries = &self.done.book.deliveries;
@@ -471,7 +485,10 @@ impl Dispatcher {
         for (_, subscriber) in &mut self.subscribers {
             subscriber.is_subscribed = left.contains(&subscriber.entry.id);
         }
-        self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
+        let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);
+        for place in gone.map(|(place, _)| place).collect::<Vec<_>>() {
+            self.drop_subscriber(place);
+        }
         self.routes.clear();
         self.route = Self::no_route();
         self.is_strict = self.subscribers.iter().any(|(_, s)| s.entry.options.order == Order::Strict);
@@ -495,6 +512,7 @@ impl Dispatcher {
 
     /// Publishes the books without pulling anything.
     pub(super) fn settle_books(&mut self) {
+        self.count_bad_drops();
         let outlook = self.parts.intake.exchange(&mut self.done, &mut VecDeque::new(), 0, None);
         for (event, refusal) in outlook.looped {
             self.loop_died(&event, &refusal);
@@ -503,8 +521,27 @@ impl Dispatcher {
 
     /// Handlers may hold the runtime that holds them: a stopped runtime lets go of them.
     pub(super) fn drop_handlers(&mut self) {
-        self.subscribers.clear();
+        for place in self.subscribers.iter().map(|(place, _)| place).collect::<Vec<_>>() {
+            self.drop_subscriber(place);
+        }
         self.routes.clear();
+    }
+
+    /// A handler goes. What it holds is the user's, and may panic.
+    pub(super) fn drop_subscriber(&mut self, place: usize) {
+        let subscriber = self.subscribers.remove(place);
+        let name = Arc::clone(subscriber.entry.name());
+        if let Err(panic) = contained(|| drop(subscriber)) {
+            tracing::error!(subscription = &*name, error = %panic, "a handler panicked while it was dropped");
+            self.done.book.deliveries.panics += 1;
+        }
+    }
+
+    /// Lets go of handlers that were taken back, where nobody drives.
+    pub(crate) fn tidy(&mut self) {
+        while self.version != self.parts.registry.version() {
+            self.catch_up();
+        }
     }
 
     fn has_commands(&self) -> bool {

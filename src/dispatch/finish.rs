@@ -32,6 +32,9 @@ impl Dispatcher {
                     self.done.book.deliveries.panics += 1;
                 }
                 self.fail(job, &error, began);
+                if contained(|| drop(error)).is_err() {
+                    self.done.book.deliveries.panics += 1;
+                }
             }
         }
     }
@@ -117,7 +120,7 @@ impl Dispatcher {
 
     /// How long until the next attempt, or why there is none.
     fn verdict(&mut self, job: &Job, past: &Past, error: &HandlerError, now: Timestamp) -> Result<Duration, Death> {
-        let policy = &self.subscribers[job.subscriber].entry.options.retry;
+        let policy = &self.subscribers[job.subscriber].entry.retry;
         let hint = policy.hint(error);
         let elapsed = now.since(past.first_began);
         let delay = policy.policy().next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);
@@ -291,7 +294,7 @@ impl Dispatcher {
         }
         self.close(job.event, &job.held, job.stake.has_room());
         if is_gone {
-            self.subscribers.remove(job.subscriber);
+            self.drop_subscriber(job.subscriber);
         }
     }
 

@@ -22,6 +22,6 @@ pub(crate) use self::{
     beat::SlowPolls,
     dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
     meters::Meter,
-    registry::{Entry, Registry},
+    registry::{AddError, Entry, Registry},
 };
 pub use self::{dispatcher::UnroutedPolicy, meters::SubscriptionBook};

@@ -8,10 +8,12 @@ use std::{
     },
 };
 
+use millstream_middleware::{Part, retry::RetryIf};
+
 use super::meters::Meter;
 use crate::{
     event::{Envelope, Pattern, Tenant},
-    stage::{Call, Options, Site},
+    stage::{Call, HandlerError, Options, Site, contained},
 };
 
 /// One subscription, as everybody sees it.
@@ -22,6 +24,10 @@ pub(crate) struct Entry {
     /// Takes only this tenant's events.
     pub(crate) tenant: Option<Tenant>,
     pub(crate) options: Options,
+    /// Its own policy, or the runtime's.
+    pub(crate) retry: RetryIf<HandlerError>,
+    /// What it wears, outermost first.
+    pub(crate) layers: Vec<Part>,
     pub(crate) site: Arc<Site>,
     pub(crate) max_outputs: usize,
     pub(crate) meter: Meter,
@@ -58,6 +64,18 @@ fn free_number(is_taken: impl Fn(u64) -> bool) -> u64 {
 /// A new subscription and its handler, which goes to the dispatcher.
 type Added = (Arc<Entry>, Box<dyn Call>);
 
+/// Why there is no new subscription.
+#[derive(Debug)]
+pub(crate) enum AddError {
+    /// The name that was given.
+    Taken(String),
+    /// The runtime is stopped.
+    Closed,
+}
+
+/// The last id of any runtime, so that an id is of one runtime alone.
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
 /// All subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -70,7 +88,7 @@ struct List {
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
     added: Vec<Added>,
-    last_id: u64,
+    is_closed: bool,
 }
 
 impl Registry {
@@ -82,16 +100,19 @@ impl Registry {
     /// a number where it is taken.
     ///
     /// # Errors
-    /// The name, where it was given and is taken.
+    /// [`AddError`]: the name was given and is taken, or the registry is closed.
     pub(crate) fn add(
         &self,
         given: Option<&str>,
         suggested: &str,
         make: impl FnOnce(u64, Arc<str>) -> Added,
-    ) -> Result<Arc<Entry>, String> {
+    ) -> Result<Arc<Entry>, AddError> {
         let mut list = self.lock();
+        if list.is_closed {
+            return Err(AddError::Closed);
+        }
         let name: Arc<str> = match given {
-            Some(name) if list.by_name.contains_key(name) => return Err(name.to_owned()),
+            Some(name) if list.by_name.contains_key(name) => return Err(AddError::Taken(name.to_owned())),
             Some(name) => name.into(),
             None => {
                 let numbered = |number| format!("{suggested}#{number}");
@@ -102,8 +123,7 @@ impl Registry {
                 }
             }
         };
-        list.last_id += 1;
-        let id = list.last_id;
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
         let (entry, call) = make(id, Arc::clone(&name));
         list.by_name.insert(name, id);
         list.entries.push(Arc::clone(&entry));
@@ -115,7 +135,17 @@ impl Registry {
 
     /// Takes out those that `unwanted` says; the dispatcher finishes what it has of theirs.
     pub(crate) fn remove(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
+        self.remove_from(self.lock(), unwanted)
+    }
+
+    /// Takes out all, and takes no more.
+    pub(crate) fn close(&self) {
         let mut list = self.lock();
+        list.is_closed = true;
+        self.remove_from(list, |_| true);
+    }
+
+    fn remove_from(&self, mut list: MutexGuard<'_, List>, unwanted: impl Fn(&Entry) -> bool) -> usize {
         let List { entries, by_name, added, .. } = &mut *list;
         let removed: Vec<_> = entries.extract_if(.., |entry| unwanted(entry)).collect();
         let handlers: Vec<_> = added.extract_if(.., |(entry, _)| unwanted(entry)).collect();
@@ -124,9 +154,16 @@ impl Registry {
         }
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
-        // What a handler holds may want the lock when it goes, as a stream does.
-        drop(handlers);
-        removed.len()
+        // What a handler holds may want the lock when it goes, as a stream does, and may panic.
+        for (entry, handler) in handlers {
+            if let Err(panic) = contained(|| drop(handler)) {
+                tracing::error!(subscription = &**entry.name(), error = %panic, "a handler panicked while it was dropped");
+            }
+        }
+        let count = removed.len();
+        // So may a filter.
+        drop(contained(|| drop(removed)));
+        count
     }
 
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {

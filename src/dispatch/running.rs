@@ -14,7 +14,7 @@ use tracing::Span;
 use super::{beat::Beat, job::Job, timers::TimerKey};
 use crate::{
     intake::Current,
-    stage::{Outcome, Parked, contained},
+    stage::{HandlerError, Outcome, Parked, contained},
 };
 
 /// What the dispatcher keeps of an attempt in flight.
@@ -51,14 +51,13 @@ impl Running {
             Ok(polled) => ready!(polled),
             Err(panic) => Err(panic),
         };
-        self.drop_attempt();
-        Poll::Ready(outcome)
+        Poll::Ready(outcome.and_then(|outputs| self.drop_attempt().map(|()| outputs)))
     }
 
-    /// What a handler does when it is dropped may panic as well; it is over, so that changes nothing.
-    fn drop_attempt(&mut self) {
+    /// What a handler does when it is dropped may panic as well.
+    fn drop_attempt(&mut self) -> Result<(), HandlerError> {
         let attempt = self.attempt.take();
-        drop(contained(|| drop(attempt)));
+        contained(|| drop(attempt))
     }
 }
 
@@ -73,7 +72,8 @@ impl Future for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.drop_attempt();
+        // It was over or is given up, so a panic changes nothing.
+        drop(self.drop_attempt());
     }
 }
 

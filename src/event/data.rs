@@ -2,7 +2,9 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
 };
 
@@ -18,7 +20,7 @@ pub struct Data(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Typed(Arc<dyn Payload>),
+    Typed(Typed),
     Json(Arc<Value>),
     Raw(Arc<Raw>),
 }
@@ -34,6 +36,40 @@ impl Raw {
         match self.value.get() {
             Some(value) => Ok(value),
             None => serde_json::from_slice(&self.text).map(|value| self.value.get_or_init(|| value)),
+        }
+    }
+}
+
+/// A user's event. Whoever has it last may be the dispatcher, so a panic while it is dropped goes no further: it is logged, and
+/// counted by [`dropped_badly`].
+#[derive(Clone)]
+struct Typed(Option<Arc<dyn Payload>>);
+
+thread_local! {
+    static DROPPED_BADLY: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many events have panicked while they were dropped on this thread, since it was last asked.
+pub(crate) fn dropped_badly() -> u64 {
+    DROPPED_BADLY.take()
+}
+
+impl Typed {
+    fn payload(&self) -> &Arc<dyn Payload> {
+        #[expect(clippy::expect_used, reason = "it is taken out by those who consume it")]
+        self.0.as_ref().expect("a payload is there until it is consumed")
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        let Some(payload) = self.0.take() else { return };
+        let event = payload.event_name();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            // The panic's own payload may be as bad.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+            tracing::error!(event, "an event panicked while it was dropped");
+            DROPPED_BADLY.set(DROPPED_BADLY.get() + 1);
         }
     }
 }
@@ -129,7 +165,7 @@ impl<T: Event> Payload for T {
 
 impl Data {
     pub(crate) fn typed<T: Event>(event: T) -> Self {
-        Self(Repr::Typed(Arc::new(event)))
+        Self(Repr::Typed(Typed(Some(Arc::new(event)))))
     }
 
     pub(crate) fn json(value: Value) -> Self {
@@ -144,7 +180,7 @@ impl Data {
     /// Appends the data's JSON text.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         match &self.0 {
-            Repr::Typed(payload) => payload.write_json(out),
+            Repr::Typed(typed) => typed.payload().write_json(out),
             Repr::Json(value) => serde_json::to_writer(out, value),
             Repr::Raw(raw) => {
                 out.extend_from_slice(&raw.text);
@@ -156,7 +192,7 @@ impl Data {
     /// The data as a `T`, if it is one without conversion.
     pub fn get<T: Event>(&self) -> Option<&T> {
         match &self.0 {
-            Repr::Typed(payload) => payload.as_any().downcast_ref(),
+            Repr::Typed(typed) => typed.payload().as_any().downcast_ref(),
             Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
@@ -176,7 +212,7 @@ impl Data {
     /// What serde says, for a type that has no JSON form (such as a map whose keys are no strings).
     pub fn to_json(&self) -> serde_json::Result<Value> {
         match &self.0 {
-            Repr::Typed(payload) => payload.json(),
+            Repr::Typed(typed) => typed.payload().json(),
             Repr::Json(value) => Ok(Value::clone(value)),
             Repr::Raw(raw) => raw.value().cloned(),
         }
@@ -185,8 +221,8 @@ impl Data {
     /// The data as a shared `T`: the same allocation if it is one, else deserialised.
     pub(crate) fn shared<T: Event>(&self, name: &EventName, version: Option<u32>) -> Result<Arc<T>, DecodeError> {
         if self.get::<T>().is_some()
-            && let Repr::Typed(payload) = &self.0
-            && let Ok(same) = Arc::clone(payload).into_any().downcast()
+            && let Repr::Typed(typed) = &self.0
+            && let Ok(same) = Arc::clone(typed.payload()).into_any().downcast()
         {
             return Ok(same);
         }
@@ -203,15 +239,16 @@ impl Data {
 
     fn convert<T: Event>(&self, name: &EventName, version: Option<u32>) -> Result<T, DecodeError> {
         let value = match &self.0 {
-            Repr::Typed(payload) if payload.event_name() != T::NAME => {
+            Repr::Typed(typed) if typed.payload().event_name() != T::NAME => {
                 return Err(DecodeError::WrongType {
                     event: name.to_string(),
-                    found: payload.event_name(),
+                    found: typed.payload().event_name(),
                     expected: T::NAME,
                 });
             }
-            Repr::Typed(payload) => {
-                payload.json().map_err(|source| DecodeError::Serialize { event: name.to_string(), source })?
+            Repr::Typed(typed) => {
+                let json = typed.payload().json();
+                json.map_err(|source| DecodeError::Serialize { event: name.to_string(), source })?
             }
             Repr::Json(value) => return from_json(value, name, version),
             Repr::Raw(raw) => return from_text(raw, name, version),
@@ -221,23 +258,23 @@ impl Data {
 
     /// The data as an own `T` if it is one and nobody shares it, else the data.
     pub(crate) fn into_inner<T: Event>(self) -> Result<T, Self> {
-        match self.0 {
-            Repr::Typed(payload) if payload.as_any().is::<T>() => {
-                let typed: Arc<T> = match Arc::clone(&payload).into_any().downcast() {
+        let typed: Arc<T> = match &self.0 {
+            Repr::Typed(typed) if typed.payload().as_any().is::<T>() => {
+                match Arc::clone(typed.payload()).into_any().downcast() {
                     Ok(typed) => typed,
-                    Err(_) => return Err(Self(Repr::Typed(payload))),
-                };
-                drop(payload);
-                Ok(Arc::unwrap_or_clone(typed))
+                    Err(_) => return Err(self),
+                }
             }
-            other => Err(Self(other)),
-        }
+            _ => return Err(self),
+        };
+        drop(self);
+        Ok(Arc::unwrap_or_clone(typed))
     }
 
     /// The event name of the Rust type that it carries.
     pub(crate) fn event_name(&self) -> Option<&'static str> {
         match &self.0 {
-            Repr::Typed(payload) => Some(payload.event_name()),
+            Repr::Typed(typed) => Some(typed.payload().event_name()),
             Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
@@ -248,7 +285,7 @@ impl Data {
 
     pub(crate) fn json_size(&self, limit: usize) -> JsonSize {
         match &self.0 {
-            Repr::Typed(payload) => payload.json_size(limit),
+            Repr::Typed(typed) => typed.payload().json_size(limit),
             Repr::Json(value) => JsonSize::of(value, limit),
             Repr::Raw(raw) if raw.text.len() > limit => JsonSize::Over,
             Repr::Raw(raw) => JsonSize::Bytes(raw.text.len()),
@@ -259,9 +296,9 @@ impl Data {
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Repr::Typed(payload) => match payload.json() {
-                Ok(value) => write!(f, "{}{value}", payload.event_name()),
-                Err(_) => f.write_str(payload.event_name()),
+            Repr::Typed(typed) => match typed.payload().json() {
+                Ok(value) => write!(f, "{}{value}", typed.payload().event_name()),
+                Err(_) => f.write_str(typed.payload().event_name()),
             },
             Repr::Json(value) => write!(f, "{value}"),
             Repr::Raw(raw) => f.write_str(&String::from_utf8_lossy(&raw.text)),

@@ -29,7 +29,7 @@ pub use self::{
     traits::{Event, UpgradeError},
 };
 pub(crate) use self::{
-    data::JsonSize,
+    data::{JsonSize, dropped_badly},
     draft::{Due, More},
     envelope::{Lineage, aggregate_key, aggregate_prefix},
     id::IdSource,

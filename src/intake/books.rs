@@ -70,7 +70,7 @@ pub struct DeliveryBook {
     pub retried: u64,
     /// Attempts that took longer than allowed.
     pub timeouts: u64,
-    /// Attempts that panicked.
+    /// Attempts that panicked, and events and handlers that panicked while they were dropped.
     pub panics: u64,
 }
 

@@ -8,6 +8,8 @@ use std::{
 
 use millstream_middleware::{SettingError, SettingsError};
 use tokio_util::sync::CancellationToken;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{Runtime, handle::Shared};
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     event::{Clock, Event, Priority, Tenant},
     intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
-    stage::Extensions,
+    stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside},
     tenant::{Ledger, Quota, Quotas},
 };
 
@@ -40,6 +42,7 @@ use crate::{
 /// | [`watchdog`](Self::watchdog) | on |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`seed`](Self::seed) | random |
+/// | [`layer`](Self::layer) | none |
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -66,6 +69,7 @@ pub struct Builder {
     clock: Option<Clock>,
     seed: Option<u64>,
     extensions: Extensions,
+    outside: Outside,
     types: Vec<EventType>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -96,6 +100,7 @@ impl Default for Builder {
             clock: None,
             seed: None,
             extensions: Extensions::default(),
+            outside: Outside::default(),
             types: Vec::new(),
             observer: None,
         }
@@ -214,6 +219,52 @@ impl Builder {
         self
     }
 
+    /// Wraps every handler that is subscribed in a tower layer, outside of the layers that the handler wears. Layers are
+    /// **outermost first, as written**. Streams are no handlers and wear none.
+    ///
+    /// `Layer::layer` is called once by [`build`](Self::build), to hear what the layer is, and once for each subscription. So what the layer
+    /// *value* holds is shared by all subscriptions of the runtime, and what it makes anew in `layer` is each subscription's own: see
+    /// [What is shared](crate::middleware#what-is-shared). One limit or one breaker for a whole runtime is rarely what is
+    /// wanted; `tower::layer::layer_fn` gives each subscription its own. Keys of a cache, an idempotency or a dedupe layer must
+    /// name the subscription, or the second subscription of an event gets what the first one answered.
+    ///
+    /// Retry has one owner. A [`RetryLayer`](crate::middleware::retry::RetryLayer) as the outermost layer becomes the policy of
+    /// all subscriptions that have none of their own, set by [`retry`](crate::Handler::retry) or lifted out of an outermost
+    /// layer; further in, also inside of a stack, `build` refuses it.
+    ///
+    /// Each layer costs a boxed future for a delivery; several in one `ServiceBuilder` stack cost one.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use millstream::{Draft, Json, Retry, Runtime};
+    /// use millstream::middleware::{breaker::{BreakerLayer, Trip}, retry::RetryLayer, timeout::TimeoutLayer};
+    /// use tower::{Layer, layer::layer_fn};
+    ///
+    /// let runtime = Runtime::builder()
+    ///     .layer(RetryLayer::new(Retry::exponential())?)
+    ///     .layer(layer_fn(|handler| BreakerLayer::new(Trip::default()).expect("it is possible").layer(handler)))
+    ///     .layer(TimeoutLayer::new(Duration::from_secs(5))?)
+    ///     .build()?;
+    /// runtime.on("greet", |_: Json| async {})?;
+    /// runtime.emit(Draft::json("greet", "world".into()))?;
+    /// assert_eq!(runtime.process().await?.handled, 1);
+    ///
+    /// let greeter = &runtime.describe().subscriptions[0];
+    /// assert_eq!(greeter.retry.max_attempts(), 3);
+    /// assert_eq!(greeter.layers[1].to_string(), "timeout(limit 5s)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<BoxedHandler> + Send + Sync + 'static,
+        L::Service: Service<Delivery, Response: IntoOutputs, Error: Into<BoxError>> + Clone + Send + 'static,
+        <L::Service as Service<Delivery>>::Future: Send + 'static,
+    {
+        self.outside.add(layer);
+        self
+    }
+
     /// Makes a type known, so that JSON events of its name get its priority and its key. Types that handlers take are
     /// known without it.
     pub fn event<T: Event>(mut self) -> Self {
@@ -268,6 +319,7 @@ impl Builder {
             commands,
             slow,
             extensions: Arc::new(self.extensions),
+            outside: self.outside,
             dispatcher: tokio::sync::Mutex::new(dispatcher),
             stop: CancellationToken::new(),
             life: Mutex::default(),
@@ -314,6 +366,7 @@ impl Builder {
             (self.dead_letter_size == 0, "dead_letter_size", one),
         ];
         let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
-        own.chain(self.quotas.zeros().map(|zero| SettingError::new("quota", zero))).collect()
+        let quotas = self.quotas.zeros().map(|zero| SettingError::new("quota", zero));
+        own.chain(quotas).chain(self.outside.refused()).collect()
     }
 }

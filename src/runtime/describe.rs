@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::PoisonError};
 
+use millstream_middleware::{Part, retry::Retry};
 use serde::Serialize;
 
 use super::{Phase, Runtime, Stats};
@@ -53,8 +54,11 @@ pub struct SubscriptionDescription {
     pub concurrency: usize,
     /// `none`, `by_key` or `strict`.
     pub order: &'static str,
-    /// How failures are retried.
-    pub retry: millstream_middleware::retry::Retry,
+    /// How failures are retried: its own policy, or the runtime's.
+    pub retry: Retry,
+    /// The layers that it wears, outermost first: the runtime's, then its own. A layer of another crate shows by the name
+    /// of its type, and not at all inside of a stack together with some of [`crate::middleware`].
+    pub layers: Vec<Part>,
     /// Its counters.
     pub book: SubscriptionBook,
 }
@@ -103,7 +107,8 @@ impl Runtime {
                     crate::stage::Order::ByKey => "by_key",
                     crate::stage::Order::Strict => "strict",
                 },
-                retry: entry.options.retry.policy().clone(),
+                retry: entry.retry.policy().clone(),
+                layers: entry.layers.clone(),
                 book: entry.meter.book(),
             })
             .collect();
@@ -142,7 +147,8 @@ impl Runtime {
 }
 
 impl Description {
-    /// A Mermaid flowchart: events are rounded, subscriptions are boxes, numbers are counts.
+    /// A Mermaid flowchart: events are rounded, subscriptions are boxes with their layers, outermost first, numbers are
+    /// counts.
     pub fn to_mermaid(&self) -> String {
         let mut drawn = String::from("flowchart LR\n");
         let (events, subscriptions) = self.nodes();
@@ -150,7 +156,8 @@ impl Description {
             _ = writeln!(drawn, "    e{place}([\"{}\"])", escaped(event));
         }
         for (place, name) in subscriptions.iter().enumerate() {
-            _ = writeln!(drawn, "    s{place}[\"{}\"]", escaped(name));
+            let layers = self.worn_by(name).map(|layers| format!("<br/>{}", escaped(&layers))).unwrap_or_default();
+            _ = writeln!(drawn, "    s{place}[\"{}{layers}\"]", escaped(name));
         }
         for edge in &self.edges {
             let (event, subscription) = Self::places(edge, &events, &subscriptions);
@@ -160,7 +167,8 @@ impl Description {
         drawn
     }
 
-    /// A Graphviz digraph: events are ellipses, subscriptions are boxes, numbers are counts.
+    /// A Graphviz digraph: events are ellipses, subscriptions are boxes with their layers, outermost first, numbers are
+    /// counts.
     pub fn to_dot(&self) -> String {
         let mut drawn = String::from("digraph millstream {\n    rankdir=LR;\n");
         let (events, subscriptions) = self.nodes();
@@ -168,7 +176,8 @@ impl Description {
             _ = writeln!(drawn, "    e{place} [label={event:?} shape=ellipse];");
         }
         for (place, name) in subscriptions.iter().enumerate() {
-            _ = writeln!(drawn, "    s{place} [label={name:?} shape=box];");
+            let label = self.worn_by(name).map_or_else(|| (*name).to_owned(), |layers| format!("{name}\n{layers}"));
+            _ = writeln!(drawn, "    s{place} [label={label:?} shape=box];");
         }
         for edge in &self.edges {
             let (event, subscription) = Self::places(edge, &events, &subscriptions);
@@ -177,6 +186,13 @@ impl Description {
         }
         drawn.push_str("}\n");
         drawn
+    }
+
+    /// The names of a subscription's layers, outermost first, if it wears any.
+    fn worn_by(&self, name: &str) -> Option<String> {
+        let layers = &self.subscriptions.iter().find(|subscription| subscription.name == name)?.layers;
+        let names: Vec<_> = layers.iter().map(Part::name).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn nodes(&self) -> (Vec<&str>, Vec<&str>) {

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Command, Dispatcher, Registry, SlowPolls},
+    dispatch::{Command, Dispatcher, Entry, Registry, SlowPolls},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
-    stage::Extensions,
+    stage::{Extensions, Outside},
 };
 
 /// An event runtime: subscribe with [`on`](Self::on), emit with [`emit`](Self::emit), drive it with
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) commands: Arc<Mutex<Vec<Command>>>,
     pub(super) slow: Option<Arc<SlowPolls>>,
     pub(super) extensions: Arc<Extensions>,
+    /// What all handlers wear.
+    pub(super) outside: Outside,
     /// Held by whoever drives.
     pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
     /// Cancelled when a shutdown's grace is over.
@@ -53,6 +55,18 @@ impl Shared {
     pub(super) fn command(&self, command: Command) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         Intake::wake(self.intake.lock());
+    }
+
+    /// Takes subscriptions back. Their handlers go at once where nothing runs, else with the driver's next round.
+    pub(super) fn unsubscribe(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
+        let removed = self.registry.remove(unwanted);
+        if removed > 0 {
+            match self.dispatcher.try_lock() {
+                Ok(mut idle) => idle.tidy(),
+                Err(_) => Intake::wake(self.intake.lock()),
+            }
+        }
+        removed
     }
 
     pub(super) fn has_commands(&self) -> bool {

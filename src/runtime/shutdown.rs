@@ -101,12 +101,13 @@ impl Runtime {
             self.begin_aborting();
         }
         let mut dispatcher = self.shared.dispatcher.lock().await;
+        // From here on nobody subscribes, not even a handler that goes.
+        self.shared.registry.close();
         let (abandoned, waiting) = dispatcher.abort_all();
         self.shared.intake.close(intake::Phase::Stopped);
         let mut parked = dispatcher.stop();
         parked.extend(waiting);
         parked.extend(self.shared.intake.park_all());
-        self.shared.registry.remove(|_| true);
         let handled = self.stats().deliveries.handled - handled_before;
         let report = ShutdownReport { handled, parked, abandoned };
         *self.life() = Life::Stopped(report.clone());

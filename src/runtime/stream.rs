@@ -268,7 +268,7 @@ impl<T> Stream for EventStream<T> {
 impl<T> Drop for EventStream<T> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
-            runtime.registry.remove(|entry| entry.id == self.id);
+            runtime.unsubscribe(|entry| entry.id == self.id);
         }
     }
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use millstream_middleware::{SettingError, SettingsError};
+use millstream_middleware::{Part, SettingError, SettingsError, hear, retry::Retry};
 
 use super::Runtime;
 use crate::{
-    dispatch::{Entry, Meter},
+    dispatch::{AddError, Entry, Meter},
     event::{Pattern, PatternError, Tenant},
     intake::Seat,
-    stage::{Call, Caller, Handler, Options, Order, Requirements, Site},
+    stage::{Handler, Options, Order, Outside, Requirements, Site, buried},
 };
 
-/// Names a subscription, to take it back.
+/// Names a subscription, to take it back. No two subscriptions of any runtimes have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(pub(super) u64);
 
@@ -78,39 +78,44 @@ impl Runtime {
         Args: 'static,
     {
         let parsed: Pattern = pattern.parse()?;
-        let (options, requirements) = (handler.options(), handler.requirements());
+        if self.is_stopped() {
+            return Err(OnError::Stopped);
+        }
+        let (options, requirements, returned) = (handler.options(), handler.requirements(), handler.most_outputs());
+        let outside = if options.is_tap { &Outside::default() } else { &self.shared.outside };
+        let (call, layers) = hear(|| handler.dress(outside));
         let shown = options.name.clone().unwrap_or_else(|| pattern.to_owned());
-        self.check(&options, &requirements, &shown)?;
-        let returned = handler.most_outputs().filter(|_| !requirements.emits);
-        let most = options.max_outputs.or(returned).unwrap_or(MOST_OUTPUTS);
+        self.check(&options, &layers, &requirements, &shown)?;
+        let returned = returned.filter(|_| !requirements.emits);
+        let max_outputs = options.max_outputs.or(returned).unwrap_or(MOST_OUTPUTS);
+        let retry = options.retry.clone().or_else(|| outside.retry().cloned()).unwrap_or_else(|| Retry::none().into());
         let name = options.name.clone();
         let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
-            let site = self.site(id, name, &options, most);
-            let call: Box<dyn Call> = Box::new(Caller::new(handler));
-            (
-                Arc::new(Entry {
-                    id,
-                    pattern: parsed,
-                    tenant,
-                    options,
-                    site,
-                    max_outputs: most,
-                    meter: Meter::default(),
-                }),
-                call,
-            )
+            let site = self.site(id, name, &options, max_outputs);
+            let meter = Meter::default();
+            let entry = Entry { id, pattern: parsed, tenant, options, retry, layers, site, max_outputs, meter };
+            (Arc::new(entry), call)
         });
-        let entry = added.map_err(|name| OnError::DuplicateName { name })?;
+        let entry = added.map_err(|error| match error {
+            AddError::Taken(name) => OnError::DuplicateName { name },
+            AddError::Closed => OnError::Stopped,
+        })?;
         requirements.types.into_iter().for_each(|event_type| self.shared.intake.types.add(event_type));
         Ok(SubscriptionId(entry.id))
     }
 
-    fn check(&self, options: &Options, requirements: &Requirements, shown: &str) -> Result<(), OnError> {
-        if self.is_stopped() {
-            return Err(OnError::Stopped);
-        }
+    fn check(
+        &self,
+        options: &Options,
+        layers: &[Part],
+        requirements: &Requirements,
+        shown: &str,
+    ) -> Result<(), OnError> {
         let subscription = || shown.to_owned();
-        let refused: Vec<SettingError> = options.refused();
+        let mut refused: Vec<SettingError> = options.refused();
+        if options.buried_retry.is_none() {
+            refused.extend(buried(layers));
+        }
         SettingsError::collect(refused).map_err(|source| OnError::Settings { subscription: subscription(), source })?;
         let missing = requirements.states.iter().filter(|(id, _)| !self.shared.extensions.has(*id));
         let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
@@ -134,13 +139,14 @@ impl Runtime {
     }
 
     /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
-    /// finished. Returns whether it was there.
+    /// finished. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
+    /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
-        self.shared.registry.remove(|entry| entry.id == id.0) > 0
+        self.shared.unsubscribe(|entry| entry.id == id.0) > 0
     }
 
     /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.
     pub fn clear(&self) -> usize {
-        self.shared.registry.remove(|entry| !entry.options.is_tap)
+        self.shared.unsubscribe(|entry| !entry.options.is_tap)
     }
 }

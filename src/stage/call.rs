@@ -10,17 +10,18 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
-use super::{Delivery, Handler, HandlerError, Outcome};
+use super::{BoxError, Delivery, Handler, HandlerError, IntoOutputs, LayeredFuture, Outcome};
 
 /// A handler of any type.
-pub(crate) trait Call: Send {
+pub trait Call: Send {
     /// Begins an attempt and polls it once.
     fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started;
 }
 
 /// What became of the first poll.
-pub(crate) enum Started {
+pub enum Started {
     /// It ended well and returned nothing, as most do: said without an outcome to carry about.
     Handled,
     Done(Outcome),
@@ -60,25 +61,63 @@ impl<F: Future<Output = Outcome>> Future for Place<F> {
     }
 }
 
-/// Calls a handler.
-pub(crate) struct Caller<H: Handler<Args>, Args> {
-    handler: H,
-    spare: Option<Pin<Box<Place<H::Future>>>>,
-    args: PhantomData<fn(Args)>,
+/// What begins an attempt.
+pub(crate) trait Begin: Send {
+    type Future: Future<Output = Outcome> + Send + 'static;
+
+    fn begin(&mut self, delivery: &mut Delivery) -> Self::Future;
 }
 
-impl<H: Handler<Args>, Args> Caller<H, Args> {
-    pub(crate) fn new(handler: H) -> Self {
-        Self { handler, spare: None, args: PhantomData }
+/// A bare handler.
+pub(crate) struct HandlerCall<H, Args>(H, PhantomData<fn(Args)>);
+
+impl<H, Args> HandlerCall<H, Args> {
+    pub(super) fn new(handler: H) -> Self {
+        Self(handler, PhantomData)
     }
 }
 
-impl<H: Handler<Args>, Args> Call for Caller<H, Args> {
+impl<H: Handler<Args>, Args> Begin for HandlerCall<H, Args> {
+    type Future = H::Future;
+
+    fn begin(&mut self, delivery: &mut Delivery) -> H::Future {
+        self.0.call_lent(delivery)
+    }
+}
+
+/// A handler in its layers. It is only ever cloned: each delivery has a clone of its own to make ready and to call.
+pub(crate) struct ServiceCall<S>(pub(super) S);
+
+impl<S> Begin for ServiceCall<S>
+where
+    S: Service<Delivery, Response: IntoOutputs, Error: Into<BoxError>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Future = LayeredFuture<S>;
+
+    fn begin(&mut self, delivery: &mut Delivery) -> LayeredFuture<S> {
+        LayeredFuture::new(self.0.clone(), delivery.clone())
+    }
+}
+
+/// Calls a handler.
+pub(crate) struct Caller<B: Begin> {
+    begin: B,
+    spare: Option<Pin<Box<Place<B::Future>>>>,
+}
+
+impl<B: Begin> Caller<B> {
+    pub(crate) fn new(begin: B) -> Self {
+        Self { begin, spare: None }
+    }
+}
+
+impl<B: Begin> Call for Caller<B> {
     fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started {
         let mut place = self.spare.take().unwrap_or_else(|| Box::pin(Place { attempt: None }));
         let mut done = None;
         let has_ended = contained(|| {
-            place.as_mut().project().attempt.set(Some(self.handler.call_lent(delivery)));
+            place.as_mut().project().attempt.set(Some(self.begin.begin(delivery)));
             let polled = place.as_mut().poll(cx);
             if polled.is_pending() {
                 return false;
@@ -110,7 +149,18 @@ impl<H: Handler<Args>, Args> Call for Caller<H, Args> {
 /// Runs what belongs to a user and makes a panic of it that one delivery's error. User code is not let back in after
 /// its panic, so what it may have left half-changed is its own.
 pub(crate) fn contained<R>(user: impl FnOnce() -> R) -> Result<R, HandlerError> {
-    catch_unwind(AssertUnwindSafe(user)).map_err(|payload| HandlerError::panicked(&*payload))
+    catch_unwind(AssertUnwindSafe(user)).map_err(|payload| {
+        let error = HandlerError::panicked(&*payload);
+        // What was panicked with may be as bad.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        error
+    })
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").field("is_ok", &self.is_ok()).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for dyn Call {

@@ -2,14 +2,11 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use millstream_middleware::{
-    SettingError,
-    retry::{Retry, RetryIf},
-};
+use millstream_middleware::{SettingError, retry::RetryIf};
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, Handler, HandlerError, Requirements};
-use crate::{event::Envelope, queue::CLASSES};
+use super::{Delivery, Handler, HandlerError, Layered, Requirements, call::Call, lift, outside::Outside};
+use crate::{Priority, event::Envelope, queue::CLASSES};
 
 /// What happens when one subscription holds its share of a class: half of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +32,18 @@ pub(crate) enum Order {
     Strict,
 }
 
+/// What a handler wears, as far as retries are concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Worn {
+    /// No layer yet.
+    #[default]
+    Nothing,
+    /// A retry layer is the outermost, and its policy is lifted.
+    Retry,
+    /// Layers of which the outermost is no retry layer.
+    Layers,
+}
+
 pub(crate) type Filter = Arc<dyn Fn(&Envelope) -> bool + Send + Sync>;
 
 /// All that can be said about a subscription.
@@ -47,13 +56,13 @@ pub struct Options {
     pub(crate) reserved: [usize; CLASSES],
     pub(crate) order: Order,
     pub(crate) halt: bool,
-    pub(crate) retry: RetryIf<HandlerError>,
+    /// The subscription's own policy.
+    pub(crate) retry: Option<RetryIf<HandlerError>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) max_outputs: Option<usize>,
     pub(crate) per_root: Option<u32>,
     pub(crate) share: Share,
-    /// The policy comes from a retry layer, which must stay the outermost one.
-    pub(crate) is_lifted: bool,
+    pub(crate) worn: Worn,
     /// Why a retry layer cannot be lifted.
     pub(crate) buried_retry: Option<&'static str>,
     /// A stream's end: dispatched like a handler, not owned by the program's logic.
@@ -70,8 +79,8 @@ impl Default for Options {
             reserved: [0; CLASSES],
             order: Order::None,
             halt: false,
-            retry: Retry::none().into(),
-            is_lifted: false,
+            retry: None,
+            worn: Worn::Nothing,
             buried_retry: None,
             timeout: None,
             max_outputs: None,
@@ -117,15 +126,8 @@ impl Options {
             (halts_nothing, "halt_key_on_dead", "has no effect without `ordered_by_key` or `strict_key_order`"),
         ];
         let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
-        let retry = self.retry.policy().check().err().map(|error| error.refused().to_vec()).unwrap_or_default();
-        let buried = self.buried_retry.map(|why| {
-            let mend = "put it outermost, or say `.retry(policy)` on the handler";
-            SettingError::new(
-                "layer",
-                format!("a retry layer would multiply the subscription's attempts: {why}; {mend}"),
-            )
-        });
-        own.chain(retry).chain(buried).collect()
+        let retry = self.retry.as_ref().and_then(|retry| retry.policy().check().err()).into_iter().flatten();
+        own.chain(retry).chain(self.buried_retry.map(lift::refused)).collect()
     }
 }
 
@@ -166,10 +168,97 @@ impl<H: Handler<Args>, Args: 'static> Handler<Args> for Configured<H, Args> {
     fn options(&self) -> Options {
         self.options.clone()
     }
+
+    fn dress(self, outside: &Outside) -> Box<dyn Call> {
+        self.handler.dress(outside)
+    }
 }
 
 impl<H, Args> fmt::Debug for Configured<H, Args> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Configured").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// The options of a [`Handler`], with the same meaning and the same defaults.
+impl<H, L, Args> Layered<H, L, Args> {
+    /// See [`Handler::named`].
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.set(|options| options.name = Some(name))
+    }
+
+    /// See [`Handler::filter`].
+    #[must_use]
+    pub fn filter(self, accepts: impl Fn(&Envelope) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|options| options.filter = Some(Arc::new(accepts)))
+    }
+
+    /// See [`Handler::priority`].
+    #[must_use]
+    pub fn priority(self, priority: i32) -> Self {
+        self.set(|options| options.priority = priority)
+    }
+
+    /// See [`Handler::concurrency`].
+    #[must_use]
+    pub fn concurrency(self, most: usize) -> Self {
+        self.set(|options| options.concurrency = most)
+    }
+
+    /// See [`Handler::reserve`].
+    #[must_use]
+    pub fn reserve(self, class: Priority, slots: usize) -> Self {
+        self.set(|options| options.reserved[class.class()] = slots)
+    }
+
+    /// See [`Handler::ordered_by_key`].
+    #[must_use]
+    pub fn ordered_by_key(self) -> Self {
+        self.set(|options| options.order = Order::ByKey)
+    }
+
+    /// See [`Handler::strict_key_order`].
+    #[must_use]
+    pub fn strict_key_order(self) -> Self {
+        self.set(|options| options.order = Order::Strict)
+    }
+
+    /// See [`Handler::halt_key_on_dead`].
+    #[must_use]
+    pub fn halt_key_on_dead(self) -> Self {
+        self.set(|options| options.halt = true)
+    }
+
+    /// See [`Handler::retry`].
+    #[must_use]
+    pub fn retry(self, policy: impl Into<RetryIf<HandlerError>>) -> Self {
+        let policy = policy.into();
+        self.set(|options| options.retry = Some(policy))
+    }
+
+    /// See [`Handler::timeout`].
+    #[must_use]
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set(|options| options.timeout = Some(limit))
+    }
+
+    /// See [`Handler::max_outputs`].
+    #[must_use]
+    pub fn max_outputs(self, most: usize) -> Self {
+        self.set(|options| options.max_outputs = Some(most))
+    }
+
+    /// See [`Handler::max_events_per_root`].
+    #[must_use]
+    pub fn max_events_per_root(self, most: u32) -> Self {
+        self.set(|options| options.per_root = Some(most))
+    }
+
+    /// See [`Handler::when_saturated`].
+    #[must_use]
+    pub fn when_saturated(self, share: Share) -> Self {
+        self.set(|options| options.share = share)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{any::Any, borrow::Cow, error::Error, fmt, time::Duration};
 
-use millstream_middleware::{Classify, ErrorKind, LayerError, RetryHint};
+use millstream_middleware::{Classify, ErrorKind, Failure, LayerError, RetryHint};
 
 use crate::event::DecodeError;
 
@@ -24,6 +24,10 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// assert_eq!(later.to_string(), "the bank is closed");
 /// ```
 pub struct HandlerError(Box<Inner>);
+
+fn read(error: &(impl Classify + ?Sized)) -> (ErrorKind, RetryHint, Option<Cow<'static, str>>) {
+    (error.kind(), error.hint(), error.code().map(|code| Cow::Owned(code.into_owned())))
+}
 
 struct Inner {
     kind: ErrorKind,
@@ -108,6 +112,29 @@ impl HandlerError {
         }
     }
 
+    /// An error that has come through layers: the handler's own, or what a layer raised, perhaps boxed.
+    pub(super) fn from_layer(error: BoxError) -> Self {
+        let error = match error.downcast::<Failure<Self>>() {
+            Ok(failure) => match *failure {
+                Failure::Inner(own) => return own,
+                raised @ Failure::Layer(_) => return Self::classified(raised),
+            },
+            Err(error) => error,
+        };
+        match error.downcast::<Self>() {
+            Ok(own) => *own,
+            Err(error) => {
+                let (kind, hint, code) = read(&*error);
+                Self(Box::new(Inner { kind, hint, code, error }))
+            }
+        }
+    }
+
+    fn classified(error: impl Classify + Error + Send + Sync + 'static) -> Self {
+        let (kind, hint, code) = read(&error);
+        Self(Box::new(Inner { kind, hint, code, error: Box::new(error) }))
+    }
+
     pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -119,9 +146,7 @@ impl HandlerError {
 /// What a layer of [`crate::middleware`] raises is a handler's error of the kind and with the hint that it has.
 impl<L: LayerError> From<L> for HandlerError {
     fn from(error: L) -> Self {
-        let (kind, hint) = (Classify::kind(&error), Classify::hint(&error));
-        let code = Classify::code(&error).map(|code| Cow::Owned(code.into_owned()));
-        Self(Box::new(Inner { kind, hint, code, error: Box::new(error) }))
+        Self::classified(error)
     }
 }
 

@@ -5,19 +5,22 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{self, Poll, ready},
     time::Duration,
 };
 
 use millstream_middleware::retry::RetryIf;
 use pin_project_lite::pin_project;
-use tower_layer::Layer;
+use tower_layer::Identity;
 use tower_service::Service;
 
 use super::{
-    BoxError, Configured, Context, Delivery, Extract, HandlerError, IntoOutputs, Layered, Options, Order, Outcome,
-    Outputs, Requirements, Share, Spawned, lift::lift, outputs::outcome,
+    BoxError, Configured, Context, Delivery, Extract, HandlerError, Inside, IntoOutputs, Layered, Options, Order,
+    Outcome, Outputs, Requirements, Share, SpawnLayer,
+    call::{Call, Caller, HandlerCall},
+    outputs::outcome,
+    outside::Outside,
 };
 use crate::{event::Envelope, queue::CLASSES};
 
@@ -72,20 +75,34 @@ pub trait Handler<Args>: Sized + Send + 'static {
         Options::default()
     }
 
-    /// Wraps it in a tower layer. The layer written last is the outermost; options are kept.
+    /// The handler as the dispatcher calls it, in all layers.
+    #[doc(hidden)]
+    fn dress(self, outside: &Outside) -> Box<dyn Call>
+    where
+        Args: 'static,
+    {
+        if outside.is_empty() {
+            return Box::new(Caller::new(HandlerCall::new(self)));
+        }
+        outside.dress(self.into_service())
+    }
+
+    /// Wraps it in a tower layer. Layers are **outermost first, as written**, like in `tower::ServiceBuilder`: in
+    /// `handler.layer(a).layer(b)` a delivery goes through `a`, then `b`, then the handler; those of the runtime
+    /// ([`Builder::layer`](crate::Builder::layer)) come before. Options may be set in between.
     ///
-    /// The layer's service is cloned for each delivery, as axum does: a layer that shares state between clones (a
-    /// concurrency limit) shares it between all deliveries of this subscription.
+    /// The layer is applied once, by [`on`](crate::Runtime::on), and its service is cloned for each delivery, as axum does: a layer
+    /// that shares state between clones (a concurrency limit) shares it between all deliveries of this subscription. One layer value that
+    /// several handlers wear is shared as that layer says; see [What is shared](crate::middleware#what-is-shared).
     ///
     /// Retry has one owner. A [`RetryLayer`](crate::middleware::retry::RetryLayer) as the outermost layer becomes the
-    /// subscription's policy, as [`retry`](Self::retry) would; further in, [`on`](crate::Runtime::on) refuses it.
-    fn layer<L>(self, layer: L) -> Layered<L::Service, Args>
-    where
-        L: Layer<HandlerService<Self, Args>> + 'static,
-    {
-        let (mut options, requirements, most) = (self.options(), self.requirements(), self.most_outputs());
-        let layer = lift(layer, &mut options);
-        Layered::new(layer.layer(self.into_service()), options, requirements, most)
+    /// subscription's policy, as [`retry`](Self::retry) would (the last one written counts); further in, also inside of a
+    /// stack, [`on`](crate::Runtime::on) refuses it.
+    ///
+    /// A function that returns `impl Handler` hides the layers of what it returns: a further layer goes around the whole.
+    fn layer<L: 'static>(self, layer: L) -> Layered<Self, Inside<L, Identity>, Args> {
+        let options = self.options();
+        Layered::around(self.into_service(), layer, options)
     }
 
     /// The handler as a `tower::Service`. It is always ready.
@@ -95,8 +112,12 @@ pub trait Handler<Args>: Sized + Send + 'static {
 
     /// Runs each attempt as a tokio task of its own, so that a multi-threaded tokio runtime spreads handlers over its
     /// threads. The task is aborted when the attempt is dropped.
-    fn spawned(self) -> Spawned<Self, Args> {
-        Spawned::new(self)
+    ///
+    /// Among layers it has its place like one of them: those written before it are polled by the dispatcher, those after it run
+    /// inside of the task.
+    fn spawned(self) -> Layered<Self, Inside<SpawnLayer, Identity>, Args> {
+        let options = self.options();
+        Layered::within(self.into_service(), SpawnLayer, options)
     }
 
     /// A name, unique in the runtime. Default: the pattern, with a number where that is taken.
@@ -144,11 +165,12 @@ pub trait Handler<Args>: Sized + Send + 'static {
         Configured::new(self, |options| options.halt = true)
     }
 
-    /// When and how often a failed delivery is tried again; [`Retry::when`](crate::Retry::when) decides by the error itself. Default: never,
-    /// it goes to the dead letters.
+    /// When and how often a failed delivery is tried again; [`Retry::when`](crate::Retry::when) decides by the error itself. Default:
+    /// the policy of the runtime's outermost retry layer ([`Builder::layer`](crate::Builder::layer)); without one never, it
+    /// goes to the dead letters. A policy of its own wins, [`Retry::none`](crate::Retry::none) too.
     fn retry(self, policy: impl Into<RetryIf<HandlerError>>) -> Configured<Self, Args> {
         let policy = policy.into();
-        Configured::new(self, |options| options.retry = policy)
+        Configured::new(self, |options| options.retry = Some(policy))
     }
 
     /// How long one attempt may take; then its future is dropped and the attempt has failed. Default: the runtime's
@@ -291,11 +313,18 @@ pub struct HandlerService<H, Args> {
 }
 
 /// Shares a handler that is `Send` but perhaps not `Sync`: one call at a time is made through it.
-struct SyncCell<H>(std::sync::Mutex<H>);
+struct SyncCell<H>(Mutex<H>);
 
 impl<H> SyncCell<H> {
     fn new(handler: H) -> Self {
-        Self(std::sync::Mutex::new(handler))
+        Self(Mutex::new(handler))
+    }
+}
+
+impl<H, Args> HandlerService<H, Args> {
+    /// Looks at the handler.
+    pub(super) fn with<R>(&self, look: impl FnOnce(&H) -> R) -> R {
+        look(&self.handler.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -322,13 +351,13 @@ impl<H: Handler<Args>, Args> Service<Delivery> for HandlerService<H, Args> {
 
     fn call(&mut self, delivery: Delivery) -> Self::Future {
         // A handler that panicked between its arguments and its future holds nothing half-changed of the engine's.
-        self.handler.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).call(delivery)
+        self.with(|handler| handler.call(delivery))
     }
 }
 
 /// Errors of layers become handlers' errors.
 pub(super) fn from_layer(error: impl Into<BoxError>) -> HandlerError {
-    HandlerError::from_boxed(error.into())
+    HandlerError::from_layer(error.into())
 }
 
 const _: () = assert!(CLASSES == crate::Priority::ALL.len());

@@ -15,6 +15,7 @@ mod handler;
 mod layered;
 mod lift;
 mod outputs;
+mod outside;
 mod spawned;
 
 pub use self::{
@@ -25,13 +26,16 @@ pub use self::{
     error::{BoxError, HandlerError},
     extract::{Extract, Json, Requirements, State},
     handler::{Handler, HandlerFuture, HandlerService},
-    layered::{Layered, LayeredFuture},
+    layered::{Inside, Layered, LayeredFuture},
     outputs::{IntoOutputs, Outcome, Outputs},
-    spawned::{Spawned, SpawnedFuture},
+    outside::BoxedHandler,
+    spawned::{SpawnLayer, Spawned, SpawnedFuture},
 };
 pub(crate) use self::{
-    call::{Call, Caller, Parked, Started, contained},
+    call::{Call, Parked, Started, contained},
     configure::{Options, Order},
     delivery::Site,
     extract::Extensions,
+    lift::buried,
+    outside::Outside,
 };

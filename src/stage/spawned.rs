@@ -1,56 +1,56 @@
 //! Handlers that run as tasks of their own.
 
 use std::{
-    fmt,
     future::Future,
-    marker::PhantomData,
     pin::Pin,
     task::{self, Poll, ready},
 };
 
+use millstream_middleware::{Part, tell};
 use pin_project_lite::pin_project;
 use tokio_util::task::AbortOnDropHandle;
+use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{Delivery, Handler, HandlerError, Options, Outcome, Requirements};
+use super::{BoxError, Delivery, HandlerError, IntoOutputs, Outcome, Outputs, handler::from_layer, outputs::outcome};
 use crate::intake::Current;
 
-/// A handler whose attempts are tokio tasks; made by [`Handler::spawned`].
-pub struct Spawned<H, Args> {
-    handler: H,
-    args: PhantomData<fn(Args)>,
-}
+/// Runs what it wraps as a tokio task for each attempt; worn by [`Handler::spawned`](super::Handler::spawned).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpawnLayer;
 
-impl<H, Args> Spawned<H, Args> {
-    pub(super) fn new(handler: H) -> Self {
-        Self { handler, args: PhantomData }
+impl<S> Layer<S> for SpawnLayer {
+    type Service = Spawned<S>;
+
+    fn layer(&self, inner: S) -> Spawned<S> {
+        tell(|| Part::new("spawned"));
+        Spawned { inner }
     }
 }
 
-impl<H: Handler<Args>, Args: 'static> Handler<Args> for Spawned<H, Args> {
+/// A service whose calls are tokio tasks; made by [`SpawnLayer`].
+#[derive(Clone, Debug)]
+pub struct Spawned<S> {
+    inner: S,
+}
+
+impl<S> Service<Delivery> for Spawned<S>
+where
+    S: Service<Delivery, Response: IntoOutputs, Error: Into<BoxError>>,
+    S::Future: Send + 'static,
+{
+    type Response = Outputs;
+    type Error = HandlerError;
     type Future = SpawnedFuture;
 
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), HandlerError>> {
+        self.inner.poll_ready(cx).map_err(from_layer)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the future owns the task and aborts it when it is dropped")]
-    fn call(&self, delivery: Delivery) -> SpawnedFuture {
+    fn call(&mut self, delivery: Delivery) -> SpawnedFuture {
         let current = delivery.current();
-        SpawnedFuture(AbortOnDropHandle::new(tokio::spawn(Inside { attempt: self.handler.call(delivery), current })))
-    }
-
-    fn requirements(&self) -> Requirements {
-        self.handler.requirements()
-    }
-
-    fn most_outputs(&self) -> Option<usize> {
-        self.handler.most_outputs()
-    }
-
-    fn options(&self) -> Options {
-        self.handler.options()
-    }
-}
-
-impl<H, Args> fmt::Debug for Spawned<H, Args> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spawned").finish_non_exhaustive()
+        SpawnedFuture(AbortOnDropHandle::new(tokio::spawn(Inside { attempt: self.inner.call(delivery), current })))
     }
 }
 
@@ -63,12 +63,17 @@ pin_project! {
     }
 }
 
-impl<F: Future> Future for Inside<F> {
-    type Output = F::Output;
+impl<F, R, E> Future for Inside<F>
+where
+    F: Future<Output = Result<R, E>>,
+    R: IntoOutputs,
+    E: Into<BoxError>,
+{
+    type Output = Outcome;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
         let this = self.project();
-        this.current.clone().around(|| this.attempt.poll(cx))
+        this.current.clone().around(|| this.attempt.poll(cx).map(|returned| outcome(returned.map_err(from_layer))))
     }
 }
 

@@ -9,7 +9,7 @@ use super::service::{Adaptive, Measured};
 use crate::clock::lock;
 use crate::concurrency::{Lanes, Turn};
 use crate::settings::Check;
-use crate::{Describe, ErrorKind, KindSet, Part, SettingsError};
+use crate::{Describe, ErrorKind, KindSet, Part, SettingsError, tell};
 
 /// How a concurrency limit finds itself. Defaults are in the docs of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +126,7 @@ impl<S> Layer<S> for AdaptiveLayer {
     type Service = Adaptive<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Adaptive::new(Measured::new(inner, Arc::clone(&self.limiter), self.adapt.kinds), self.adapt)
     }
 }
@@ -135,7 +136,7 @@ impl Describe for AdaptiveLayer {
         Part::new("adaptive")
             .with("rule", self.adapt.rule)
             .with("limits", self.adapt.limits)
-            .with("limit", self.limit())
+            .with("start", self.adapt.start)
             .with_some("queue", self.adapt.queue)
             .with_some("patience", self.adapt.patience)
     }

@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use super::error::Denied;
 use crate::future::Refusable;
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Lets through what a rule allows.
 ///
@@ -46,6 +46,7 @@ impl<S, F: Clone> Layer<S> for AuthorizeLayer<F> {
     type Service = Authorize<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Authorize { inner, rule: self.rule.clone() }
     }
 }

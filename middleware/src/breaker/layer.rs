@@ -12,7 +12,7 @@ use super::machine::{Machine, State, Ticket};
 use super::service::Guarding;
 use super::trip::Trip;
 use crate::clock::{lock, now};
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// `era` while the breaker is not closed.
 const NOT_CLOSED: u64 = u64::MAX;
@@ -167,12 +167,13 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = Guarding<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Guarding::new(inner, self.breaker.clone())
     }
 }
 
 impl Describe for BreakerLayer {
     fn describe(&self) -> Part {
-        self.breaker.trip().part().with("state", self.breaker.state())
+        self.breaker.trip().part()
     }
 }

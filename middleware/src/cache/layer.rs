@@ -14,7 +14,7 @@ use super::service::Cache;
 use crate::clock::{lock, now};
 use crate::expiring::Expiring;
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// How long, and how many, answers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +104,7 @@ impl<S, K, T, F: Clone> Layer<S> for CacheLayer<K, T, F> {
     type Service = Cache<S, K, T, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Cache::new(inner, Arc::clone(&self.answers), self.key.clone())
     }
 }

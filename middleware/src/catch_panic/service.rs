@@ -7,7 +7,7 @@ use tower_service::Service;
 use super::error::Panicked;
 use super::future::{CatchPanicFuture, Catching};
 use crate::future::Refusable;
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Turns a panic into [`Panicked`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +17,7 @@ impl<S> Layer<S> for CatchPanicLayer {
     type Service = CatchPanic<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         CatchPanic { inner }
     }
 }

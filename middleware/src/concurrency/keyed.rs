@@ -10,7 +10,7 @@ use super::error::QueueError;
 use super::future::{KeyedFuture, Turn};
 use super::lanes::Lanes;
 use super::layer::Limit;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// Limits the calls of each key that run at once; in order of `call`, where the limit is 1.
 ///
@@ -76,6 +76,7 @@ impl<S, K, F: Clone> Layer<S> for KeyedLayer<K, F> {
     type Service = Keyed<S, K, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Keyed { inner, layer: self.clone() }
     }
 }

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use super::service::Concurrency;
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// How many calls run at once, and how the others wait.
 ///
@@ -107,6 +107,7 @@ impl<S> Layer<S> for ConcurrencyLayer {
     type Service = Concurrency<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Concurrency::new(inner, Arc::clone(&self.permits))
     }
 }

@@ -6,7 +6,7 @@ use tower_layer::Layer;
 
 use super::service::DeadLettering;
 use super::sink::DeadLetters;
-use crate::{Describe, ErrorKind, KindSet, Part};
+use crate::{Describe, ErrorKind, KindSet, Part, tell};
 
 /// Buries what failed for good.
 pub struct DeadLetterLayer<R, E> {
@@ -70,6 +70,7 @@ impl<S, R, E> Layer<S> for DeadLetterLayer<R, E> {
     type Service = DeadLettering<S, R, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         DeadLettering::new(inner, Arc::clone(&self.shared), self.kinds)
     }
 }

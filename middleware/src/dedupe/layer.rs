@@ -10,7 +10,7 @@ use super::service::Dedupe;
 use crate::clock::{lock, now};
 use crate::expiring::Expiring;
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// How long, and how many, keys are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ impl<S, K, F: Clone> Layer<S> for DedupeLayer<K, F> {
     type Service = Dedupe<S, K, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Dedupe::new(inner, Arc::clone(&self.seen), self.key.clone())
     }
 }

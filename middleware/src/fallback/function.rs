@@ -6,7 +6,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Lets a function answer in place of an error.
 ///
@@ -46,6 +46,7 @@ impl<S, F: Clone> Layer<S> for FallbackLayer<F> {
     type Service = Fallback<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Fallback { inner, layer: self.clone() }
     }
 }

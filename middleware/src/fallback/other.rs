@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::future::{Ending, Once};
-use crate::{Classify, Describe, ErrorKind, KindSet, Part};
+use crate::{Classify, Describe, ErrorKind, KindSet, Part, tell};
 
 /// Lets another service answer in place of an error. The request is cloned for it at each call.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ impl<S, B: Clone> Layer<S> for FallbackServiceLayer<B> {
     type Service = FallbackService<S, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         FallbackService { inner, other: self.other.clone(), kinds: self.kinds }
     }
 }

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::error::Carrier;
-use crate::{Describe, LayerError, Part};
+use crate::{Describe, LayerError, Part, tell};
 
 /// Answers with `Default` where the call failed with `L`, and counts it.
 pub struct SkipLayer<L> {
@@ -54,6 +54,7 @@ impl<S, L> Layer<S> for SkipLayer<L> {
     type Service = Skip<S, L>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Skip { inner, layer: self.clone() }
     }
 }
@@ -61,7 +62,7 @@ impl<S, L> Layer<S> for SkipLayer<L> {
 impl<L> Describe for SkipLayer<L> {
     fn describe(&self) -> Part {
         let name = std::any::type_name::<L>();
-        Part::new("skip").with("error", name.rsplit("::").next().unwrap_or(name))
+        Part::new("skip").says("error", name.rsplit("::").next().unwrap_or(name))
     }
 }
 

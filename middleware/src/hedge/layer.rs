@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use super::service::Hedge;
 use crate::retry::{Budget, Purse};
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// When, and how often, a call is made again before its answer is there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,7 @@ impl<S> Layer<S> for HedgeLayer {
     type Service = Hedge<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Hedge::new(inner, self.hedging, Arc::clone(&self.purse))
     }
 }

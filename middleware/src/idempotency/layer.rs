@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use super::service::Idempotency;
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// How long answers and claims are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,7 @@ impl<S, K, A, F: Clone> Layer<S> for IdempotencyLayer<K, A, F> {
     type Service = Idempotency<S, A, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Idempotency::new(inner, self.keep, Arc::clone(&self.store), self.key.clone())
     }
 }

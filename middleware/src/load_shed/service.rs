@@ -5,7 +5,7 @@ use tower_service::Service;
 
 use super::error::Shed;
 use crate::future::Refusable;
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Refuses calls while the service is not ready.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +15,7 @@ impl<S> Layer<S> for LoadShedLayer {
     type Service = LoadShed<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         LoadShed { inner, ready: false }
     }
 }

@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use super::future::{MetricsFuture, Tally};
 use super::names::Names;
-use crate::{Classify, Describe, Part};
+use crate::{Classify, Describe, Part, tell};
 
 /// Counts and times calls.
 #[derive(Clone, Debug)]
@@ -27,13 +27,14 @@ impl<S> Layer<S> for MetricsLayer {
     type Service = Metrics<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Metrics { inner, names: Arc::clone(&self.names) }
     }
 }
 
 impl Describe for MetricsLayer {
     fn describe(&self) -> Part {
-        Part::new("metrics").with("service", &self.name)
+        Part::new("metrics").says("service", &self.name)
     }
 }
 

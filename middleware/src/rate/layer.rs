@@ -10,7 +10,7 @@ use super::limiter::Limiter;
 use super::service::RateLimited;
 use crate::key::Everyone;
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 /// How many calls begin in a time, and what becomes of the others.
 ///
@@ -115,7 +115,7 @@ impl Rate {
             .with("calls", self.calls)
             .with("period", self.period)
             .with("burst", self.burst.unwrap_or(self.calls))
-            .with("over", if self.refuse { "refuse" } else { "wait" })
+            .says("over", if self.refuse { "refuse" } else { "wait" })
             .with_some("queue", self.queue)
             .with_some("patience", self.patience)
     }
@@ -175,6 +175,7 @@ impl<S, K: Hash + Eq + Clone, F: Clone> Layer<S> for RateLayer<K, F> {
     type Service = RateLimited<S, K, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         RateLimited::new(inner, Arc::clone(&self.limiter), self.key.clone())
     }
 }

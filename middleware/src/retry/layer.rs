@@ -8,7 +8,7 @@ use super::budget::{Budget, Purse};
 use super::policy::RetryIf;
 use super::service::Retrying;
 use crate::clock::lock;
-use crate::{Describe, Part, RetryHint, SettingsError};
+use crate::{Describe, Part, RetryHint, SettingsError, tell};
 
 /// One failed attempt that is about to be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,7 @@ impl<S: Clone, E> Layer<S> for RetryLayer<E> {
     type Service = Retrying<S, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Retrying::new(inner, Arc::clone(&self.rules))
     }
 }
@@ -105,7 +106,8 @@ impl<S: Clone, E> Layer<S> for RetryLayer<E> {
 impl<E> Describe for RetryLayer<E> {
     fn describe(&self) -> Part {
         let budget = self.rules.purse.as_deref().map(Purse::budget);
-        self.rules.policy.policy().describe().with_some("budget", budget)
+        let part = self.rules.policy.policy().describe().with_some("budget", budget);
+        if self.rules.may_retry() { part.repeating() } else { part }
     }
 }
 

@@ -278,7 +278,7 @@ impl Retry {
 
 impl Describe for Retry {
     fn describe(&self) -> Part {
-        let part = Part::new("retry").with("attempts", self.attempts).with("backoff", self.backoff.name());
+        let part = Part::new("retry").with("attempts", self.attempts).says("backoff", self.backoff.name());
         let part = match self.backoff {
             Backoff::Custom(_) => part,
             Backoff::Exponential => part.with("initial", self.initial).with("factor", self.factor.unwrap_or(FACTOR)),

@@ -11,7 +11,7 @@ use super::calendar::Schedule;
 use super::error::Closed;
 use super::future::{Opening, ScheduleFuture};
 use crate::clock::now;
-use crate::{Describe, Part, SettingError, SettingsError};
+use crate::{Describe, Part, SettingError, SettingsError, tell};
 
 /// Lets calls through while a schedule is open.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ impl<S> Layer<S> for ScheduleLayer {
     type Service = Scheduled<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Scheduled { inner, rules: Arc::clone(&self.rules) }
     }
 }
@@ -73,7 +74,7 @@ impl Describe for ScheduleLayer {
         let closed = if self.rules.hold { "hold" } else { "refuse" };
         Part::new("schedule")
             .with("open", &self.rules.schedule)
-            .with("closed", closed)
+            .says("closed", closed)
             .with_some("patience", self.rules.patience)
     }
 }

@@ -6,6 +6,7 @@ use tower_layer::{Identity, Layer, Stack as Pair};
 use crate::breaker::{Breaker, BreakerLayer, Trip};
 use crate::catch_panic::CatchPanicLayer;
 use crate::concurrency::{ConcurrencyLayer, Limit};
+use crate::describe::{hear, is_heard, tell};
 use crate::load_shed::LoadShedLayer;
 use crate::retry::{RetryIf, RetryLayer};
 use crate::timeout::{DeadlineLayer, TimeoutLayer};
@@ -45,22 +46,20 @@ impl<S, L: Layer<S>> Layer<S> for Stack<L> {
     type Service = L::Service;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.layers.layer(inner)
+        if !is_heard() {
+            return self.layers.layer(inner);
+        }
+        let (service, heard) = hear(|| self.layers.layer(inner));
+        // A layer that was added under a name may hold what it does not show.
+        let repeats = heard.iter().any(Part::repeats);
+        tell(|| if repeats { self.describe().repeating() } else { self.describe() });
+        service
     }
 }
 
 impl<L> Describe for Stack<L> {
     fn describe(&self) -> Part {
-        self.parts.iter().fold(Part::new(self.name), |whole, part| whole.with(part.name(), Plain(part)))
-    }
-}
-
-/// Shows a part within a part.
-struct Plain<'a>(&'a Part);
-
-impl fmt::Debug for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.settings().iter().map(|(name, value)| (name, value))).finish()
+        Part::new(self.name).around(self.parts.iter().cloned())
     }
 }
 
@@ -155,6 +154,11 @@ impl<L> StackBuilder<L> {
     /// Every impossible setting of every layer, each with the layer's name.
     pub fn build(self) -> Result<Stack<L>, SettingsError> {
         SettingsError::collect(self.refused).map(|()| self.stack)
+    }
+
+    pub(super) fn refuse(mut self, refused: SettingError) -> Self {
+        self.refused.push(refused);
+        self
     }
 
     fn checked(mut self, part: &'static str, checked: Result<(), SettingsError>) -> Self {

@@ -17,7 +17,7 @@
 //! assert_eq!(service.oneshot(250).await.unwrap(), 250);
 //! assert_eq!(
 //!     payments.to_string(),
-//!     "payments: deadline(limit 10s) > retry(attempts 3, backoff \"exponential\", initial 1s, factor 2.0, \
+//!     "payments: deadline(limit 10s) > retry(attempts 3, backoff exponential, initial 1s, factor 2.0, \
 //!      max_delay 100s, jitter Full) > concurrency(max 16) > lift"
 //! );
 //! # Ok::<(), millstream_middleware::SettingsError>(())
@@ -33,4 +33,4 @@ mod builder;
 mod resilient;
 
 pub use builder::{Stack, StackBuilder};
-pub use resilient::{Resilient, ResilientStack};
+pub use resilient::{AttemptStack, Resilient, ResilientStack};

@@ -8,7 +8,7 @@ use crate::breaker::{BreakerLayer, Trip};
 use crate::concurrency::{ConcurrencyLayer, Limit};
 use crate::retry::{Retry, RetryLayer};
 use crate::timeout::{DeadlineLayer, TimeoutLayer};
-use crate::{Classify, Failure, LiftLayer, SettingsError};
+use crate::{Classify, Failure, LiftLayer, SettingError, SettingsError};
 
 /// The settings of the resilient stack: what a call to something that may fail should wear, if nobody says otherwise.
 ///
@@ -56,6 +56,9 @@ pub type ResilientStack<E> = Stack<
         >,
     >,
 >;
+
+/// What [`Resilient::attempt`] makes.
+pub type AttemptStack = Stack<Pair<TimeoutLayer, Pair<ConcurrencyLayer, Pair<BreakerLayer, Identity>>>>;
 
 impl Default for Resilient {
     fn default() -> Self {
@@ -114,5 +117,20 @@ impl Resilient {
             .timeout(self.timeout)
             .lift()
             .build()
+    }
+
+    /// What the stack has inside of its retry: breaker, concurrency and timeout, for one attempt. For whoever retries in
+    /// another way, as a dispatcher does; the `deadline` is his, too. The service's error must carry those of the layers.
+    ///
+    /// # Errors
+    /// Every impossible setting of every layer, each with the layer's name; a retry policy, which has no effect here.
+    pub fn attempt(self) -> Result<AttemptStack, SettingsError> {
+        let stack = Stack::builder("resilient");
+        let stack = if self.retry.is_some() {
+            stack.refuse(SettingError::new("retry", "has no effect on the stack of one attempt"))
+        } else {
+            stack
+        };
+        stack.breaker(self.breaker).concurrency(self.concurrency).timeout(self.timeout).build()
     }
 }

@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::future::TapFuture;
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Shows each request to one function and each result to another.
 #[derive(Clone, Copy)]
@@ -35,6 +35,7 @@ impl<S, G: Clone, H: Clone> Layer<S> for TapLayer<G, H> {
     type Service = Tap<S, G, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Tap { inner, layer: self.clone() }
     }
 }

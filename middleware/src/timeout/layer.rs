@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use super::service::{Deadline, Timeout};
 use crate::settings::Check;
-use crate::{Describe, Part, SettingsError};
+use crate::{Describe, Part, SettingsError, tell};
 
 fn check(limit: Duration) -> Result<(), SettingsError> {
     let mut check = Check::default();
@@ -38,6 +38,7 @@ impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Timeout::new(inner, self.limit)
     }
 }
@@ -74,6 +75,7 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = Deadline<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Deadline::new(inner, self.limit)
     }
 }

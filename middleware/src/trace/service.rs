@@ -7,7 +7,7 @@ use tower_service::Service;
 use tracing::field::Empty;
 
 use super::future::TraceFuture;
-use crate::{Classify, Describe, Part};
+use crate::{Classify, Describe, Part, tell};
 
 /// Puts each call in a span.
 #[derive(Clone, Debug)]
@@ -26,13 +26,14 @@ impl<S> Layer<S> for TraceLayer {
     type Service = Trace<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Trace { inner, name: Arc::clone(&self.name) }
     }
 }
 
 impl Describe for TraceLayer {
     fn describe(&self) -> Part {
-        Part::new("trace").with("service", &self.name)
+        Part::new("trace").says("service", &self.name)
     }
 }
 

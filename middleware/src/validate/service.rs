@@ -6,7 +6,7 @@ use tower_service::Service;
 use super::error::Invalid;
 use super::rule::Rule;
 use crate::future::Refusable;
-use crate::{Describe, Part};
+use crate::{Describe, Part, tell};
 
 /// Checks each request before the service sees it.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ impl<S, V: Clone> Layer<S> for ValidateLayer<V> {
     type Service = Validate<S, V>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        tell(|| self.describe());
         Validate { inner, rule: self.rule.clone() }
     }
 }

@@ -1,7 +1,27 @@
 //! What every layer must do, whatever else it does: one table of layers, one list of promises.
+//!
+//! | promise | the test |
+//! | --- | --- |
+//! | it calls the service that was polled ready, and may be used again and again | `a_service_serves_again_and_again_and_is_ready_before_each_call` |
+//! | a clone does not inherit readiness, nor takes it away | `a_clone_has_a_readiness_of_its_own` |
+//! | readiness that is not used holds nothing | `readiness_that_is_not_used_leaks_nothing` |
+//! | a call may be dropped at each of its awaits | `a_call_may_be_dropped_at_each_of_its_awaits` |
+//! | a panic of the inner call gives back what was held | `a_panic_of_the_inner_call_leaks_nothing` |
+//! | it limits what it says, waits or refuses as it says, and a waiter may leave | `a_fourth_call_runs_waits_or_is_refused_as_the_layer_says_and_may_leave` |
+//! | who waits is served when a place is free | `those_who_wait_are_served_when_those_who_run_are_dropped` |
+//! | the service's error comes through as it is; the layer's own is told from it | `an_error_of_the_service_comes_through_as_it_is`, and the fourth call |
+//! | it tells what it is when it is applied | `every_layer_tells_what_it_is_when_it_is_applied` |
+//! | its service is `Clone` and `Send`, its futures are `Send` | `row` compiles |
+//!
+//! Each row says what the layer does with a fourth call while three run. A promise is tried on every layer before the test
+//! fails, and the failure lists the layers.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use millstream_middleware::adaptive::{Adapt, AdaptiveLayer};
 use millstream_middleware::authorize::{AuthorizeLayer, Denied};
@@ -25,7 +45,7 @@ use millstream_middleware::tap::TapLayer;
 use millstream_middleware::timeout::{DeadlineLayer, TimeoutLayer};
 use millstream_middleware::trace::TraceLayer;
 use millstream_middleware::validate::{Invalid, ValidateLayer, check};
-use millstream_middleware::{Failure, LiftLayer};
+use millstream_middleware::{Failure, LiftLayer, Part, hear};
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -36,16 +56,27 @@ type Boxed = BoxCloneService<Req, u32, Error>;
 /// A layer's name, and a service that wears it. Where it limits, three calls may run at once.
 struct Row {
     name: &'static str,
+    fourth: Fourth,
     wear: Box<dyn Fn(Probe) -> Boxed>,
 }
 
+/// What becomes of a fourth call while three run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fourth {
+    Runs,
+    Waits,
+    Refused,
+}
+
+use Fourth::{Refused, Runs, Waits};
+
 /// Boxing asks for `Send` and `Clone` of the service and `Send` of the future: the promise is kept by compiling.
-fn row<L>(name: &'static str, layer: L) -> Row
+fn row<L>(name: &'static str, fourth: Fourth, layer: L) -> Row
 where
     L: Layer<Probe> + 'static,
     L::Service: Service<Req, Response = u32, Error = Error, Future: Send> + Clone + Send + 'static,
 {
-    Row { name, wear: Box::new(move |probe| BoxCloneService::new(layer.layer(probe))) }
+    Row { name, fourth, wear: Box::new(move |probe| BoxCloneService::new(layer.layer(probe))) }
 }
 
 fn table() -> Vec<Row> {
@@ -60,16 +91,17 @@ fn limiting() -> Vec<Row> {
     let adapt = Adapt::aimd(None).start(3).limits(3, 3);
     let shed = ServiceBuilder::new().layer(LoadShedLayer).layer(ConcurrencyLayer::new(three).unwrap()).into_inner();
     vec![
-        row("adaptive", AdaptiveLayer::new(adapt).unwrap()),
-        row("bulkhead", bulkhead(3).unwrap()),
-        row("concurrency", ConcurrencyLayer::new(three).unwrap()),
-        row("concurrency with a queue", ConcurrencyLayer::new(three.queue(5).patience(S)).unwrap()),
-        row("concurrency by key", KeyedLayer::new(three, |request: &Req| request.key).unwrap()),
-        row("load shed", shed),
-        row("rate", RateLayer::new(Rate::per_second(1_000_000)).unwrap()),
-        row("rate by key", RateLayer::by_key(Rate::per_second(5), |request: &Req| request.id).unwrap()),
+        row("adaptive", Waits, AdaptiveLayer::new(adapt).unwrap()),
+        row("bulkhead", Refused, bulkhead(3).unwrap()),
+        row("concurrency", Waits, ConcurrencyLayer::new(three).unwrap()),
+        row("concurrency with a queue", Waits, ConcurrencyLayer::new(three.queue(5).patience(S)).unwrap()),
+        row("concurrency by key", Waits, KeyedLayer::new(three, |request: &Req| request.key).unwrap()),
+        row("load shed", Refused, shed),
+        row("rate", Runs, RateLayer::new(Rate::per_second(1_000_000)).unwrap()),
+        row("rate by key", Runs, RateLayer::by_key(Rate::per_second(5), |request: &Req| request.id).unwrap()),
         Row {
             name: "resilient",
+            fourth: Waits,
             wear: Box::new(|probe| {
                 let stack = Resilient::default().concurrency(Limit::new(3)).build::<Error>().unwrap();
                 BoxCloneService::new(stack.layer(probe).map_err(flat))
@@ -83,23 +115,27 @@ fn passing() -> Vec<Row> {
     let weekend = [Weekday::Saturday, Weekday::Sunday];
     let open = Schedule::hours(every_day.into_iter().chain(weekend), "00:00", "00:00", "UTC").unwrap();
     vec![
-        row("authorize", AuthorizeLayer::new(|_: &Req| Ok::<(), Denied>(()))),
-        row("breaker", BreakerLayer::new(Trip::default()).unwrap()),
-        row("catch panic", CatchPanicLayer),
-        row("dead letter", DeadLetterLayer::new(|_: Req, _: &Error| Ok(()))),
-        row("deadline", DeadlineLayer::new(S * 100).unwrap()),
-        row("fallback", FallbackLayer::new(Err::<u32, Error>)),
-        row("fallback service", FallbackServiceLayer::new(Probe::new())),
-        row("hedge", HedgeLayer::new(Hedging::after(S * 50)).unwrap()),
-        Row { name: "lift", wear: Box::new(|probe| BoxCloneService::new(LiftLayer.layer(probe).map_err(flat))) },
-        row("metrics", MetricsLayer::new("conformance")),
-        row("retry", RetryLayer::<Error>::new(Retry::exponential()).unwrap()),
-        row("schedule", ScheduleLayer::hold(open)),
-        row("skip", SkipLayer::<Duplicate>::new()),
-        row("tap", TapLayer::new(|_: &Req| {}, |_: &Result<u32, Error>| {})),
-        row("timeout", TimeoutLayer::new(S * 100).unwrap()),
-        row("trace", TraceLayer::new("conformance")),
-        row("validate", ValidateLayer::new(check(|_: &Req| Ok::<(), Invalid>(())))),
+        row("authorize", Runs, AuthorizeLayer::new(|_: &Req| Ok::<(), Denied>(()))),
+        row("breaker", Runs, BreakerLayer::new(Trip::default()).unwrap()),
+        row("catch panic", Runs, CatchPanicLayer),
+        row("dead letter", Runs, DeadLetterLayer::new(|_: Req, _: &Error| Ok(()))),
+        row("deadline", Runs, DeadlineLayer::new(S * 100).unwrap()),
+        row("fallback", Runs, FallbackLayer::new(Err::<u32, Error>)),
+        row("fallback service", Runs, FallbackServiceLayer::new(Probe::new())),
+        row("hedge", Runs, HedgeLayer::new(Hedging::after(S * 50)).unwrap()),
+        Row {
+            name: "lift",
+            fourth: Runs,
+            wear: Box::new(|probe| BoxCloneService::new(LiftLayer.layer(probe).map_err(flat))),
+        },
+        row("metrics", Runs, MetricsLayer::new("conformance")),
+        row("retry", Runs, RetryLayer::<Error>::new(Retry::exponential()).unwrap()),
+        row("schedule", Runs, ScheduleLayer::hold(open)),
+        row("skip", Runs, SkipLayer::<Duplicate>::new()),
+        row("tap", Runs, TapLayer::new(|_: &Req| {}, |_: &Result<u32, Error>| {})),
+        row("timeout", Runs, TimeoutLayer::new(S * 100).unwrap()),
+        row("trace", Runs, TraceLayer::new("conformance")),
+        row("validate", Runs, ValidateLayer::new(check(|_: &Req| Ok::<(), Invalid>(())))),
     ]
 }
 
@@ -107,9 +143,9 @@ fn remembering() -> Vec<Row> {
     let key = |request: &Req| Some(request.id);
     let memory = MemoryAnswers::<u32, u32>::default();
     vec![
-        row("cache", CacheLayer::new(cache::Keep::default().life(Duration::ZERO), by_id).unwrap()),
-        row("dedupe", DedupeLayer::new(Window::default(), by_id).unwrap()),
-        row("idempotency", IdempotencyLayer::new(idempotency::Keep::default(), memory, key).unwrap()),
+        row("cache", Runs, CacheLayer::new(cache::Keep::default().life(Duration::ZERO), by_id).unwrap()),
+        row("dedupe", Runs, DedupeLayer::new(Window::default(), by_id).unwrap()),
+        row("idempotency", Runs, IdempotencyLayer::new(idempotency::Keep::default(), memory, key).unwrap()),
     ]
 }
 
@@ -124,14 +160,29 @@ fn flat(error: Failure<Error>) -> Error {
     }
 }
 
-/// Puts every layer to a test, with a probe of its own, and says which one failed it.
+/// Puts every layer to a test, with a probe of its own, and says which ones failed it, and how.
 async fn each(test: impl AsyncFn(&str, Boxed, &Seen)) {
-    for Row { name, wear } in table() {
+    each_row(async |row, service, seen| test(row.name, service, seen).await).await;
+}
+
+async fn each_row(test: impl AsyncFn(&Row, Boxed, &Seen)) {
+    let mut failed = Vec::new();
+    for row in table() {
         let probe = Probe::new();
         let seen = probe.seen.clone();
-        test(name, wear(probe), &seen).await;
-        assert_eq!(seen.running(), 0, "{name}: a call runs on");
+        let tried = AssertUnwindSafe(test(&row, (row.wear)(probe), &seen)).catch_unwind().await;
+        if let Err(panic) = tried {
+            failed.push(format!("{}: {}", row.name, text(&*panic)));
+        } else if seen.running() > 0 {
+            failed.push(format!("{}: a call runs on", row.name));
+        }
     }
+    assert!(failed.is_empty(), "{} layers break the promise:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let formatted = panic.downcast_ref::<String>().map(String::as_str);
+    formatted.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without text")
 }
 
 /// All is as if nothing had happened: three calls run at once, and end well.
@@ -218,45 +269,66 @@ async fn a_panic_of_the_inner_call_leaks_nothing() {
     .await;
 }
 
+/// Three calls that never end, each polled once.
+fn three_hang(name: &str, service: &Boxed) -> Vec<impl Future<Output = Result<u32, Error>> + Unpin + use<>> {
+    let mut running: Vec<_> = (0..3).map(|id| Box::pin(service.clone().oneshot(req(id, Act::Hang)))).collect();
+    for call in &mut running {
+        assert!(poll_once(call).is_pending(), "{name}: three may run");
+    }
+    running
+}
+
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_may_leave() {
-    each(async |name, service, seen| {
-        let mut running: Vec<_> = (0..3).map(|id| Box::pin(service.clone().oneshot(req(id, Act::Hang)))).collect();
-        for call in &mut running {
-            assert!(poll_once(call).is_pending(), "{name}");
+async fn a_fourth_call_runs_waits_or_is_refused_as_the_layer_says_and_may_leave() {
+    each_row(async |row, service, seen| {
+        let running = three_hang(row.name, &service);
+        let mut fourth = Box::pin(service.clone().oneshot(req(3, Act::Hang)));
+        let polled = poll_once(&mut fourth);
+        let found = match &polled {
+            Poll::Pending if seen.running() == 4 => Runs,
+            Poll::Pending => Waits,
+            Poll::Ready(_) => Refused,
+        };
+        assert_eq!(found, row.fourth);
+        if let Poll::Ready(outcome) = polled {
+            assert!(matches!(outcome, Err(Failure::Layer(_))), "the layer's own error says so");
         }
-        let mut waiting: Vec<_> = (3..9).map(|id| Box::pin(service.clone().oneshot(req(id, Act::Hang)))).collect();
-        for call in &mut waiting {
+        let mut others: Vec<_> = (4..9).map(|id| Box::pin(service.clone().oneshot(req(id, Act::Hang)))).collect();
+        for call in &mut others {
             let _refused_or_pending = poll_once(call);
         }
-        drop(waiting);
-        drop(running);
-        assert_eq!(seen.running(), 0, "{name}");
-        serves(name, &service, seen, 100).await;
+        assert_eq!(seen.running(), if row.fourth == Runs { 9 } else { 3 });
+        drop((fourth, others, running));
+        assert_eq!(seen.running(), 0);
+        serves(row.name, &service, seen, 100).await;
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_are_served_when_those_who_run_are_dropped() {
-    each(async |name, service, seen| {
-        let running: Vec<_> = (0..3)
-            .map(|id| {
-                let mut call = Box::pin(service.clone().oneshot(req(id, Act::Hang)));
-                assert!(poll_once(&mut call).is_pending(), "{name}");
-                call
-            })
-            .collect();
-        let mut waiting = Box::pin(service.clone().oneshot(req(9, Act::Answer)));
-        let early = poll_once(&mut waiting);
+    each_row(async |row, service, seen| {
+        let running = three_hang(row.name, &service);
+        let mut fourth = Box::pin(service.clone().oneshot(req(9, Act::Answer)));
+        let early = poll_once(&mut fourth);
+        assert_eq!(early.is_pending(), row.fourth == Waits);
         drop(running);
-        match early {
-            std::task::Poll::Ready(_) => {}
-            std::task::Poll::Pending => assert_eq!(waiting.await.unwrap(), 9, "{name}"),
+        if row.fourth == Waits {
+            assert_eq!(fourth.await.unwrap(), 9);
         }
-        serves(name, &service, seen, 100).await;
+        serves(row.name, &service, seen, 100).await;
     })
     .await;
+}
+
+#[test]
+fn every_layer_tells_what_it_is_when_it_is_applied() {
+    let table = table();
+    let silent = table.iter().filter(|row| hear(|| (row.wear)(Probe::new())).1.is_empty());
+    assert_eq!(silent.map(|row| row.name).collect::<Vec<_>>(), [""; 0]);
+    let (_, parts) = hear(|| ServiceBuilder::new().layer(CatchPanicLayer).layer(LiftLayer).service(Probe::new()));
+    let names: Vec<_> = parts.iter().map(Part::name).collect();
+    assert_eq!(names, ["catch_panic", "lift"], "outermost first");
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,6 +81,43 @@ async fn a_turn_that_is_dropped_is_not_spent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_does_not_pass_those_who_wait_though_the_allowance_would_let_it() {
+    let probe = Probe::new();
+    let seen = probe.seen.clone();
+    let layer = RateLayer::new(Rate::per_second(1).burst(1)).unwrap();
+    let mut service = ServiceBuilder::new().layer(layer).service(probe);
+    let mut call = async |id| Box::pin(service.ready().await.unwrap().call(req(id, Act::Answer)));
+    call(0).await.await.unwrap();
+    let mut waits = call(1).await;
+    assert!(poll_once(&mut waits).is_pending());
+    tokio::time::advance(S).await;
+    // The allowance is back and the one who waits has not been polled since.
+    let mut newcomer = call(2).await;
+    assert!(poll_once(&mut newcomer).is_pending());
+    assert_eq!(seen.order(), [0], "the newcomer stands in line");
+    waits.await.unwrap();
+    newcomer.await.unwrap();
+    assert_eq!(seen.order(), [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_waits_any_more_a_call_passes_at_its_first_poll() {
+    let layer = RateLayer::new(Rate::per_second(1).burst(2)).unwrap();
+    let mut service = ServiceBuilder::new().layer(layer).service(Probe::new());
+    let mut call = async |id| Box::pin(service.ready().await.unwrap().call(req(id, Act::Answer)));
+    let (first, second, served) = (call(0).await, call(1).await, call(2).await);
+    let mut leaves = call(3).await;
+    assert!(poll_once(&mut leaves).is_pending());
+    first.await.unwrap();
+    second.await.unwrap();
+    served.await.unwrap();
+    drop(leaves);
+    // Between two ticks of tokio's timers: whoever sets one now waits for the next.
+    tokio::time::advance(Duration::from_micros(10_000_300)).await;
+    assert!(poll_once(&mut call(4).await).is_ready(), "there is no line to look for and no timer to wait for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_queue_and_the_patience_of_waiters_are_bounded_where_asked() {
     let layer = RateLayer::new(Rate::per_second(1).burst(1).queue(1).patience(S * 60)).unwrap();
     let service = ServiceBuilder::new().layer(layer).service(Probe::new());

@@ -51,6 +51,19 @@ async fn a_call_is_shed_while_the_service_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_clone_of_a_ready_service_sheds_until_it_is_ready_itself() {
+    let probe = Probe::new();
+    let seen = probe.seen.clone();
+    let mut service = ServiceBuilder::new().layer(LoadShedLayer).service(probe);
+    service.ready().await.unwrap();
+    let error = service.clone().call(req(1, Act::Answer)).await.unwrap_err();
+    assert_eq!((error.layer(), seen.calls()), (Some(&Shed), 0), "the clone's inner service was never polled");
+    assert!(service.call(req(2, Act::Answer)).await.is_ok());
+    let error = service.call(req(3, Act::Answer)).await.unwrap_err();
+    assert_eq!((error.layer(), seen.calls()), (Some(&Shed), 1), "readiness is for one call");
+}
+
+#[tokio::test]
 async fn a_bulkhead_refuses_in_place_of_waiting() {
     let mut service = ServiceBuilder::new().layer(bulkhead(2).unwrap()).service(Probe::new());
     let one = service.ready().await.unwrap().call(req(1, Act::Hang));
