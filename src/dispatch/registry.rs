@@ -67,10 +67,18 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct List {
+    /// In the order in which they were added: by rising id.
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
     added: Vec<Added>,
     last_id: u64,
+}
+
+impl List {
+    /// Where the entry of an id is.
+    fn place(&self, id: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
+    }
 }
 
 impl Registry {
@@ -129,14 +137,36 @@ impl Registry {
         removed.len()
     }
 
+    /// Takes one out, as [`remove`](Self::remove) does; found by halving, for ids rise.
+    pub(crate) fn remove_one(&self, id: u64) -> bool {
+        let mut list = self.lock();
+        let Some(place) = list.place(id) else { return false };
+        let removed = list.entries.remove(place);
+        let handler = list.added.binary_search_by_key(&id, |(entry, _)| entry.id).ok();
+        let handler = handler.map(|place| list.added.remove(place));
+        list.by_name.remove(removed.name());
+        self.version.fetch_add(1, Ordering::Release);
+        drop(list);
+        drop(handler);
+        true
+    }
+
+    /// `stem` with the first number that is found to be free. Another may take it before it is added.
+    pub(crate) fn free_name(&self, stem: &str) -> String {
+        let list = self.lock();
+        let numbered = |number| format!("{stem}#{number}");
+        let is_taken = |number| list.by_name.contains_key(numbered(number).as_str());
+        numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
+    }
+
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().entries.clone()
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Entry>> {
         let list = self.lock();
-        let id = *list.by_name.get(name)?;
-        list.entries.iter().find(|entry| entry.id == id).cloned()
+        let place = list.place(*list.by_name.get(name)?)?;
+        list.entries.get(place).cloned()
     }
 
     pub(super) fn version(&self) -> u64 {

@@ -1,8 +1,9 @@
 //! The handle that everybody holds.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -41,8 +42,8 @@ pub(super) struct Shared {
     pub(super) life: Mutex<Life>,
     /// Held by the shutdown whose grace counts.
     pub(super) ending: tokio::sync::Mutex<()>,
-    /// For the description only: a stream lives as long as whoever reads it.
-    pub(super) streams: Mutex<Vec<Weak<Tap>>>,
+    /// For the description only, by subscription: a stream takes itself out when it is dropped.
+    pub(super) streams: Mutex<BTreeMap<u64, Arc<Tap>>>,
 }
 
 impl Shared {

@@ -136,7 +136,7 @@ impl Runtime {
     /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
     /// finished. Returns whether it was there.
     pub fn off(&self, id: SubscriptionId) -> bool {
-        self.shared.registry.remove(|entry| entry.id == id.0) > 0
+        self.shared.registry.remove_one(id.0)
     }
 
     /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.

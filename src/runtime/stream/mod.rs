@@ -1,23 +1,25 @@
 //! Streams from the runtime.
 
+mod buffer;
+mod inlet;
+
 use std::{
-    collections::VecDeque,
     fmt,
-    future::ready,
     num::NonZeroUsize,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Waker},
+    sync::{Arc, PoisonError, Weak},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
+use millstream_operators::{Flow, flow};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::buffer::Counts;
+pub(crate) use self::buffer::Tap;
+use self::{buffer::Buffer, inlet::Inlet};
 use super::{OnError, Runtime, handle::Shared};
-use crate::{
-    event::Tenant,
-    stage::{Extract, Handler, Options},
-};
+use crate::{event::Tenant, stage::Extract};
 
 /// What a stream drops when its reader is too slow. Each loss is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +61,8 @@ impl StreamOptions {
     }
 }
 
-/// Events of a runtime as a `Stream`; made by [`Runtime::stream`]. It ends when the runtime is stopped; dropped, it
-/// takes its subscription back.
+/// Events of a runtime as a `Stream`: the head of the flow that [`Runtime::stream`] makes, and of every flow that goes on
+/// from it until a second input joins. It ends when the runtime is stopped; dropped, it takes its subscription back.
 ///
 /// A reader does not hold up the runtime, and the runtime does not wait for it: what a slow reader misses is dropped as
 /// its [`StreamOverflow`] says, and counted in [`EventStream::dropped`] and in `millstream_dropped_total`.
@@ -71,108 +73,141 @@ pub struct EventStream<T> {
     runtime: Weak<Shared>,
 }
 
-/// What the description shows of a stream.
-#[derive(Debug)]
-pub(crate) struct Tap {
-    pub(super) name: String,
-    counts: Mutex<(u64, u64)>,
-}
-
-impl Tap {
-    /// Items buffered and dropped.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Buffer<T> {
-    state: Mutex<BufferState<T>>,
-    options: StreamOptions,
+/// A stream's counters, wherever the stream itself has gone: into a chain of operators, a box, a task. Taken from
+/// [`EventStream::meter`]; cheap to clone, and exact after the stream's end.
+#[derive(Clone)]
+pub struct StreamMeter {
     tap: Arc<Tap>,
-    dropped: metrics::Counter,
 }
 
-struct BufferState<T> {
-    items: VecDeque<T>,
-    reader: Option<Waker>,
-    is_closed: bool,
-}
-
-impl<T> Buffer<T> {
-    fn lock(&self) -> MutexGuard<'_, BufferState<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl StreamMeter {
+    /// The stream's name, under which its dead letters and metrics are found.
+    pub fn name(&self) -> &str {
+        &self.tap.name
     }
 
-    fn push(&self, item: T) {
-        let mut state = self.lock();
-        let is_full = state.items.len() >= self.options.capacity.get();
-        let lost = match (is_full, self.options.overflow) {
-            (false, _) => {
-                state.items.push_back(item);
-                None
-            }
-            (true, StreamOverflow::DropOldest) => {
-                state.items.push_back(item);
-                state.items.pop_front()
-            }
-            (true, StreamOverflow::DropNewest) => Some(item),
-        };
-        let reader = state.reader.take();
-        drop(state);
-        let mut counts = self.tap.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.0 += 1;
-        counts.1 += u64::from(lost.is_some());
-        drop(counts);
-        if lost.is_some() {
-            self.dropped.increment(1);
-        }
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+    /// How many items it got, those that were dropped among them.
+    pub fn items(&self) -> u64 {
+        self.tap.counts().items
     }
 
-    fn close(&self) {
-        let mut state = self.lock();
-        state.is_closed = true;
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+    /// How many items its reader has missed.
+    pub fn dropped(&self) -> u64 {
+        self.tap.counts().dropped
+    }
+
+    /// How many events could not be read as an item. Each is a dead letter.
+    pub fn unreadable(&self) -> u64 {
+        self.tap.counts().unreadable
     }
 }
 
-/// The runtime's end: dropped with the subscription.
-struct Inlet<T>(Arc<Buffer<T>>);
-
-impl<T> Drop for Inlet<T> {
-    fn drop(&mut self) {
-        self.0.close();
+impl fmt::Debug for StreamMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamMeter")
+            .field("name", &self.name())
+            .field("items", &self.items())
+            .field("dropped", &self.dropped())
+            .field("unreadable", &self.unreadable())
+            .finish()
     }
 }
 
 impl Runtime {
     /// The events that a pattern selects and that are not dispatched yet, as a stream of whatever can be extracted from a
-    /// delivery: a typed event, [`Json`](crate::Json), `Arc<Envelope>`. Buffers 1,024 items and drops the oldest beyond.
+    /// delivery: a typed event, [`Json`](crate::Json), `Arc<Envelope>`. Every [operator](crate::operators) is a method
+    /// of it.
     ///
-    /// An event that cannot be read as a `T` is a dead letter of the stream.
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use millstream::{Draft, Json, Runtime};
     ///
-    /// # Errors
-    /// [`OnError`] where the pattern is none or the runtime is stopped.
-    pub fn stream<T: Extract + 'static>(&self, pattern: &str) -> Result<EventStream<T>, OnError> {
-        self.stream_with(pattern, StreamOptions::default())
+    /// let runtime = Runtime::builder().build()?;
+    /// let limits = runtime.stream::<Json>("limit.set").filter_map(|Json(limit)| limit.as_i64());
+    /// let alarms = runtime
+    ///     .stream::<Json>("sensor.>")
+    ///     .filter_map(|Json(celsius)| celsius.as_i64())
+    ///     .debounce(Duration::from_millis(20))
+    ///     .combine_latest(limits)
+    ///     .filter(|(celsius, limit)| celsius > limit);
+    ///
+    /// for (name, value) in [("limit.set", 30), ("sensor.hall", 25), ("sensor.roof", 41)] {
+    ///     runtime.emit(Draft::json(name, value.into()))?;
+    /// }
+    /// runtime.process().await?;
+    /// runtime.shutdown(Duration::ZERO).await?;
+    /// assert_eq!(alarms.collect::<Vec<_>>().await, [(41, 30)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
+    /// In a struct it is written `Flow<EventStream<Json>>`, and with operators `BoxFlow<'static, i64>` after
+    /// [`boxed`](Flow::boxed). What it emits goes back into the runtime with [`forward`](Self::forward).
+    ///
+    /// It ends when the runtime is stopped, and at once where that was stopped before. An event that cannot be read as a
+    /// `T` is a dead letter of the stream and is counted: [`StreamMeter::unreadable`].
+    ///
+    /// # Data loss
+    /// Buffers 1,024 items and drops the oldest beyond, counted; [`stream_with`](Self::stream_with) says otherwise. A
+    /// flow is pulled, so its buffer empties as fast as whoever polls the last operator.
+    ///
+    /// # Panics
+    /// Where the pattern is none, or `T` takes a [`State`](crate::State) that the runtime was not given: mistakes in the
+    /// source. Patterns from outside go through [`stream_with`](Self::stream_with), which returns an error.
+    #[track_caller]
+    pub fn stream<T: Extract + 'static>(&self, pattern: &str) -> Flow<EventStream<T>> {
+        self.stream_or_ended(pattern, None)
     }
 
-    /// As [`stream`](Self::stream), with a buffer of one's own.
+    /// As [`stream`](Self::stream), with a buffer of one's own, and an error in place of a panic.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use millstream::{Draft, EventStream, Flow, Json, Runtime, StreamMeter, StreamOptions};
+    ///
+    /// struct Ticker {
+    ///     ticks: Flow<EventStream<Json>>,
+    ///     meter: StreamMeter,
+    /// }
+    ///
+    /// let runtime = Runtime::builder().build()?;
+    /// let newest = StreamOptions::default().capacity(1.try_into()?);
+    /// let ticks = runtime.stream_with("tick", newest)?;
+    /// let mut ticker = Ticker { meter: ticks.head().meter(), ticks };
+    /// runtime.emit_all((1..=3).map(|tick| Draft::json("tick", tick.into())))?;
+    /// runtime.process().await?;
+    /// assert_eq!(ticker.ticks.next().await, Some(Json(3.into())));
+    /// assert_eq!((ticker.meter.items(), ticker.meter.dropped()), (3, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
-    /// As there.
+    /// [`OnError`] where the pattern is none, a state is missing or the runtime is stopped.
     pub fn stream_with<T: Extract + 'static>(
         &self,
         pattern: &str,
         options: StreamOptions,
-    ) -> Result<EventStream<T>, OnError> {
+    ) -> Result<Flow<EventStream<T>>, OnError> {
         self.open_stream(pattern, options, None)
+    }
+
+    #[track_caller]
+    pub(super) fn stream_or_ended<T: Extract + 'static>(
+        &self,
+        pattern: &str,
+        tenant: Option<Tenant>,
+    ) -> Flow<EventStream<T>> {
+        let options = StreamOptions::default();
+        match self.open_stream(pattern, options, tenant) {
+            Ok(stream) => stream,
+            Err(OnError::Stopped) => {
+                let buffer = Buffer::new(stem(pattern), options);
+                buffer.close();
+                flow(EventStream { buffer: Arc::new(buffer), id: 0, runtime: Weak::new() })
+            }
+            #[expect(clippy::panic, reason = "a mistake in the source, which the public methods document")]
+            Err(error) => panic!("stream `{pattern}`: {error}"),
+        }
     }
 
     pub(super) fn open_stream<T: Extract + 'static>(
@@ -180,67 +215,51 @@ impl Runtime {
         pattern: &str,
         options: StreamOptions,
         tenant: Option<Tenant>,
+    ) -> Result<Flow<EventStream<T>>, OnError> {
+        loop {
+            let name = self.shared.registry.free_name(&stem(pattern));
+            match self.open_stream_named(name, pattern, options, tenant.clone()) {
+                // Another took the name in between.
+                Err(OnError::DuplicateName { .. }) => {}
+                opened => return opened.map(flow),
+            }
+        }
+    }
+
+    fn open_stream_named<T: Extract + 'static>(
+        &self,
+        name: String,
+        pattern: &str,
+        options: StreamOptions,
+        tenant: Option<Tenant>,
     ) -> Result<EventStream<T>, OnError> {
-        let name = self.free_stream_name(pattern);
-        let tap = Arc::new(Tap { name: name.clone(), counts: Mutex::default() });
-        let dropped = metrics::counter!("millstream_dropped_total", "stage" => name.clone(), "reason" => "overflow");
-        let state = Mutex::new(BufferState { items: VecDeque::new(), reader: None, is_closed: false });
-        let buffer = Arc::new(Buffer { state, options, tap: Arc::clone(&tap), dropped });
-        let inlet = Inlet(Arc::clone(&buffer));
-        let handler = move |item: T| {
-            inlet.0.push(item);
-            ready(())
-        };
-        let tapped = TapHandler { handler: handler.named(name) };
-        let id = self.subscribe(pattern, tapped, tenant)?;
+        let buffer = Arc::new(Buffer::new(name, options));
+        let id = self.subscribe(pattern, Inlet { buffer: Arc::clone(&buffer) }, tenant)?.0;
         let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|tap| tap.strong_count() > 0);
-        streams.push(Arc::downgrade(&tap));
-        Ok(EventStream { buffer, id: id.0, runtime: Arc::downgrade(&self.shared) })
-    }
-
-    fn free_stream_name(&self, pattern: &str) -> String {
-        let entries = self.shared.registry.entries();
-        let is_free = |name: &String| entries.iter().all(|entry| **entry.name() != **name);
-        let mut names = (1..).map(|number| format!("stream {pattern}#{number}"));
-        names.find(is_free).unwrap_or_default()
+        streams.insert(id, Arc::clone(&buffer.tap));
+        Ok(EventStream { buffer, id, runtime: Arc::downgrade(&self.shared) })
     }
 }
 
-/// Marks a handler as a stream's end.
-struct TapHandler<H> {
-    handler: H,
-}
-
-impl<H: Handler<Args>, Args> Handler<Args> for TapHandler<H> {
-    type Future = H::Future;
-
-    fn call(&self, delivery: crate::stage::Delivery) -> Self::Future {
-        self.handler.call(delivery)
-    }
-
-    fn requirements(&self) -> crate::stage::Requirements {
-        self.handler.requirements()
-    }
-
-    fn most_outputs(&self) -> Option<usize> {
-        Some(0)
-    }
-
-    fn options(&self) -> Options {
-        Options { is_tap: true, ..self.handler.options() }
-    }
+/// What the names of a pattern's streams begin with.
+fn stem(pattern: &str) -> String {
+    format!("stream {pattern}")
 }
 
 impl<T> EventStream<T> {
+    /// Its counters, to be kept where the stream itself goes elsewhere.
+    pub fn meter(&self) -> StreamMeter {
+        StreamMeter { tap: Arc::clone(&self.buffer.tap) }
+    }
+
     /// How many items the reader has missed.
     pub fn dropped(&self) -> u64 {
-        self.buffer.tap.counts().1
+        self.buffer.tap.counts().dropped
     }
 
     /// How many items wait for the reader.
     pub fn len(&self) -> usize {
-        self.buffer.lock().items.len()
+        self.buffer.len()
     }
 
     /// Whether none waits.
@@ -253,22 +272,15 @@ impl<T> Stream for EventStream<T> {
     type Item = T;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let mut state = self.buffer.lock();
-        if let Some(item) = state.items.pop_front() {
-            return Poll::Ready(Some(item));
-        }
-        if state.is_closed {
-            return Poll::Ready(None);
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
+        self.buffer.poll_pop(cx)
     }
 }
 
 impl<T> Drop for EventStream<T> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
-            runtime.registry.remove(|entry| entry.id == self.id);
+            runtime.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+            runtime.registry.remove_one(self.id);
         }
     }
 }
