@@ -269,6 +269,25 @@ fn a_chain_that_is_dropped_takes_all_its_subscriptions_back() {
 }
 
 #[test]
+fn a_stream_whose_subscription_is_taken_back_gives_what_waits_and_ends() {
+    testing::run(Runtime::builder(), async |kit| {
+        let readings = kit.stream::<Reading>("sensor.read");
+        let id = readings.head().id();
+        let batches = readings.map(|read| read.celsius).batch(2, Duration::from_secs(60));
+        for celsius in [1, 2, 3] {
+            kit.emit(reading(celsius))?;
+        }
+        kit.settle().await;
+        assert!(kit.off(id));
+        kit.emit(reading(4))?;
+        kit.settle().await;
+        assert_eq!(batches.collect::<Vec<_>>().await, [vec![1, 2], vec![3]]);
+        assert_eq!((kit.elapsed(), kit.stats().events.unrouted), (Duration::ZERO, 1));
+        Ok(())
+    });
+}
+
+#[test]
 fn what_a_chain_gives_out_goes_back_into_the_runtime() {
     #[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[event(name = "alarm.raised")]

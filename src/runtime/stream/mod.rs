@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::buffer::Counts;
 pub(crate) use self::buffer::Tap;
 use self::{buffer::Buffer, inlet::Inlet};
-use super::{OnError, Runtime, handle::Shared};
+use super::{OnError, Runtime, SubscriptionId, handle::Shared};
 use crate::{event::Tenant, stage::Extract};
 
 /// What a stream drops when its reader is too slow. Each loss is counted.
@@ -62,7 +62,8 @@ impl StreamOptions {
 }
 
 /// Events of a runtime as a `Stream`: the head of the flow that [`Runtime::stream`] makes, and of every flow that goes on
-/// from it until a second input joins. It ends when the runtime is stopped; dropped, it takes its subscription back.
+/// from it until a second input joins. It ends when the runtime is stopped or its subscription is
+/// [taken back](Self::id), after what waits in it; dropped, it takes its subscription back itself.
 ///
 /// A reader does not hold up the runtime, and the runtime does not wait for it: what a slow reader misses is dropped as
 /// its [`StreamOverflow`] says, and counted in [`EventStream::dropped`] and in `millstream_dropped_total`.
@@ -250,6 +251,12 @@ impl<T> EventStream<T> {
     /// Its counters, to be kept where the stream itself goes elsewhere.
     pub fn meter(&self) -> StreamMeter {
         StreamMeter { tap: Arc::clone(&self.buffer.tap) }
+    }
+
+    /// Its subscription. Given to [`Runtime::off`], the stream takes no more events, gives what waits in it, and ends, and
+    /// with it the chain that goes on from it: what that holds back comes out. Dropping it loses both.
+    pub fn id(&self) -> SubscriptionId {
+        SubscriptionId(self.id)
     }
 
     /// How many items the reader has missed.
