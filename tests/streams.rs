@@ -273,7 +273,7 @@ fn a_stream_whose_subscription_is_taken_back_gives_what_waits_and_ends() {
     testing::run(Runtime::builder(), async |kit| {
         let readings = kit.stream::<Reading>("sensor.read");
         let id = readings.head().id();
-        let batches = readings.map(|read| read.celsius).batch(2, Duration::from_secs(60));
+        let batches = readings.map(|read| read.celsius).batch(2, Duration::from_mins(1));
         for celsius in [1, 2, 3] {
             kit.emit(reading(celsius))?;
         }
@@ -321,7 +321,7 @@ fn windows_of_a_stream_go_by_the_time_of_its_items() {
         let minutes = kit.stream::<Json>("trade").filter_map(|Json(second)| second.as_u64()).event_time(
             |second| Timestamp::from_secs(*second),
             Duration::from_secs(30),
-            |each| each.tumbling(Duration::from_secs(60), |window| window.count()),
+            |each| each.tumbling(Duration::from_mins(1), Flow::count),
         );
         kit.emit_all([10, 70, 50, 100, 20, 130].map(|second: u64| Draft::json("trade", second.into())))?;
         kit.settle().await;
@@ -329,7 +329,7 @@ fn windows_of_a_stream_go_by_the_time_of_its_items() {
         let seen: Vec<_> = minutes.collect().await;
         let at = Timestamp::from_secs;
         let window = |start, item| Ok(Windowed { start: at(start), end: at(start + 60), item });
-        let late = seen[1].clone().unwrap_err();
+        let late = seen[1].unwrap_err();
         assert_eq!((late.item, late.behind()), (20, Duration::from_secs(50)));
         assert_eq!(seen, [window(0, 2), Err(late), window(60, 2), window(120, 1)]);
         Ok(())

@@ -25,7 +25,7 @@ use crate::{
 /// Counts earthquakes in windows of event time.
 #[derive(Parser)]
 struct Arguments {
-    /// A GeoJSON feed of the USGS, such as `earthquakes.json` of `vega-datasets`.
+    /// A feed of the USGS, such as `earthquakes.json` of `vega-datasets`.
     #[arg(long, value_name = "PATH")]
     input: Option<PathBuf>,
     /// How long a window waits for late news.

@@ -5,7 +5,7 @@ use std::{error::Error, fs, path::Path};
 use millstream::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An earthquake, as a GeoJSON feed of the USGS has it. Fields that are not read are ignored.
+/// An earthquake, as a feed of the USGS has it. Fields that are not read are ignored.
 #[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[event(name = "quake.reported")]
 pub(crate) struct Quake {

@@ -73,9 +73,9 @@ pub(crate) async fn replay(quakes: &[Quake], window: Duration, lateness: Duratio
         Ok(window) => outcome.windows.push(window),
         Err(late) => outcome.late.push(late),
     });
-    let (ran, fed, ()) = tokio::join!(runtime.run(), feed, gather);
+    let (ran, emitted, ()) = tokio::join!(runtime.run(), feed, gather);
     ran?;
-    fed?;
+    emitted?;
     outcome.dropped = meter.dropped();
     Ok(outcome)
 }

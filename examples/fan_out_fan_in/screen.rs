@@ -43,6 +43,7 @@ impl Screen {
     pub(crate) fn finish(&self) {
         if let Self::Terminal(bars) = self {
             bars.iter().for_each(ProgressBar::abandon);
+            println!();
         }
     }
 }

@@ -101,7 +101,7 @@ async fn render(State(board): State<Board>, upload: Scanned) -> Rendered {
     board.user(&upload.user, |user| user.renders.start());
     board.lock().all.start();
     // Every fifth takes long.
-    tokio::time::sleep(if upload.number % 5 == 0 { 4 * STEP } else { STEP }).await;
+    tokio::time::sleep(if upload.number.is_multiple_of(5) { 4 * STEP } else { STEP }).await;
     board.lock().all.now -= 1;
     board.user(&upload.user, |user| user.renders.now -= 1);
     Rendered { user: upload.user }

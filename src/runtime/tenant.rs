@@ -79,7 +79,7 @@ impl TenantHandle {
     /// As there.
     #[track_caller]
     pub fn stream<T: Extract + 'static>(&self, pattern: &str) -> Flow<EventStream<T>> {
-        self.runtime.stream_or_ended(pattern, Some(self.tenant.clone()))
+        self.runtime.stream_or_ended(pattern, Some(&self.tenant))
     }
 
     /// A stream of this tenant's events with a buffer of one's own; see [`Runtime::stream_with`].
@@ -91,7 +91,7 @@ impl TenantHandle {
         pattern: &str,
         options: StreamOptions,
     ) -> Result<Flow<EventStream<T>>, OnError> {
-        self.runtime.open_stream(pattern, options, Some(self.tenant.clone()))
+        self.runtime.open_stream(pattern, options, Some(&self.tenant))
     }
 
     /// This tenant's dead letters that a filter selects.

@@ -165,6 +165,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// An item is its own time, in seconds.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "an operator lends its items")]
     fn time(second: &u64) -> Timestamp {
         Timestamp::from_secs(*second)
     }
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_chain_without_items_ends_as_it_would_alone() {
-        let chain = chain().event_time(time, secs(2), |each| each.count());
+        let chain = chain().event_time(time, secs(2), Flow::count);
         assert_eq!(chain.run_now([]), [Ok(0)]);
     }
 
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn late_items_are_counted_and_come_out_whole() {
-        let chain = chain().event_time(time, secs(3), |each| each.count());
+        let chain = chain().event_time(time, secs(3), Flow::count);
         let mut steps = Steps::start(&chain, Timestamp::EPOCH, &mut |_, _| {});
         let mut late = Vec::new();
         for second in [10, 7, 6, 20, 16] {

@@ -196,7 +196,7 @@ impl Runtime {
     pub(super) fn stream_or_ended<T: Extract + 'static>(
         &self,
         pattern: &str,
-        tenant: Option<Tenant>,
+        tenant: Option<&Tenant>,
     ) -> Flow<EventStream<T>> {
         let options = StreamOptions::default();
         match self.open_stream(pattern, options, tenant) {
@@ -215,11 +215,11 @@ impl Runtime {
         &self,
         pattern: &str,
         options: StreamOptions,
-        tenant: Option<Tenant>,
+        tenant: Option<&Tenant>,
     ) -> Result<Flow<EventStream<T>>, OnError> {
         loop {
             let name = self.shared.registry.free_name(&stem(pattern));
-            match self.open_stream_named(name, pattern, options, tenant.clone()) {
+            match self.open_stream_named(name, pattern, options, tenant) {
                 // Another took the name in between.
                 Err(OnError::DuplicateName { .. }) => {}
                 opened => return opened.map(flow),
@@ -232,10 +232,10 @@ impl Runtime {
         name: String,
         pattern: &str,
         options: StreamOptions,
-        tenant: Option<Tenant>,
+        tenant: Option<&Tenant>,
     ) -> Result<EventStream<T>, OnError> {
         let buffer = Arc::new(Buffer::new(name, options));
-        let id = self.subscribe(pattern, Inlet { buffer: Arc::clone(&buffer) }, tenant)?.0;
+        let id = self.subscribe(pattern, Inlet { buffer: Arc::clone(&buffer) }, tenant.cloned())?.0;
         let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.insert(id, Arc::clone(&buffer.tap));
         Ok(EventStream { buffer, id, runtime: Arc::downgrade(&self.shared) })
