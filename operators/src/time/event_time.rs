@@ -129,7 +129,7 @@ impl<S: Head, O: Operator<S::Item>> Flow<S, O> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use millstream_operators::{Timestamp, buffer::Windowed, chain};
+    /// use millstream_operators::{Timestamp, chain};
     ///
     /// let secs = Duration::from_secs;
     /// let per_minute = chain()
@@ -138,9 +138,9 @@ impl<S: Head, O: Operator<S::Item>> Flow<S, O> {
     ///     })
     ///     .filter_map(Result::ok)
     ///     .map(|minute| (minute.start.as_secs() / 60, minute.item));
-    /// assert_eq!(per_minute.run_now([10, 70, 50, 130, 62, 119]), [(0, 2), (1, 3), (2, 1)]);
+    /// assert_eq!(per_minute.run_now([10, 70, 50, 130, 105, 119]), [(0, 2), (1, 3), (2, 1)]);
     /// // In any order within the lateness: the same.
-    /// assert_eq!(per_minute.run_now([10, 50, 62, 70, 119, 130]), [(0, 2), (1, 3), (2, 1)]);
+    /// assert_eq!(per_minute.run_now([10, 50, 70, 105, 119, 130]), [(0, 2), (1, 3), (2, 1)]);
     /// ```
     pub fn event_time<F, B>(
         self,
@@ -193,6 +193,12 @@ mod tests {
     fn a_chain_that_closes_gives_what_it_holds_back_and_takes_no_more() {
         let chain = chain().event_time(time, secs(1), |each| each.take(2).delay(secs(90)));
         assert_eq!(chain.run_now([1, 3, 2, 9, 0]), [Ok(1), Ok(2)]);
+        let mut steps = Steps::start(&chain, Timestamp::EPOCH, &mut |_, _| {});
+        for second in [1, 3, 2] {
+            assert!(!steps.closed());
+            steps.item(second, Timestamp::EPOCH, &mut |_, _| {});
+        }
+        assert!(steps.completed() && steps.state().1.order().is_empty());
     }
 
     #[test]
