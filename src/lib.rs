@@ -62,7 +62,24 @@ pub use millstream_middleware::{
     Classify, ErrorKind, RetryHint, SettingError, SettingsError,
     retry::{Jitter, Retry, RetryIf},
 };
-pub use millstream_operators::Timestamp;
+/// The operators, with or without the engine: on streams of a runtime, on any other stream, or as chains without one.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::operators::{Timestamp, chain, combine::merge, flow};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// // One chain: tested without a clock, and then put on whatever stream there is.
+/// let quiet = chain::<u32>().filter(|level| *level > 3).debounce(Duration::from_millis(20));
+/// let ms = Timestamp::from_millis;
+/// assert_eq!(quiet.run([(5, ms(10)), (9, ms(15)), (1, ms(90))], ms(100)), [(9, ms(35))]);
+///
+/// let both = merge((futures::stream::iter([1, 2]), futures::stream::iter([30, 40])));
+/// assert_eq!(both.batch(4, Duration::from_secs(1)).next().await, Some(vec![1, 2, 30, 40]));
+/// # });
+/// ```
+pub use millstream_operators as operators;
+pub use millstream_operators::{BoxFlow, Chain, Flow, IntoFlow, Timestamp, chain, flow};
 pub use serde_json::Value as JsonValue;
 pub use tokio_util::sync::CancellationToken;
 
@@ -81,7 +98,7 @@ pub use self::{
     runtime::{
         BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ForwardError, ForwardReport,
         Health, HealthStatus, OnError, Phase, ProcessError, ProcessReport, Replay, ReplayReport, Runtime,
-        ShutdownReport, Stats, StreamDescription, StreamOptions, StreamOverflow, SubscriptionDescription,
+        ShutdownReport, Stats, StreamDescription, StreamMeter, StreamOptions, StreamOverflow, SubscriptionDescription,
         SubscriptionId, TenantHandle,
     },
     stage::{

@@ -14,8 +14,8 @@ use std::{
 
 use futures::FutureExt;
 use millstream::{
-    CancellationToken, Context, DeadLetterFilter, Draft, Event, EventStream, Handler, HandlerError, Json, Overflow,
-    Priority, Quota, Refusal, Replay, RequestError, Retry, Runtime,
+    CancellationToken, Context, DeadLetterFilter, Draft, Event, EventStream, Flow, Handler, HandlerError, Json,
+    Overflow, Priority, Quota, Refusal, Replay, RequestError, Retry, Runtime,
     testing::{self, Probe, What},
 };
 use serde::{Deserialize, Serialize, Serializer};
@@ -482,11 +482,11 @@ fn an_effect_key_is_the_published_hash_of_its_parts() {
 fn a_handler_that_holds_a_stream_may_be_taken_back_before_it_was_ever_driven() {
     within_ten_seconds(|| {
         let runtime = Runtime::builder().build().unwrap();
-        let stream: EventStream<Json> = runtime.stream("b").unwrap();
+        let stream: Flow<EventStream<Json>> = runtime.stream("b");
         let stream = Mutex::new(stream);
         let id = runtime
             .on("a", move || {
-                let waiting = stream.lock().unwrap().len();
+                let waiting = stream.lock().unwrap().head().len();
                 async move { assert_eq!(waiting, 0) }
             })
             .unwrap();

@@ -11,8 +11,8 @@ use metrics::{
 };
 use millstream::{
     Builder, Context, Data, DeadLetter, Delivery, Description, Draft, EmitError, Envelope, Event, EventSource,
-    EventStream, Handle, Handler, HandlerError, Pattern, Persisted, Receipt, Refusal, RequestError, Retry, Runtime,
-    ShutdownReport, TenantHandle,
+    EventStream, Flow, Handle, Handler, HandlerError, Pattern, Persisted, Receipt, Refusal, RequestError, Retry,
+    Runtime, ShutdownReport, StreamMeter, TenantHandle,
     testing::{self, Probe},
 };
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ fn auto_traits_are_as_promised() {
     fn error<T: Error + Send + Sync + 'static>() {}
     shared::<(Runtime, TenantHandle, Handle, Context)>();
     shared::<(Draft, Envelope, Data, Receipt, Pattern, DeadLetter, Description, ShutdownReport)>();
-    shared::<(Persisted, EventStream<Tick>, Delivery, Builder)>();
+    shared::<(Persisted, EventStream<Tick>, Flow<EventStream<Tick>>, StreamMeter, Delivery, Builder)>();
     sent::<EventSource<Tick>>();
     error::<EmitError<Tick>>();
     error::<Refusal>();

@@ -79,6 +79,12 @@ impl Period {
         Timestamp::from_nanos(start.as_nanos().saturating_add(ahead))
     }
 
+    /// The last whole multiple of the period since the epoch, up to and with `at`.
+    #[inline]
+    pub(crate) const fn start_of(self, at: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(at.as_nanos() - at.as_nanos() % self.0)
+    }
+
     #[inline]
     pub(crate) const fn after(self, at: Timestamp) -> Timestamp {
         Timestamp::from_nanos(at.as_nanos().saturating_add(self.0))

@@ -54,6 +54,11 @@ impl Timestamp {
         self.0 / 1_000_000
     }
 
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
     /// How long `self` is after `earlier`; zero where it is not after it.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -4,12 +4,12 @@ use std::{panic::catch_unwind, time::Duration};
 
 use futures::stream::iter;
 use millstream_operators::{
-    BuildError,
-    buffer::{Batch, BatchWeight, BufferCount, BufferTime, WindowCount},
+    BuildError, Identity, Timestamp,
+    buffer::{Batch, BatchWeight, BufferCount, BufferTime, Tumbling, WindowCount},
     chain, flow,
     nested::{FlatMap, GroupBy, MapAsync},
     task::{Spawned, Wait},
-    time::{Audit, Debounce, DebounceMax, Edge, RateLimit, Sample, Throttle, Timeout},
+    time::{Audit, Debounce, DebounceMax, Edge, RateLimit, Reorder, Sample, Throttle, Timeout},
 };
 
 const ZERO: Duration = Duration::ZERO;
@@ -24,6 +24,7 @@ fn refusals() -> Vec<Result<(), BuildError>> {
         Audit::new(ZERO).map(drop),
         Sample::new(ZERO).map(drop),
         RateLimit::new(ZERO).map(drop),
+        Reorder::new(|_: &u32| Timestamp::EPOCH, SECOND).max(0).map(drop),
         Timeout::each(ZERO).map(drop),
         Timeout::first(ZERO).map(drop),
         Timeout::first_and_each(SECOND, ZERO).map(drop),
@@ -34,6 +35,7 @@ fn refusals() -> Vec<Result<(), BuildError>> {
         BufferCount::new(1, 0).map(drop),
         BufferTime::new(ZERO).map(drop),
         BufferTime::new(SECOND).and_then(|buffer| buffer.max(0)).map(drop),
+        Tumbling::new(ZERO, Identity).map(drop),
         WindowCount::new(0, 1).map(drop),
         WindowCount::new(1, 0).map(drop),
         FlatMap::new(iter([1]), 0, |x| iter([x])).map(drop),

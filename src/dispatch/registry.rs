@@ -85,10 +85,18 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct List {
+    /// In the order in which they were added: by rising id.
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
     added: Vec<Added>,
     is_closed: bool,
+}
+
+impl List {
+    /// Where the entry of an id is.
+    fn place(&self, id: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
+    }
 }
 
 impl Registry {
@@ -154,16 +162,40 @@ impl Registry {
         }
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
-        // What a handler holds may want the lock when it goes, as a stream does, and may panic.
-        for (entry, handler) in handlers {
-            if let Err(panic) = contained(|| drop(handler)) {
-                tracing::error!(subscription = &**entry.name(), error = %panic, "a handler panicked while it was dropped");
-            }
-        }
         let count = removed.len();
-        // So may a filter.
-        drop(contained(|| drop(removed)));
+        handlers.into_iter().for_each(|(entry, call)| Self::let_go(Arc::clone(&entry), Some((entry, call))));
+        removed.into_iter().for_each(|entry| Self::let_go(entry, None));
         count
+    }
+
+    /// Takes one out, as [`remove`](Self::remove) does; found by halving, for ids rise.
+    pub(crate) fn remove_one(&self, id: u64) -> bool {
+        let mut list = self.lock();
+        let Some(place) = list.place(id) else { return false };
+        let removed = list.entries.remove(place);
+        let handler = list.added.binary_search_by_key(&id, |(entry, _)| entry.id).ok();
+        let handler = handler.map(|place| list.added.remove(place));
+        list.by_name.remove(removed.name());
+        self.version.fetch_add(1, Ordering::Release);
+        drop(list);
+        Self::let_go(removed, handler);
+        true
+    }
+
+    /// What a handler holds may want the lock when it goes, as a stream does, and may panic. So may a filter.
+    fn let_go(entry: Arc<Entry>, handler: Option<Added>) {
+        if let Err(panic) = contained(|| drop(handler)) {
+            tracing::error!(subscription = &**entry.name(), error = %panic, "a handler panicked while it was dropped");
+        }
+        drop(contained(|| drop(entry)));
+    }
+
+    /// `stem` with the first number that is found to be free. Another may take it before it is added.
+    pub(crate) fn free_name(&self, stem: &str) -> String {
+        let list = self.lock();
+        let numbered = |number| format!("{stem}#{number}");
+        let is_taken = |number| list.by_name.contains_key(numbered(number).as_str());
+        numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
@@ -172,8 +204,8 @@ impl Registry {
 
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Entry>> {
         let list = self.lock();
-        let id = *list.by_name.get(name)?;
-        list.entries.iter().find(|entry| entry.id == id).cloned()
+        let place = list.place(*list.by_name.get(name)?)?;
+        list.entries.get(place).cloned()
     }
 
     pub(super) fn version(&self) -> u64 {

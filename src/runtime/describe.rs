@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::PoisonError};
 use millstream_middleware::{Part, retry::Retry};
 use serde::Serialize;
 
-use super::{Phase, Runtime, Stats};
+use super::{Phase, Runtime, Stats, stream::Counts};
 use crate::{dispatch::SubscriptionBook, event::Pattern};
 
 /// What a runtime consists of, with live counters. Serialise it for JSON; [`to_mermaid`](Self::to_mermaid) and
@@ -73,6 +73,8 @@ pub struct StreamDescription {
     pub items: u64,
     /// Items that its reader missed.
     pub dropped: u64,
+    /// Events that could not be read as an item; each is a dead letter.
+    pub unreadable: u64,
 }
 
 /// Events of a name on their way to or from a subscription.
@@ -113,9 +115,9 @@ impl Runtime {
             })
             .collect();
         let streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = streams.iter().filter_map(std::sync::Weak::upgrade).map(|tap| {
-            let (items, dropped) = tap.counts();
-            StreamDescription { name: tap.name.clone(), items, dropped }
+        let streams = streams.values().map(|tap| {
+            let Counts { items, dropped, unreadable } = tap.counts();
+            StreamDescription { name: tap.name.clone(), items, dropped, unreadable }
         });
         let edges = self.edges(&subscriptions);
         Description { phase: self.phase(), stats: self.stats(), streams: streams.collect(), edges, subscriptions }

@@ -1,8 +1,9 @@
 //! The handle that everybody holds.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,8 +44,8 @@ pub(super) struct Shared {
     pub(super) life: Mutex<Life>,
     /// Held by the shutdown whose grace counts.
     pub(super) ending: tokio::sync::Mutex<()>,
-    /// For the description only: a stream lives as long as whoever reads it.
-    pub(super) streams: Mutex<Vec<Weak<Tap>>>,
+    /// For the description only, by subscription: a stream takes itself out when it is dropped.
+    pub(super) streams: Mutex<BTreeMap<u64, Arc<Tap>>>,
 }
 
 impl Shared {
@@ -58,8 +59,8 @@ impl Shared {
     }
 
     /// Takes subscriptions back. Their handlers go at once where nothing runs, else with the driver's next round.
-    pub(super) fn unsubscribe(&self, unwanted: impl Fn(&Entry) -> bool) -> usize {
-        let removed = self.registry.remove(unwanted);
+    pub(super) fn unsubscribe(&self, remove: impl FnOnce(&Registry) -> usize) -> usize {
+        let removed = remove(&self.registry);
         if removed > 0 {
             match self.dispatcher.try_lock() {
                 Ok(mut idle) => idle.tidy(),

@@ -26,7 +26,7 @@ pub use self::{
     shutdown::{Phase, ShutdownReport},
     source::{EventSource, ForwardError, ForwardReport},
     stats::Stats,
-    stream::{EventStream, StreamOptions, StreamOverflow},
+    stream::{EventStream, StreamMeter, StreamOptions, StreamOverflow},
     subscribe::{OnError, SubscriptionId},
     tenant::TenantHandle,
 };

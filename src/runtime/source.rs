@@ -1,6 +1,7 @@
 //! Streams into the runtime.
 
 use std::{
+    error::Error,
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -32,9 +33,7 @@ pub struct ForwardReport {
 }
 
 /// A stream's item that can never be accepted; the stream was not read further.
-#[derive(Debug, thiserror::Error)]
-#[error("after {emitted} events")]
-pub struct ForwardError<T: 'static> {
+pub struct ForwardError<T> {
     /// Accepted before.
     pub emitted: u64,
     /// The item and why.
@@ -61,7 +60,9 @@ impl Runtime {
         EventSource { items: Box::pin(items), runtime: self.clone() }
     }
 
-    /// Emits the items of a stream, waiting for room, until it ends.
+    /// Emits the items of a stream, waiting for room, until it ends: any stream's, a flow's on a stream of this runtime
+    /// too. Each item is a root of its own: what goes round through streams has no depth, and loop protection does not
+    /// see it. A handler that returns events keeps the cause.
     ///
     /// # Errors
     /// [`ForwardError`] with the first item that no waiting can help; the stream was not read further.
@@ -100,6 +101,24 @@ impl<T> ForwardError<T> {
     /// Why the item was refused.
     pub fn reason(&self) -> &Refusal {
         &self.source.reason
+    }
+}
+
+impl<T> fmt::Debug for ForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardError").field("emitted", &self.emitted).field("source", &self.source).finish()
+    }
+}
+
+impl<T> fmt::Display for ForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} events", self.emitted)
+    }
+}
+
+impl<T: 'static> Error for ForwardError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
     }
 }
 

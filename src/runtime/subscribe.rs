@@ -142,11 +142,11 @@ impl Runtime {
     /// finished. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
     /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
-        self.shared.unsubscribe(|entry| entry.id == id.0) > 0
+        self.shared.unsubscribe(|registry| usize::from(registry.remove_one(id.0))) > 0
     }
 
     /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.
     pub fn clear(&self) -> usize {
-        self.shared.unsubscribe(|entry| !entry.options.is_tap)
+        self.shared.unsubscribe(|registry| registry.remove(|entry| !entry.options.is_tap))
     }
 }

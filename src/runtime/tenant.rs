@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_operators::Flow;
+
 use super::{EventStream, OnError, Runtime, StreamOptions, SubscriptionId};
 use crate::{
     dead_letter::{DeadLetter, DeadLetterFilter},
@@ -73,10 +75,23 @@ impl TenantHandle {
 
     /// A stream of this tenant's events; see [`Runtime::stream`].
     ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn stream<T: Extract + 'static>(&self, pattern: &str) -> Flow<EventStream<T>> {
+        self.runtime.stream_or_ended(pattern, Some(&self.tenant))
+    }
+
+    /// A stream of this tenant's events with a buffer of one's own; see [`Runtime::stream_with`].
+    ///
     /// # Errors
     /// As there.
-    pub fn stream<T: Extract + 'static>(&self, pattern: &str) -> Result<EventStream<T>, OnError> {
-        self.runtime.open_stream(pattern, StreamOptions::default(), Some(self.tenant.clone()))
+    pub fn stream_with<T: Extract + 'static>(
+        &self,
+        pattern: &str,
+        options: StreamOptions,
+    ) -> Result<Flow<EventStream<T>>, OnError> {
+        self.runtime.open_stream(pattern, options, Some(&self.tenant))
     }
 
     /// This tenant's dead letters that a filter selects.

@@ -3,7 +3,7 @@
 use super::Part;
 use crate::{
     Identity,
-    buffer::{Batch, BatchWeight, BufferCount, BufferTime, WindowCount},
+    buffer::{Batch, BatchWeight, BufferCount, BufferTime, Tumbling, WindowCount},
     combine::{BufferOn, CombineLatest, Merge, Race, SampleOn, SkipUntil, TakeUntil, WithLatestFrom, Zip},
     error::Recover,
     filter::{
@@ -13,7 +13,7 @@ use crate::{
     },
     keyed::{Expire, PerKey},
     reduce::{Any, Count, Every, Fold, IsEmpty, Max, MaxByKey, Min, MinByKey, Reduce, ToVec},
-    time::{Audit, Debounce, DebounceMax, Delay, RateLimit, Sample, Throttle, Timeout},
+    time::{Audit, Debounce, DebounceMax, Delay, EventTime, RateLimit, Reorder, Sample, Throttle, Timeout},
     transform::{DefaultIfEmpty, EndWith, Inspect, Map, Pairwise, Scan, ScanFirst, StartWith},
 };
 
@@ -31,6 +31,7 @@ kinds! {
     BatchWeight<F> = "batch_weight";
     BufferCount = "buffer_count";
     BufferTime = "buffer_time";
+    Tumbling<O> = "tumbling";
     WindowCount = "window_count";
     BufferOn = "buffer_on";
     CombineLatest = "combine_latest";
@@ -79,7 +80,9 @@ kinds! {
     Debounce = "debounce";
     DebounceMax = "debounce_max";
     Delay = "delay";
+    EventTime<F, O> = "event_time";
     RateLimit = "rate_limit";
+    Reorder<F> = "reorder";
     Sample = "sample";
     Throttle = "throttle";
     Timeout = "timeout";

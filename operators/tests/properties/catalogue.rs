@@ -3,14 +3,14 @@
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
 use millstream_operators::{
-    Chain,
+    Chain, Flow, Timestamp,
     buffer::WindowCount,
     chain,
     combine::{
         BufferOn, CombineLatest, Merge, Port2, PortN, Race, SampleOn, SkipUntil, TakeUntil, WithLatestFrom, Zip,
     },
     durable::Durable,
-    time::{Edge, Timeout},
+    time::{Edge, Reorder, Timeout},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -68,6 +68,7 @@ pub(crate) fn every_chain<T: Item>(v: &mut impl Visit<T>) {
     buffers(v);
     ports(v);
     keyed(v);
+    windows(v);
     several(v);
 }
 
@@ -172,6 +173,22 @@ fn keyed<T: Item>(v: &mut impl Visit<T>) {
     v.visit("expire", chain().to_vec().expire(ms(4)));
     v.visit("expire drains", chain().delay(ms(6)).expire(ms(4)));
     v.visit("per_key expire", chain().per_key(key, |each| each.count().expire(ms(6))));
+}
+
+fn windows<T: Item>(v: &mut impl Visit<T>) {
+    // Numbers as times: they come in any order, so some are late.
+    let time = |x: &T| Timestamp::from_millis(u64::from(x.number()));
+    v.visit("tumbling", chain().tumbling(ms(6), Flow::count));
+    v.visit("tumbling delay", chain().tumbling(ms(6), |window| window.delay(ms(4)).pairwise()));
+    v.visit("per_key tumbling", chain().per_key(even, |each| each.tumbling(ms(5), |window| window.take(2))));
+    v.visit("reorder", chain().reorder(time, ms(4)));
+    v.visit("reorder few", chain().apply(Reorder::new(time, ms(9)).max(2).expect("not zero")));
+    v.visit("event_time", chain().event_time(time, ms(4), |each| each.tumbling(ms(3), Flow::to_vec)));
+    v.visit("event_time closes", chain().event_time(time, ms(3), |each| each.delay(ms(5)).take(4)));
+    v.visit(
+        "per_key event_time",
+        chain().per_key(even, |each| each.event_time(time, ms(4), |each| each.debounce(ms(2)))),
+    );
 }
 
 fn several<T: Item>(v: &mut impl Visit<T>) {

@@ -2,6 +2,7 @@
 //! watermarks, from a state that was saved and loaded, and for each key as for that key alone; and nothing leaks.
 
 mod catalogue;
+mod event_time;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
