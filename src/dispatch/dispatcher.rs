@@ -344,7 +344,7 @@ impl Dispatcher {
             wanted = true;
             let mut first = None;
             if wants.is_ok() && self.is_free(place, &event) {
-                (event, first) = self.deliver_at_once(event, &origin, place, cx);
+                (event, first) = self.deliver_at_once(event, origin.as_deref(), place, cx);
                 if first.is_none() {
                     continue;
                 }
@@ -393,7 +393,7 @@ impl Dispatcher {
 
     fn end_at_once(&mut self, class: usize, held: &Held) {
         self.leave(class, held.event.tenant.as_ref());
-        if let Some(request) = &held.origin.request {
+        if let Some(request) = held.request() {
             request.fail(NoAnswer::NoReply);
         }
     }
@@ -444,7 +444,7 @@ impl Dispatcher {
     fn unrouted(&mut self, held: &Held) {
         self.done.book.unrouted += 1;
         self.parts.intake.observe(&held.event, What::Unrouted);
-        if let Some(request) = &held.origin.request {
+        if let Some(request) = held.request() {
             request.fail(NoAnswer::NoHandler);
         }
         match self.parts.unrouted {

@@ -31,6 +31,6 @@ pub use self::{
 pub(crate) use self::{
     data::JsonSize,
     draft::{Due, More},
-    envelope::Lineage,
+    envelope::{Lineage, Way},
     id::IdSource,
 };

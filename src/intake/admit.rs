@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Observer, Origin, Phase, Receipt, Refusal, State, Step, Types, Way, What};
+use super::{Cause, EmitError, Fate, Held, Observer, Origin, Phase, Receipt, Refusal, State, Step, Types, What};
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage},
     queue::Offer,
@@ -66,6 +66,16 @@ const NEW_ROOT_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 #[cold]
 pub(super) fn refused(event: Draft, reason: Refusal) -> Refused {
     Box::new(EmitError { event, reason })
+}
+
+/// Where an event comes from, where anybody will ask.
+#[inline]
+fn origin(request: Option<Arc<Request>>) -> Option<Box<Origin>> {
+    let is_traced = LevelFilter::current() >= LevelFilter::INFO;
+    (is_traced || request.is_some()).then(|| {
+        let span = is_traced.then(Span::current);
+        Box::new(Origin { request, span })
+    })
 }
 
 impl Intake {
@@ -136,10 +146,9 @@ impl Intake {
             return Err(refused(draft, reason));
         }
         let per_root = cause.and_then(|cause| cause.per_root).unwrap_or(self.limits.per_root);
-        let is_traced = LevelFilter::current() >= LevelFilter::INFO;
-        let span = is_traced.then(|| Box::new(Span::current()));
+        let origin = origin(request);
         let event = Arc::new(Envelope::new(draft, id, now, lineage));
-        Ok(Prepared { held: Held { event, origin: Origin { request, span, way: Way::Emitted } }, due, per_root })
+        Ok(Prepared { held: Held { event, origin }, due, per_root })
     }
 
     /// The id, the due time if that is to come, and the lineage.

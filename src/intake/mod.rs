@@ -30,7 +30,7 @@ pub(crate) use self::{
     loops::Roots,
     observe::{Observer, Step},
     room::Waiter,
-    state::{Held, Origin, Phase, Pulled, Saturated, State, Way},
+    state::{Held, Origin, Phase, Pulled, Saturated, State},
     types::{EventType, Types},
 };
 pub use self::{
