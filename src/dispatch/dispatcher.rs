@@ -271,7 +271,9 @@ impl Dispatcher {
                 self.catch_up();
             }
             self.dispatch(pulled, cx);
-            self.start_ready(cx);
+            if !self.ready.is_empty() {
+                self.start_ready(cx);
+            }
             if self.batch.len().is_multiple_of(LOOK_UP) && !tokio::task::coop::has_budget_remaining() {
                 return false;
             }

@@ -98,7 +98,15 @@ impl Intake {
     }
 
     /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
-    pub(crate) fn wake(mut state: MutexGuard<'_, State>) {
+    #[inline]
+    pub(crate) fn wake(state: MutexGuard<'_, State>) {
+        if state.consumer.is_some() || !state.gone.is_empty() {
+            Self::wake_sleeper(state);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_sleeper(mut state: MutexGuard<'_, State>) {
         let (sleeper, gone) = (state.consumer.take(), std::mem::take(&mut state.gone));
         drop(state);
         drop(gone);
