@@ -1,7 +1,8 @@
 //! Emit to handled, beside what a team would write without millstream: all contenders in one run, on one core, with the
 //! same event and the same trivial async handler.
 //!
-//! `cargo bench --bench throughput` prints a table, `-- --json` an object a line.
+//! `cargo bench --bench throughput` prints a table, `-- --json` an object a line. `-- --only NAME [TIMES]` runs one
+//! contender and prints nothing: it is for a profiler, whose counts repeat where times do not.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 
@@ -113,24 +114,34 @@ async fn vec_loop(sum: &Sum) -> Duration {
     start.elapsed()
 }
 
+async fn contend(name: &str, sum: &Sum) -> Duration {
+    match name {
+        "millstream" => millstream(sum, false).await,
+        "millstream_3_layers" => millstream(sum, true).await,
+        "tokio_mpsc_task" => tokio_mpsc_task(sum).await,
+        "tokio_spawn" => tokio_spawn(sum).await,
+        "vec_loop" => vec_loop(sum).await,
+        _ => panic!("there is no contender `{name}`"),
+    }
+}
+
 fn main() {
     let json = std::env::args().any(|arg| arg == "--json");
+    let mut only = std::env::args().skip_while(|arg| arg != "--only").skip(1);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    if let Some(name) = only.next() {
+        for _ in 0..only.next().map_or(1, |times| times.parse().unwrap()) {
+            tokio.block_on(contend(&name, &Sum::default()));
+        }
+        return;
+    }
     let names = ["millstream", "tokio_mpsc_task", "tokio_spawn", "vec_loop", "millstream_3_layers"];
     let mut times = vec![Vec::new(); names.len()];
     let sum = Sum::default();
     // The contenders take turns, so that a machine whose speed drifts treats them alike.
     for run in 0..=RUNS {
         for (name, times) in names.iter().zip(&mut times) {
-            let took = tokio.block_on(async {
-                match *name {
-                    "millstream" => millstream(&sum, false).await,
-                    "millstream_3_layers" => millstream(&sum, true).await,
-                    "tokio_mpsc_task" => tokio_mpsc_task(&sum).await,
-                    "tokio_spawn" => tokio_spawn(&sum).await,
-                    _ => vec_loop(&sum).await,
-                }
-            });
+            let took = tokio.block_on(contend(name, &sum));
             if run > 0 {
                 times.push(took);
             }

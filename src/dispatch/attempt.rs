@@ -35,8 +35,8 @@ struct Turn {
 }
 
 /// What waits for the answer, where the event is a request.
-fn above(origin: &Origin) -> Option<Arc<Hold>> {
-    origin.request.as_ref().and_then(|request| request.hold.clone())
+fn above(origin: Option<&Origin>) -> Option<Arc<Hold>> {
+    origin?.request.as_ref()?.hold.clone()
 }
 
 impl Dispatcher {
@@ -44,10 +44,10 @@ impl Dispatcher {
     pub(super) fn start(&mut self, mut job: Job, cx: &mut Context<'_>) {
         self.done.book.deliveries.in_flight += 1;
         self.observe(&job.held.event, job.subscriber, || What::Started { attempt: job.attempt });
-        let span = self.span_of(&job.held.event, &job.held.origin, job.subscriber, job.attempt);
+        let span = self.span_of(&job.held.event, job.held.origin.as_deref(), job.subscriber, job.attempt);
         let turn = Turn { delivery: job.id, attempt: job.attempt };
         let Held { event, origin } = job.held;
-        let (event, started) = self.poll_once(event, &origin, job.subscriber, turn, span.as_ref(), cx);
+        let (event, started) = self.poll_once(event, origin.as_deref(), job.subscriber, turn, span.as_ref(), cx);
         job.held = Held { event, origin };
         match started {
             Started::Handled => self.settle(job, Ok(Outputs::none()), self.now),
@@ -61,7 +61,7 @@ impl Dispatcher {
     pub(super) fn deliver_at_once(
         &mut self,
         event: Arc<Envelope>,
-        origin: &Origin,
+        origin: Option<&Origin>,
         place: usize,
         cx: &mut Context<'_>,
     ) -> (Arc<Envelope>, Option<First>) {
@@ -99,7 +99,7 @@ impl Dispatcher {
     fn poll_once(
         &mut self,
         event: Arc<Envelope>,
-        origin: &Origin,
+        origin: Option<&Origin>,
         place: usize,
         turn: Turn,
         span: Option<&Span>,
@@ -139,7 +139,7 @@ impl Dispatcher {
             event: Arc::clone(&job.held.event),
             seat: Arc::clone(&self.subscribers[job.subscriber].entry.site.seat),
             delivery: job.id,
-            above: above(&job.held.origin),
+            above: above(job.held.origin.as_deref()),
         };
         let limit = self.subscribers[job.subscriber].entry.options.timeout.unwrap_or(self.parts.timeout);
         let began = self.parts.intake.clock.now();
@@ -177,13 +177,13 @@ impl Dispatcher {
     /// The first attempt is a child of where the event was emitted; later ones only follow from there, for they come
     /// when that is long over.
     #[inline]
-    fn span_of(&self, event: &Envelope, origin: &Origin, place: usize, attempt: u32) -> Option<Span> {
+    fn span_of(&self, event: &Envelope, origin: Option<&Origin>, place: usize, attempt: u32) -> Option<Span> {
         (LevelFilter::current() >= LevelFilter::INFO).then(|| self.make_span(event, origin, place, attempt))
     }
 
     #[inline(never)]
-    fn make_span(&self, event: &Envelope, origin: &Origin, place: usize, attempt: u32) -> Span {
-        let origin = origin.span.as_deref();
+    fn make_span(&self, event: &Envelope, origin: Option<&Origin>, place: usize, attempt: u32) -> Span {
+        let origin = origin.and_then(|origin| origin.span.as_ref());
         let name = &**self.subscribers[place].entry.name();
         let parent = origin.filter(|_| attempt == 1).and_then(Span::id);
         let span = tracing::span!(

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     dead_letter::{DeadLetter, Death},
     event::Envelope,
-    intake::{Held, Origin},
+    intake::Held,
     request::NoAnswer,
 };
 
@@ -23,7 +23,7 @@ impl Dispatcher {
             let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
-        let held = Held { event: letter.event, origin: Origin::default() };
+        let held = Held { event: letter.event, origin: None };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(held, event, place, 0);

@@ -285,7 +285,9 @@ impl Dispatcher {
                 self.catch_up();
             }
             self.dispatch(pulled, cx);
-            self.start_ready(cx);
+            if !self.ready.is_empty() {
+                self.start_ready(cx);
+            }
             if self.batch.len().is_multiple_of(LOOK_UP) && !tokio::task::coop::has_budget_remaining() {
                 return false;
             }
@@ -358,7 +360,7 @@ impl Dispatcher {
             wanted = true;
             let mut first = None;
             if wants.is_ok() && self.is_free(place, &event) {
-                (event, first) = self.deliver_at_once(event, &origin, place, cx);
+                (event, first) = self.deliver_at_once(event, origin.as_deref(), place, cx);
                 if first.is_none() {
                     continue;
                 }
@@ -407,7 +409,7 @@ impl Dispatcher {
 
     fn end_at_once(&mut self, class: usize, held: &Held) {
         self.leave(class, held.event.tenant.as_ref());
-        if let Some(request) = &held.origin.request {
+        if let Some(request) = held.request() {
             request.fail(NoAnswer::NoReply);
         }
     }
@@ -458,7 +460,7 @@ impl Dispatcher {
     fn unrouted(&mut self, held: &Held) {
         self.done.book.unrouted += 1;
         self.parts.intake.observe(&held.event, What::Unrouted);
-        if let Some(request) = &held.origin.request {
+        if let Some(request) = held.request() {
             request.fail(NoAnswer::NoHandler);
         }
         match self.parts.unrouted {

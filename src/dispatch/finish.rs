@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     dead_letter::{DeadLetter, Death, Failure},
-    event::{Envelope, Tenant},
+    event::{Envelope, Tenant, Way},
     intake::{Cause, Held, Prepared, Refusal, What},
     request::NoAnswer,
     stage::{HandlerError, Outcome, Outputs, contained},
@@ -60,7 +60,8 @@ impl Dispatcher {
             // Looks at the data, which is the user's.
             contained(|| intake.check(draft))?.map_err(HandlerError::permanent)?;
         }
-        let cause = Cause { event: Arc::clone(&job.held.event), per_root: entry.options.per_root, hold: None };
+        let (event, per_root) = (Arc::clone(&job.held.event), entry.options.per_root);
+        let cause = Cause { event, per_root, hold: None, way: Way::Returned };
         for draft in drafts {
             entry.meter.returned(draft.name.as_str());
             match intake.prepare(draft, Some(&cause), None) {
@@ -76,7 +77,7 @@ impl Dispatcher {
     }
 
     fn take_returned(&mut self, prepared: Prepared, job: &Job) {
-        if let Some(request) = &job.held.origin.request {
+        if let Some(request) = job.held.request() {
             request.offer(&prepared.held.event);
         }
         self.done.returned.push(prepared);
@@ -312,7 +313,7 @@ impl Dispatcher {
         }
         if is_over {
             let ended = self.open.remove(event);
-            if let Some(request) = &held.origin.request {
+            if let Some(request) = held.request() {
                 request.fail(ended.failure.unwrap_or(NoAnswer::NoReply));
             }
         }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     dead_letter::Death,
-    event::{Envelope, Tenant},
-    intake::{Held, Saturated, Way},
+    event::{Envelope, Tenant, Way},
+    intake::{Held, Saturated},
     queue::CLASSES,
     request::{Hold, NoAnswer},
     stage::{HandlerError, Order, Share},
@@ -90,7 +90,7 @@ impl Dispatcher {
         }
         match self.subscribers[place].entry.options.share {
             // What handlers return is not refused, so its room must be: or a cycle would fill the memory.
-            Share::Refuse if job.held.origin.way == Way::Returned => Some(job),
+            Share::Refuse if job.held.event.lineage.way == Way::Returned => Some(job),
             Share::Refuse => {
                 job.stake = Stake::Excess;
                 self.subscribers[place].excess[class] += 1;
@@ -203,12 +203,12 @@ impl Dispatcher {
     fn waits_for_itself(&self, job: &Job, is_held: impl Fn(&Hold) -> bool, enough: usize) -> bool {
         let id = self.subscribers[job.subscriber].entry.id;
         let held = Self::held_above(job, |hold| hold.subscription == id && is_held(hold));
-        job.held.origin.request.as_ref().is_some_and(|request| request.hold.is_some()) && held >= enough
+        job.held.request().is_some_and(|request| request.hold.is_some()) && held >= enough
     }
 
     /// How many deliveries that wait for this request hold what `is_held` says.
     fn held_above(job: &Job, is_held: impl Fn(&Hold) -> bool) -> usize {
-        let Some(hold) = job.held.origin.request.as_ref().and_then(|request| request.hold.as_ref()) else { return 0 };
+        let Some(hold) = job.held.request().and_then(|request| request.hold.as_ref()) else { return 0 };
         let holding = hold.chain().filter(|hold| is_held(hold));
         holding.map(|hold| hold.delivery).collect::<HashSet<_>>().len()
     }

@@ -66,11 +66,21 @@ pub(crate) struct Lineage {
     pub(crate) cause: Option<EventId>,
     pub(crate) correlation: EventId,
     pub(crate) depth: u32,
+    pub(crate) way: Way,
+}
+
+/// How an event came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    #[default]
+    Emitted,
+    /// A handler returned it: it was taken in whether there was room or not.
+    Returned,
 }
 
 impl Lineage {
     pub(crate) fn root(id: EventId) -> Self {
-        Self { root: id, cause: None, correlation: id, depth: 0 }
+        Self { root: id, cause: None, correlation: id, depth: 0, way: Way::Emitted }
     }
 }
 

@@ -22,7 +22,7 @@ use bytes::{Buf, BufMut, Bytes};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregate, Data, Envelope, EventId, EventName, Headers, Key, Lineage, More, Priority, Tenant};
+use super::{Aggregate, Data, Envelope, EventId, EventName, Headers, Key, Lineage, More, Priority, Tenant, Way};
 
 const FORMAT: u8 = 1;
 
@@ -158,7 +158,7 @@ impl Envelope {
         let key = if has(part::KEY) { Some(Key::from(rest.short_text()?.as_ref())) } else { None };
         let tenant = if has(part::TENANT) { Some(Tenant::from(rest.short_text()?.as_ref())) } else { None };
         let more = if has(part::MORE) { Some(rest.rare()?.into_more()) } else { None };
-        let lineage = Lineage { root, cause, correlation, depth };
+        let lineage = Lineage { root, cause, correlation, depth, way: Way::Emitted };
         Ok(Self { id, name, version, priority, key, tenant, emitted, lineage, data: Data::raw(rest.0), more })
     }
 }
@@ -241,7 +241,7 @@ mod tests {
         let [root, correlation, cause, id] = [1, 2, 3, 4].map(|ms| ids.next(Timestamp::from_millis(ms)));
         let lineage = match depth {
             0 => Lineage::root(id),
-            _ => Lineage { root, cause: Some(cause), correlation, depth },
+            _ => Lineage { root, cause: Some(cause), correlation, depth, way: Way::Emitted },
         };
         Envelope::new(draft, id, Timestamp::from_millis(5), lineage)
     }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
 use super::{
-    Cause, EmitError, Fate, Held, Landing, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal, State, Step,
-    Stored, Types, Way, What,
+    Cause, EmitError, Fate, Held, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal, State, Step, Stored,
+    Types, What,
 };
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
@@ -88,6 +88,16 @@ pub(super) fn refused(event: Draft, reason: Refusal) -> Refused {
     Box::new(EmitError { event, reason })
 }
 
+/// Where an event comes from, where anybody will ask.
+#[inline]
+fn origin(request: Option<Arc<Request>>) -> Option<Box<Origin>> {
+    let is_traced = LevelFilter::current() >= LevelFilter::INFO;
+    (is_traced || request.is_some()).then(|| {
+        let span = is_traced.then(Span::current);
+        Box::new(Origin { request, span, stored: None })
+    })
+}
+
 impl Intake {
     pub(crate) fn new(
         state: State,
@@ -120,7 +130,15 @@ impl Intake {
     }
 
     /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
-    pub(crate) fn wake(mut state: MutexGuard<'_, State>) {
+    #[inline]
+    pub(crate) fn wake(state: MutexGuard<'_, State>) {
+        if state.consumer.is_some() || !state.gone.is_empty() {
+            Self::wake_sleeper(state);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_sleeper(mut state: MutexGuard<'_, State>) {
         let (sleeper, gone) = (state.consumer.take(), std::mem::take(&mut state.gone));
         drop(state);
         drop(gone);
@@ -168,26 +186,26 @@ impl Intake {
             return Err(refused(draft, reason));
         }
         let per_root = cause.and_then(|cause| cause.per_root).unwrap_or(self.limits.per_root);
-        let is_traced = LevelFilter::current() >= LevelFilter::INFO;
-        let span = is_traced.then(|| Box::new(Span::current()));
+        let origin = origin(request);
         let event = Arc::new(Envelope::new(draft, id, now, lineage));
-        let stored = match &self.pump {
-            None if event.once().is_none() => None,
-            _ => match self.to_store(&event, request.is_some()) {
-                Ok(stored) => Some(Box::new(stored)),
-                Err(reason) => return Err(refused(Arc::unwrap_or_clone(event).into_refused_draft(), reason)),
-            },
-        };
-        Ok(Prepared {
-            held: Held { event, origin: Origin { request, span, way: Way::Emitted, stored } },
-            due,
-            per_root,
-        })
+        let mut held = Held { event, origin };
+        if (self.pump.is_some() || held.event.once().is_some())
+            && let Err(reason) = self.prepare_to_store(&mut held)
+        {
+            return Err(refused(held.into_draft(), reason));
+        }
+        Ok(Prepared { held, due, per_root })
+    }
+
+    #[inline(never)]
+    fn prepare_to_store(&self, held: &mut Held) -> Result<(), Refusal> {
+        let stored = self.to_store(&held.event, held.request().is_some())?;
+        held.origin.get_or_insert_default().stored = Some(stored);
+        Ok(())
     }
 
     /// What the store gets of an event.
-    #[inline(never)]
-    pub(crate) fn to_store(&self, event: &Envelope, is_request: bool) -> Result<Stored, Refusal> {
+    fn to_store(&self, event: &Envelope, is_request: bool) -> Result<Stored, Refusal> {
         if self.pump.is_none() {
             return Err(Refusal::NeedsStore { what: "an idempotency key" });
         }

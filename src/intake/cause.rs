@@ -3,7 +3,7 @@
 use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
 use crate::{
-    event::{Draft, Envelope, EventId, Lineage},
+    event::{Draft, Envelope, EventId, Lineage, Way},
     request::Hold,
 };
 
@@ -15,6 +15,8 @@ pub(crate) struct Cause {
     pub(crate) per_root: Option<u32>,
     /// What waits for the answer, if this is a request.
     pub(crate) hold: Option<Arc<Hold>>,
+    /// How what is caused comes in.
+    pub(crate) way: Way,
 }
 
 impl Cause {
@@ -31,7 +33,7 @@ impl Cause {
         let above = &self.event.lineage;
         let correlation = draft.more.as_ref().and_then(|more| more.correlation).unwrap_or(above.correlation);
         let (root, depth) = if new_root { (id, 0) } else { (above.root, above.depth + 1) };
-        Lineage { root, cause: Some(self.event.id), correlation, depth }
+        Lineage { root, cause: Some(self.event.id), correlation, depth, way: self.way }
     }
 }
 
@@ -153,6 +155,7 @@ impl Current {
             key: key.map(|key| (self.event.tenant.clone(), key.clone())),
             above: self.above.clone(),
         };
-        Cause { event: Arc::clone(&self.event), per_root: self.seat.per_root, hold: Some(Arc::new(hold)) }
+        let (event, hold) = (Arc::clone(&self.event), Some(Arc::new(hold)));
+        Cause { event, per_root: self.seat.per_root, hold, way: Way::Emitted }
     }
 }

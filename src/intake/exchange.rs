@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use millstream_operators::Timestamp;
 
 use super::{
-    Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, Way, What,
+    Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What,
 };
 use crate::{
     event::{Draft, Envelope, Tenant},
@@ -99,8 +99,7 @@ impl Intake {
 
     fn settle_returned(&self, state: &mut State, done: &mut Settlement) -> Vec<(Arc<Envelope>, Refusal)> {
         let mut looped = Vec::new();
-        for mut prepared in done.returned.drain(..) {
-            prepared.held.origin.way = Way::Returned;
+        for prepared in done.returned.drain(..) {
             let lineage = prepared.held.event.lineage;
             if let Some(reason) = Self::exhausted(state, &prepared).or_else(|| self.too_many_delayed(state, &prepared))
             {

@@ -36,7 +36,7 @@ pub(crate) use self::{
     observe::{Observer, Step},
     pump::{Interest, Pump, Stored, chain, class_of, delayed_key, record},
     room::Waiter,
-    state::{Held, Origin, Phase, Pulled, Saturated, State, Way},
+    state::{Held, Origin, Phase, Pulled, Saturated, State},
     types::{EventType, Types},
 };
 pub use self::{

@@ -277,7 +277,7 @@ impl Stored {
 
 impl Held {
     pub(crate) fn stored(&self) -> Option<&Stored> {
-        self.origin.stored.as_deref()
+        self.origin.as_ref()?.stored.as_ref()
     }
 }
 

@@ -16,11 +16,12 @@ use crate::{
     tenant::{Ledger, Use},
 };
 
-/// An accepted event with what only the engine needs to know of it.
+/// An accepted event with what only the engine needs to know of it. Two words: it changes hands often.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) event: Arc<Envelope>,
-    pub(crate) origin: Origin,
+    /// None for most.
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 /// What only the engine needs to know of an event: where it came from.
@@ -28,22 +29,17 @@ pub(crate) struct Held {
 pub(crate) struct Origin {
     /// Who waits for an answer to it.
     pub(crate) request: Option<Arc<Request>>,
-    pub(crate) way: Way,
     /// Where it was emitted, for tracing.
-    pub(crate) span: Option<Box<tracing::Span>>,
+    pub(crate) span: Option<tracing::Span>,
     /// What goes to the store, in a durable runtime.
-    pub(crate) stored: Option<Box<Stored>>,
+    pub(crate) stored: Option<Stored>,
 }
 
-/// How an event came in. As wide as its neighbours: an event changes hands often, and a hole between its parts would be
-/// copied around byte by byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum Way {
-    #[default]
-    Emitted,
-    /// A handler returned it: it was taken in whether there was room or not.
-    Returned,
+impl Held {
+    /// Who waits for an answer to it.
+    pub(crate) fn request(&self) -> Option<&Arc<Request>> {
+        self.origin.as_ref()?.request.as_ref()
+    }
 }
 
 /// An event that the dispatcher took out of the queue. It holds its room until it is released.

@@ -9,7 +9,7 @@ use super::{
     delivery::{Outbox, Put, Site},
 };
 use crate::{
-    event::{Envelope, Event, EventId, IntoDraft},
+    event::{Envelope, Event, EventId, IntoDraft, Way},
     intake::{Cause, EmitError, Receipt, Refusal, RequestError},
     request::Hold,
 };
@@ -172,7 +172,7 @@ impl Context {
                 above: self.0.above.clone(),
             })
         });
-        Cause { event: Arc::clone(&self.0.event), per_root: self.0.site.seat.per_root, hold }
+        Cause { event: Arc::clone(&self.0.event), per_root: self.0.site.seat.per_root, hold, way: Way::Emitted }
     }
 }
 
