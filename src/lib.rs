@@ -85,7 +85,7 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use self::{
     dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure},
-    dispatch::{SubscriptionBook, UnroutedPolicy},
+    dispatch::{Retention, SubscriptionBook, UnroutedPolicy},
     event::{
         Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,
         Key, NameError, ParseError, Pattern, PatternError, Priority, RecordError, Tenant, UpgradeError,
@@ -104,7 +104,7 @@ pub use self::{
     stage::{
         Blocking, BoxError, BoxedHandler, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError,
         HandlerFuture, HandlerService, Inside, IntoOutputs, Json, Layered, LayeredFuture, Outcome, Outputs,
-        Requirements, Share, SpawnLayer, Spawned, SpawnedFuture, State, blocking,
+        Requirements, Share, SpawnLayer, Spawned, SpawnedFuture, Start, State, blocking,
     },
     tenant::{Quota, Quotas},
 };

@@ -17,7 +17,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("intake", &["event", "queue", "request", "store", "tenant"]),
     ("stage", &["event", "intake", "queue", "request"]),
     ("dead_letter", &["event", "stage", "tenant"]),
-    ("dispatch", &["dead_letter", "event", "intake", "queue", "request", "stage", "tenant"]),
+    ("journal", &["dead_letter", "event", "intake", "queue", "store"]),
+    ("dispatch", &["dead_letter", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"]),
     ("runtime", &["dead_letter", "dispatch", "event", "intake", "queue", "request", "stage", "tenant"]),
     ("testing", &["dead_letter", "event", "intake", "runtime", "stage"]),
 ];

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{DeadLetter, DeadLetterFilter};
-use crate::{event::Tenant, tenant::Quotas};
+use crate::{
+    event::{Key, Tenant},
+    tenant::Quotas,
+};
 
 /// Bounded: beyond its capacity, or a tenant's quota, the oldest letter is dropped and counted.
 #[derive(Debug)]
@@ -69,6 +72,13 @@ impl DeadLetters {
                 self.by_tenant.remove(tenant);
             }
         }
+    }
+
+    /// The keys of a subscription that are halted behind a letter.
+    pub(crate) fn halted(&self, subscription: &str) -> Vec<(Option<Tenant>, Key)> {
+        let own =
+            self.letters.iter().filter(|letter| letter.halts && letter.subscription.as_deref() == Some(subscription));
+        own.filter_map(|letter| letter.event.key.clone().map(|key| (letter.event.tenant.clone(), key))).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -23,11 +23,14 @@ impl Dispatcher {
             let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
             return letters.put_back(vec![letter]);
         };
+        self.log_letter_gone(&letter);
+        let logged = self.logged_of(place, &letter);
         let held = Held { event: letter.event, origin: None };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(held, event, place, 0);
         job.stake = Stake::Replayed;
+        job.logged = logged;
         self.open[event].with_room = 0;
         self.await_attempt(job, due);
     }
@@ -38,6 +41,7 @@ impl Dispatcher {
 
     /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
+        self.log_letter_gone(letter);
         if letter.death == Death::Saturated {
             return;
         }
@@ -94,6 +98,20 @@ impl Dispatcher {
     /// Drops all that is in flight and gives up all that waits, for a shutdown whose grace is over. Returns the events
     /// of what was in flight, and those of what waited.
     pub(crate) fn abort_all(&mut self) -> (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>) {
+        let (in_flight, waiting) = self.take_all_jobs();
+        // What the log has is neither lost nor handed back: it is handled after a restart.
+        let is_here = |job: &&Job| job.logged.is_none();
+        let events = |jobs: &[Job]| jobs.iter().filter(is_here).map(|job| Arc::clone(&job.held.event)).collect();
+        let report = (events(&in_flight), events(&waiting));
+        for job in in_flight.into_iter().chain(waiting) {
+            self.done.book.deliveries.abandoned += 1;
+            self.end(job, Some(NoAnswer::Abandoned));
+        }
+        report
+    }
+
+    /// Takes out all deliveries: those in flight, which are dropped, and those that wait for whatever it is.
+    pub(super) fn take_all_jobs(&mut self) -> (Vec<Job>, Vec<Job>) {
         let mut in_flight = Vec::new();
         for InFlight { job, abort, .. } in std::mem::take(&mut self.in_flight).into_iter().map(|(_, flight)| flight) {
             abort.abort();
@@ -111,13 +129,8 @@ impl Dispatcher {
         waiting.extend(std::mem::take(&mut self.ready).into_iter().inspect(|job| {
             self.subscribers[job.subscriber].free_slot(job.class());
         }));
-        let events = |jobs: &[Job]| jobs.iter().map(|job| Arc::clone(&job.held.event)).collect();
-        let report = (events(&in_flight), events(&waiting));
-        for job in in_flight.into_iter().chain(waiting) {
-            self.done.book.deliveries.abandoned += 1;
-            self.end(job, Some(NoAnswer::Abandoned));
-        }
-        report
+        self.loads.clear();
+        (in_flight, waiting)
     }
 
     /// What was to be replayed and is not begun stays a dead letter.

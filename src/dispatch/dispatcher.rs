@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use super::{
     attempt::First,
     beat::{Beat, SlowPolls, Watchdog},
+    durable::{Durable, Home, Retention},
     job::{Job, OpenEvent},
     meters::Metrics,
     registry::{Entry, Registry},
@@ -57,6 +58,9 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
     pub(crate) commands: Arc<Mutex<Vec<Command>>>,
+    /// Where events survive, in a durable runtime.
+    pub(crate) home: Option<Home>,
+    pub(crate) retention: Retention,
     pub(crate) quotas: Quotas,
     pub(crate) batch_size: usize,
     pub(crate) timeout: Duration,
@@ -75,6 +79,8 @@ pub(crate) enum Command {
     Replay(Vec<Replay>),
     /// The heads of these letters will not be replayed: let their keys go on.
     LetGo(Vec<DeadLetter>),
+    /// A durable subscription that nobody claims any more is forgotten.
+    Forget(String),
 }
 
 #[derive(Debug)]
@@ -138,6 +144,8 @@ pub(crate) struct Dispatcher {
     warned: HashSet<EventName>,
     /// Whether a subscription keeps the order of emission.
     pub(super) is_strict: bool,
+    /// The store, in a durable runtime.
+    pub(super) durable: Option<Box<Durable>>,
 }
 
 /// What is known of a delivery that did not end at once.
@@ -161,8 +169,10 @@ const MOST_ROUTES: usize = 10_000;
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
         let beat = Arc::new(Beat::default());
+        let now = parts.intake.clock.now();
+        let durable = parts.home.clone().map(|home| Box::new(Durable::new(home, now)));
         Self {
-            now: parts.intake.clock.now(),
+            now,
             random: fastrand::Rng::with_seed(parts.seed),
             watchdog: parts.slow.clone().map(|slow| Watchdog::watch(Arc::clone(&beat), slow)),
             parts,
@@ -187,6 +197,7 @@ impl Dispatcher {
             oldest: None,
             warned: HashSet::new(),
             is_strict: false,
+            durable,
         }
     }
 
@@ -217,6 +228,9 @@ impl Dispatcher {
             if self.batch.is_empty() {
                 moved |= self.pull(cx);
             }
+            if self.durable.is_some() {
+                moved |= self.durable_round(cx);
+            }
             moved |= !self.batch.is_empty();
             if !self.dispatch_batch(cx) {
                 return Self::busy(cx);
@@ -235,7 +249,8 @@ impl Dispatcher {
 
     /// Nothing moves now: sleeps until the next time at which something does.
     fn wait(&mut self, cx: &mut Context<'_>) -> Progress {
-        let next = [self.timers.next(), self.next_due].into_iter().flatten().min();
+        let in_store = self.durable.as_ref().and_then(|durable| durable.next());
+        let next = [self.timers.next(), self.next_due, in_store].into_iter().flatten().min();
         if let Some(next) = next {
             let at = self.parts.intake.clock.instant_of(next);
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -246,7 +261,7 @@ impl Dispatcher {
                 return Self::busy(cx);
             }
         }
-        if self.in_flight.is_empty() && self.timers.next().is_none() {
+        if self.in_flight.is_empty() && self.timers.next().is_none() && self.is_settled() {
             return Progress::Resting { next_due: self.next_due };
         }
         Progress::Waiting
@@ -255,7 +270,8 @@ impl Dispatcher {
     /// Takes the lock once: settles what was done and pulls what comes next. Whether there is something new to settle.
     fn pull(&mut self, cx: &Context<'_>) -> bool {
         self.count_bad_drops();
-        let most = self.parts.batch_size;
+        // A durable runtime's queue is the way to the log.
+        let most = if self.durable.is_some() { 0 } else { self.parts.batch_size };
         let outlook = self.parts.intake.exchange(&mut self.done, &mut self.batch, most, Some(cx.waker()));
         let deliveries = &self.done.book.deliveries;
         self.metrics.tell(outlook.events, deliveries.retried, deliveries.dead, outlook.depth);
@@ -415,7 +431,7 @@ impl Dispatcher {
     }
 
     #[inline]
-    fn wants(&self, place: usize, event: &Envelope) -> Result<bool, HandlerError> {
+    pub(super) fn wants(&self, place: usize, event: &Envelope) -> Result<bool, HandlerError> {
         let entry = &self.subscribers[place].entry;
         if !entry.serves(event) {
             return Ok(false);
@@ -429,7 +445,7 @@ impl Dispatcher {
 
     /// Makes the route of this name the current one: the subscriptions that take events of it.
     #[inline]
-    fn find_route(&mut self, name: &EventName) {
+    pub(super) fn find_route(&mut self, name: &EventName) {
         if !self.route.0.is_same(name) {
             self.route = (name.clone(), self.route_of(name));
         }
@@ -477,7 +493,7 @@ impl Dispatcher {
     }
 
     /// Sees who has subscribed and who has left since the last time.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         self.version = self.parts.registry.version();
         let (entries, added) = self.parts.registry.catch_up();
         for (entry, call) in added {
@@ -506,6 +522,18 @@ impl Dispatcher {
 
     fn add_subscriber(&mut self, entry: Arc<Entry>, call: Box<dyn Call>) {
         self.subscribers.insert(Subscriber::new(entry, call));
+    }
+
+    pub(super) fn has_new_subscribers(&self) -> bool {
+        self.version != self.parts.registry.version()
+    }
+
+    pub(super) fn route_len(&self) -> usize {
+        self.route.1.len()
+    }
+
+    pub(super) fn route_at(&self, turn: usize) -> usize {
+        self.route.1[turn]
     }
 
     pub(super) fn take_batch(&mut self) -> VecDeque<Pulled> {
@@ -560,6 +588,7 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                Command::Forget(name) => self.forget(&name),
             }
         }
         moved

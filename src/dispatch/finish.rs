@@ -136,12 +136,17 @@ impl Dispatcher {
     /// Keeps a delivery until its next attempt is due. It has no slot meanwhile; its key it keeps.
     pub(super) fn await_attempt(&mut self, mut job: Job, due: Timestamp) {
         self.log_waiting(&mut job, due);
+        self.count_waiting(&job);
+        self.timers.add(due, Due::Attempt(Box::new(job)));
+    }
+
+    /// Counts a delivery as waiting for its next attempt.
+    pub(super) fn count_waiting(&mut self, job: &Job) {
         self.done.book.deliveries.waiting += 1;
         self.subscribers[job.subscriber].entry.meter.waiting.up();
         if let Some(tenant) = job.tenant().cloned().filter(|tenant| self.parts.quotas.of(tenant).retries.is_some()) {
             self.loads.entry(tenant).or_default().retries += 1;
         }
-        self.timers.add(due, Due::Attempt(Box::new(job)));
     }
 
     fn is_over_retries(&self, job: &Job) -> bool {
@@ -163,6 +168,7 @@ impl Dispatcher {
     pub(super) fn wake_up(&mut self, mut job: Job) {
         self.end_wait(&job);
         self.resume_own_key(&mut job);
+        self.head_goes_on(&job);
         if job.is_cancelled() {
             return self.cancel(job);
         }

@@ -37,6 +37,7 @@ impl Dispatcher {
             past: None,
             has_key: false,
             stake: Stake::Fresh,
+            logged: None,
         }
     }
 
@@ -132,6 +133,9 @@ impl Dispatcher {
         let Some(key) = job.order_key() else { return self.pass_slot(job) };
         if let Some(line) = subscriber.keys.get(&key) {
             let is_halted = line.is_halted;
+            if line.head_waits || is_halted {
+                self.log_blocked(&mut job);
+            }
             return self.wait_for_key(job, key, is_halted);
         }
         subscriber.keys.entry(key).or_default();
@@ -327,6 +331,7 @@ impl Dispatcher {
     pub(super) fn next_of_key(&mut self, place: usize, key: &OrderKey) {
         let subscriber = &mut self.subscribers[place];
         let Some(line) = subscriber.keys.get_mut(key) else { return };
+        line.head_waits = false;
         let next = line.waiting.pop_front();
         match next {
             None => drop(subscriber.keys.remove(key)),

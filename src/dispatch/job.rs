@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream_operators::Timestamp;
 
+use super::durable::Logged;
 use crate::{
     dead_letter::Failure,
     event::{Key, Tenant},
@@ -29,6 +30,8 @@ pub(super) struct Job {
     /// Whether it has its key, or is the head that waits for its retry with it.
     pub(super) has_key: bool,
     pub(super) stake: Stake,
+    /// Its place in the log, in a durable runtime.
+    pub(super) logged: Option<Logged>,
 }
 
 /// What a delivery has to do with its event's room in the queue.
@@ -42,6 +45,8 @@ pub(super) enum Stake {
     Excess,
     /// It is a replayed dead letter, and holds no room.
     Replayed,
+    /// It comes from the log, and holds no room.
+    Logged,
 }
 
 impl Stake {

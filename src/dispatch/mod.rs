@@ -2,13 +2,14 @@
 //!
 //! Promises: one slow handler delays nobody else; one panic fails one delivery; each delivery ends in exactly one
 //! column of the book. Everything here belongs to whoever drives the runtime, so nothing is locked, and a driver that
-//! is dropped between two polls loses nothing: the next one goes on. Knows events, the queue, the intake, stages and
-//! dead letters.
+//! is dropped between two polls loses nothing: the next one goes on. Knows events, the queue, the intake, stages,
+//! dead letters, and in a durable runtime the journal and the store.
 
 mod attempt;
 mod beat;
 mod commands;
 mod dispatcher;
+mod durable;
 mod finish;
 mod gates;
 mod job;
@@ -21,7 +22,8 @@ mod timers;
 pub(crate) use self::{
     beat::SlowPolls,
     dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
+    durable::Home,
     meters::Meter,
     registry::{AddError, Entry, Registry},
 };
-pub use self::{dispatcher::UnroutedPolicy, meters::SubscriptionBook};
+pub use self::{dispatcher::UnroutedPolicy, durable::Retention, meters::SubscriptionBook};

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,8 +12,10 @@ use millstream_middleware::{Part, retry::RetryIf};
 
 use super::meters::Meter;
 use crate::{
-    event::{Envelope, Pattern, Tenant},
+    event::{Envelope, EventName, Pattern, Tenant},
+    intake::Interest,
     stage::{Call, HandlerError, Options, Site, contained},
+    store::Seq,
 };
 
 /// One subscription, as everybody sees it.
@@ -31,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) site: Arc<Site>,
     pub(crate) max_outputs: usize,
     pub(crate) meter: Meter,
+    /// Where the log ended when it was made, in a durable runtime, once that is known.
+    pub(crate) start: Arc<OnceLock<Seq>>,
 }
 
 impl Entry {
@@ -43,6 +47,9 @@ impl Entry {
         self.tenant.is_none() || self.tenant == event.tenant
     }
 }
+
+/// Names of which is remembered whether anybody wants them.
+const MOST_NAMES: usize = 10_000;
 
 /// A number from 2 on that is free and whose predecessor is not: found by halving, for there may be thousands.
 fn free_number(is_taken: impl Fn(u64) -> bool) -> u64 {
@@ -81,6 +88,8 @@ static LAST_ID: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Registry {
     list: Mutex<List>,
     version: AtomicU64,
+    /// Which names somebody wants, as of a version.
+    wanted: Mutex<(u64, HashMap<EventName, bool>)>,
 }
 
 #[derive(Debug, Default)]
@@ -198,6 +207,21 @@ impl Registry {
         numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 
+    /// Whether any subscription selects events of this name.
+    pub(crate) fn wants(&self, name: &EventName) -> bool {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.version();
+        if wanted.0 != version || wanted.1.len() >= MOST_NAMES {
+            *wanted = (version, HashMap::new());
+        }
+        if let Some(&is_wanted) = wanted.1.get(name) {
+            return is_wanted;
+        }
+        let is_wanted = self.lock().entries.iter().any(|entry| entry.pattern.matches(name.as_str()));
+        wanted.1.insert(name.clone(), is_wanted);
+        is_wanted
+    }
+
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().entries.clone()
     }
@@ -217,5 +241,11 @@ impl Registry {
         let mut list = self.lock();
         let added = std::mem::take(&mut list.added);
         (list.entries.clone(), added)
+    }
+}
+
+impl Interest for Registry {
+    fn wants(&self, name: &EventName) -> bool {
+        Self::wants(self, name)
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    durable::Reader,
     job::{Job, OrderKey},
     meters::Durations,
     registry::Entry,
@@ -47,6 +48,10 @@ pub(super) struct Subscriber {
     pub(super) open: usize,
     /// Still in the registry.
     pub(super) is_subscribed: bool,
+    /// How far it is in the log, in a durable runtime.
+    pub(super) reader: Option<Reader>,
+    /// Its rows are being read.
+    pub(super) is_opening: bool,
 }
 
 /// Who waits for a key. The one that has it is not here.
@@ -55,6 +60,8 @@ pub(super) struct KeyLine {
     pub(super) waiting: VecDeque<Job>,
     /// Its head died, and the rest waits until that is mended.
     pub(super) is_halted: bool,
+    /// Its head waits for another attempt, which may take long.
+    pub(super) head_waits: bool,
 }
 
 impl Subscriber {
@@ -76,6 +83,8 @@ impl Subscriber {
             saturated: [false; CLASSES],
             open: 0,
             is_subscribed: true,
+            reader: None,
+            is_opening: false,
         }
     }
 

@@ -31,6 +31,6 @@ pub use self::{
 pub(crate) use self::{
     data::{JsonSize, dropped_badly},
     draft::{Due, More},
-    envelope::{Lineage, Way, aggregate_key, aggregate_prefix},
+    envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
 };

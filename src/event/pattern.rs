@@ -42,6 +42,11 @@ impl Pattern {
         &self.0
     }
 
+    /// The one name that it selects, if it is one.
+    pub(crate) fn as_exact(&self) -> Option<&str> {
+        (!self.0.contains(['*', '>'])).then_some(self.as_str())
+    }
+
     /// Whether it selects events of this name.
     pub fn matches(&self, name: &str) -> bool {
         if self.0 == "*" || self.0 == ">" || self.0 == name {

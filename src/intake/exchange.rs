@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use millstream_operators::Timestamp;
 
 use super::{
-    Cause, DispatchBook, EventBook, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What,
+    Cause, DispatchBook, EventBook, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated, State,
+    What,
 };
 use crate::{
     event::{Draft, Envelope, Tenant},
@@ -127,6 +128,27 @@ impl Intake {
         (prepared.due.is_some() && state.delayed.len() >= limit).then_some(Refusal::DelayedFull { limit })
     }
 
+    /// Counts an event that a handler returned and that goes to the log, or says why its root may not cause it.
+    pub(crate) fn admit_returned(&self, prepared: &Prepared) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        if let Some(refusal) = Self::exhausted(&state, prepared) {
+            return Err(refusal);
+        }
+        state.tally.emitted += 1;
+        match prepared.due {
+            Some(_) => state.tally.delayed += 1,
+            None => state.log.afloat += 1,
+        }
+        let lineage = prepared.held.event.lineage;
+        if lineage.depth > 0 {
+            state.roots.count(lineage.root, self.clock.now());
+        }
+        drop(state);
+        let event = &prepared.held.event;
+        self.observe(event, prepared.due.map_or(What::Emitted, |due| What::Delayed { due }));
+        Ok(())
+    }
+
     /// Counts an event that a handler returned and that was too deep to be queued.
     pub(crate) fn count_loop(&self, event: &Arc<Envelope>) {
         let mut state = self.lock();
@@ -160,6 +182,10 @@ impl Intake {
         let mut parked = state.queue.sweep(|_| true);
         for held in &parked {
             state.leave(held.event.tenant.as_ref());
+            if let Some(stored) = held.stored() {
+                let reason = "the runtime was shut down".to_owned();
+                stored.landing.tell(Err(PersistError::Refused { id: held.event.id, reason }));
+            }
         }
         parked.extend(std::mem::take(&mut state.delayed).into_values());
         state.tally.parked += parked.len() as u64;

@@ -1,7 +1,7 @@
 //! What the intake knows of the log, in a durable runtime: what is on its way there, and what has landed.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
 };
 
@@ -50,6 +50,12 @@ pub(crate) struct LogSide {
     pub(crate) failure: Option<String>,
     /// Whether the dispatcher may have something to do that no counter shows.
     pub(crate) unsettled: bool,
+    /// When the next delayed event is due, as far as is known.
+    pub(crate) next_due: Option<Timestamp>,
+    /// Durable subscriptions that nobody claims.
+    pub(crate) orphans: Vec<String>,
+    /// Subscriptions that have met damage in the log and read no further, and what it is.
+    pub(crate) broken: BTreeMap<String, String>,
 }
 
 impl Shore {
@@ -68,6 +74,10 @@ impl Shore {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.landed.is_empty() && self.delayed.is_empty()
+    }
+
     pub(crate) fn take(&mut self) -> VecDeque<Landed> {
         self.events = 0;
         std::mem::take(&mut self.landed)
@@ -75,6 +85,11 @@ impl Shore {
 }
 
 impl LogSide {
+    /// A durable runtime has something to look at in its store before it is at rest.
+    pub(crate) fn new(is_durable: bool) -> Self {
+        Self { unsettled: is_durable, ..Self::default() }
+    }
+
     /// Events are in the log.
     pub(crate) fn land(&mut self, committed: &Committed, events: Vec<(Seq, Arc<Envelope>)>) {
         self.begins_at(committed.begin);
@@ -97,10 +112,17 @@ impl LogSide {
         }
     }
 
+    /// A commit of the dispatcher has moved the end.
+    pub(crate) fn ends_at(&mut self, end: Seq) {
+        self.end = self.end.max(Some(end));
+    }
+
     fn begins_at(&mut self, end: Seq) {
         if self.end.is_none() {
             self.end = Some(end);
-            self.starts.drain(..).for_each(|start| drop(start.set(end)));
+            for start in self.starts.drain(..) {
+                start.get_or_init(|| end);
+            }
         }
     }
 
@@ -108,7 +130,9 @@ impl LogSide {
     pub(crate) fn start_at_end(&mut self) -> Arc<OnceLock<Seq>> {
         let start = Arc::new(OnceLock::new());
         match self.end {
-            Some(end) => drop(start.set(end)),
+            Some(end) => {
+                start.get_or_init(|| end);
+            }
             None => self.starts.push(Arc::clone(&start)),
         }
         start

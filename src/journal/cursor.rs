@@ -35,8 +35,14 @@ impl Cursor {
     /// The most events that may be open.
     pub(crate) const MOST_OPEN: usize = 4_096;
 
-    pub(crate) fn at(high: Seq) -> Self {
+    #[cfg(test)]
+    fn at(high: Seq) -> Self {
         Self { high, ..Self::default() }
+    }
+
+    /// One that begins there, and is not written yet.
+    pub(crate) fn fresh(high: Seq) -> Self {
+        Self { high, is_dirty: true, ..Self::default() }
     }
 
     /// Takes an event on: it is open until it is [`done`](Self::done).
@@ -58,6 +64,14 @@ impl Cursor {
     /// All below it is done.
     pub(crate) fn floor(&self) -> Seq {
         self.open.first().copied().unwrap_or(self.high)
+    }
+
+    pub(crate) fn first_open(&self) -> Option<Seq> {
+        self.open.first().copied()
+    }
+
+    pub(crate) fn is_open(&self, seq: Seq) -> bool {
+        self.open.contains(&seq)
     }
 
     pub(crate) fn open(&self) -> impl Iterator<Item = Seq> + '_ {

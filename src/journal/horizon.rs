@@ -72,7 +72,9 @@ impl Horizon {
     /// Takes out up to `most` that are due.
     pub(crate) fn take_due(&mut self, now: Timestamp, most: usize) -> Vec<DueKey> {
         let due: Vec<_> = self.keys.iter().take_while(|(due, _)| *due <= now).take(most).copied().collect();
-        due.iter().for_each(|key| drop(self.keys.remove(key)));
+        for key in &due {
+            self.keys.remove(key);
+        }
         due
     }
 }
@@ -86,7 +88,8 @@ mod tests {
     fn read_on(horizon: &mut Horizon, store: &BTreeSet<DueKey>) {
         while let Some(from) = horizon.wants() {
             let from = parse_key(&from).unwrap();
-            let next: Vec<_> = store.range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded)).copied().collect();
+            let next: Vec<_> =
+                store.range((std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded)).copied().collect();
             let page: Vec<_> = next.iter().take(700).copied().collect();
             horizon.extend(page.iter().copied(), page.len() == next.len());
         }

@@ -68,8 +68,7 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
     let tenure = Tenure::begin(store, partition).await?;
     let mut known = HashMap::new();
     for (name, value) in scan(&tenure, tables::SUBSCRIPTION, KeyRange::all()).await? {
-        let row: Subscribed =
-            serde_json::from_slice(&value).map_err(|error| corrupt(tables::SUBSCRIPTION, error))?;
+        let row: Subscribed = serde_json::from_slice(&value).map_err(|error| corrupt(tables::SUBSCRIPTION, error))?;
         let cursors = cursors(&tenure, row.id).await?;
         known.insert(String::from_utf8_lossy(&name).into_owned(), Known { row, cursors });
     }

@@ -14,11 +14,12 @@ use tower_service::Service;
 use super::{Runtime, handle::Shared};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Dispatcher, Parts, Registry, SlowPolls, UnroutedPolicy},
+    dispatch::{Dispatcher, Home, Parts, Registry, Retention, SlowPolls, UnroutedPolicy},
     event::{Clock, Event, Priority, Tenant},
-    intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Roots, State, Tally},
+    intake::{DispatchBook, EventType, Intake, Interest, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside},
+    store::{PartitionId, Store},
     tenant::{Ledger, Quota, Quotas},
 };
 
@@ -39,6 +40,9 @@ use crate::{
 /// | [`dead_letter_size`](Self::dead_letter_size) | 10,000 dead letters |
 /// | [`unrouted`](Self::unrouted) | [`UnroutedPolicy::Warn`] |
 /// | [`tenant_quota`](Self::tenant_quota), [`quota_of`](Self::quota_of) | no limits |
+/// | [`store`](Self::store) | none: events are in memory |
+/// | [`retention`](Self::retention) | [`Retention::Handled`] |
+/// | [`idempotency_window`](Self::idempotency_window) | 24 hours |
 /// | [`watchdog`](Self::watchdog) | on |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`seed`](Self::seed) | random |
@@ -72,6 +76,8 @@ pub struct Builder {
     outside: Outside,
     types: Vec<EventType>,
     observer: Option<Arc<dyn Observer>>,
+    home: Option<Home>,
+    retention: Retention,
 }
 
 /// Settings that are impossible, all at once.
@@ -103,6 +109,8 @@ impl Default for Builder {
             outside: Outside::default(),
             types: Vec::new(),
             observer: None,
+            home: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -172,6 +180,28 @@ impl Builder {
     /// How many dead letters are kept; beyond it the oldest is dropped and counted.
     pub fn dead_letter_size(mut self, letters: usize) -> Self {
         self.dead_letter_size = letters;
+        self
+    }
+
+    /// Keeps all events in a store until they are handled, so that they survive the process: the runtime is durable.
+    ///
+    /// `Ok` of an emit then means queued, and awaiting its [`Receipt`](crate::Receipt) that the event is in the store.
+    /// Subscriptions have names, under which the store keeps how far each has come; each event is handled at least once, and
+    /// what a handler returns is emitted exactly once. The partition is claimed by whoever drives the runtime first.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.home = Some(Home { store: Arc::new(store), partition: PartitionId::default() });
+        self
+    }
+
+    /// How long events stay in the log that all have handled.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// For how long an idempotency key keeps others of the same key out.
+    pub fn idempotency_window(mut self, window: Duration) -> Self {
+        self.limits.once = window;
         self
     }
 
@@ -294,16 +324,23 @@ impl Builder {
         SettingsError::collect(self.refused())?;
         let clock = self.clock.unwrap_or_else(Clock::system);
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let intake = Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone(), None);
+        let registry = Arc::new(Registry::default());
+        let pump = self
+            .home
+            .as_ref()
+            .map(|home| Pump::new(Arc::clone(&home.store), home.partition, Arc::clone(&registry) as Arc<dyn Interest>));
+        let intake = Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone(), pump);
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
-        let (registry, commands) = (Arc::new(Registry::default()), Arc::new(Mutex::new(Vec::new())));
+        let commands = Arc::new(Mutex::new(Vec::new()));
         let slow = self.watchdog.then(|| Arc::new(SlowPolls::default()));
         let dispatcher = Dispatcher::new(Parts {
             intake: Arc::clone(&intake),
             registry: Arc::clone(&registry),
             letters: Arc::clone(&letters),
             commands: Arc::clone(&commands),
+            home: self.home,
+            retention: self.retention,
             quotas: self.quotas,
             batch_size: self.batch_size,
             timeout: self.operation_timeout,
@@ -344,7 +381,7 @@ impl Builder {
             consumer: None,
             dispatch_is_strict: false,
             cancelled: false,
-            log: LogSide::default(),
+            log: LogSide::new(self.home.is_some()),
         }
     }
 
@@ -364,6 +401,16 @@ impl Builder {
             (self.limits.per_root == 0, "max_events_per_root", one),
             (self.limits.event_size == 0, "max_event_size", one),
             (self.dead_letter_size == 0, "dead_letter_size", one),
+            (
+                self.home.is_some() && self.unrouted == UnroutedPolicy::DeadLetter,
+                "unrouted",
+                "`dead_letter` has no use with a `store`: events that nobody wants stay in the log, and a subscription that starts at `Earliest` gets them",
+            ),
+            (
+                self.retention == Retention::Age(Duration::ZERO),
+                "retention",
+                "an age of zero keeps nothing: say `Handled`",
+            ),
         ];
         let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
         let quotas = self.quotas.zeros().map(|zero| SettingError::new("quota", zero));

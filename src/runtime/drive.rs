@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 use super::{Runtime, ShutdownReport, Stats, shutdown::Life};
 use crate::{
     dispatch::{Dispatcher, Progress},
-    intake::Current,
+    intake::{Current, chain},
 };
 
 /// What one call of [`Runtime::process`] has done.
@@ -32,12 +32,18 @@ pub struct ProcessReport {
 }
 
 /// Why the runtime cannot be driven from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
     /// A handler waits for the runtime that polls it.
     #[error("a handler must not wait for the runtime that runs it: it would wait for itself")]
     WouldDeadlock,
+    /// The store of a durable runtime cannot be opened or read. Nothing accepted is lost; whoever drives again tries again.
+    #[error("the store cannot be used: {reason}")]
+    Store {
+        /// What it says.
+        reason: String,
+    },
 }
 
 impl Runtime {
@@ -46,8 +52,10 @@ impl Runtime {
     ///
     /// Several may call it, and it may be called while [`run`](Self::run) runs: one drives, the others wait for rest.
     ///
+    /// In a durable runtime it also waits until all that came of the handlers is in the store.
+    ///
     /// # Errors
-    /// [`ProcessError`] inside a handler of the same runtime.
+    /// [`ProcessError`] inside a handler of the same runtime, or where the store of a durable runtime cannot be used.
     ///
     /// # Cancel safety
     /// Dropped, nothing is lost: whoever drives next goes on.
@@ -63,7 +71,7 @@ impl Runtime {
             tokio::select! {
                 biased;
                 mut dispatcher = self.shared.dispatcher.lock() => {
-                    poll_fn(|cx| self.poll_until_rest(&mut dispatcher, cx)).await;
+                    poll_fn(|cx| self.poll_until_rest(&mut dispatcher, cx)).await?;
                     break;
                 }
                 () = settled => {}
@@ -103,12 +111,19 @@ impl Runtime {
         if Current::is_inside(self.shared.intake.address()) { Err(ProcessError::WouldDeadlock) } else { Ok(()) }
     }
 
-    fn poll_until_rest(&self, dispatcher: &mut MutexGuard<'_, Dispatcher>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_until_rest(
+        &self,
+        dispatcher: &mut MutexGuard<'_, Dispatcher>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ProcessError>> {
         match dispatcher.round(cx) {
-            Progress::Resting { .. } if !self.shared.has_commands() => Poll::Ready(()),
+            Progress::Resting { .. } if !self.shared.has_commands() => Poll::Ready(Ok(())),
             // A shutdown whose grace is over wants the dispatcher.
-            _ if matches!(*self.life(), Life::Aborting) => Poll::Ready(()),
-            _ => Poll::Pending,
+            _ if matches!(*self.life(), Life::Aborting) => Poll::Ready(Ok(())),
+            _ => match dispatcher.store_error() {
+                Some(error) => Poll::Ready(Err(ProcessError::Store { reason: chain(error) })),
+                None => Poll::Pending,
+            },
         }
     }
 
@@ -131,7 +146,12 @@ impl Runtime {
     pub(super) fn is_at_rest(&self) -> bool {
         let stats = self.stats();
         let open = stats.deliveries.open() - stats.deliveries.parked;
-        stats.events.queued == 0 && open == 0 && !self.shared.has_commands() && !self.has_due()
+        stats.events.queued == 0 && open == 0 && !self.shared.has_commands() && !self.has_due() && self.is_settled()
+    }
+
+    /// Whether nothing is on its way to or from the store of a durable runtime.
+    fn is_settled(&self) -> bool {
+        self.shared.intake.pump.is_none() || !self.shared.intake.lock().log.unsettled
     }
 
     fn has_due(&self) -> bool {
@@ -148,7 +168,7 @@ impl Runtime {
             handled: after.deliveries.handled - before.deliveries.handled,
             dead: after.deliveries.dead - before.deliveries.dead,
             retried: after.deliveries.retried - before.deliveries.retried,
-            next_deadline: state.delayed.first_key_value().map(|(&(due, _), _)| due),
+            next_deadline: state.delayed.first_key_value().map(|(&(due, _), _)| due).or(state.log.next_due),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Command, Dispatcher, Entry, Registry, SlowPolls},
+    dispatch::{Command, Dispatcher, Registry, SlowPolls},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},

@@ -1,6 +1,6 @@
 //! on, off, clear.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use millstream_middleware::{Part, SettingError, SettingsError, hear, retry::Retry};
 
@@ -45,6 +45,12 @@ pub enum OnError {
         /// The types.
         missing: Vec<&'static str>,
     },
+    /// In a durable runtime a subscription is known by its name, which must not depend on the order of `on`.
+    #[error("a durable runtime knows subscriptions by their names: give this one of `{pattern}` a name with `named`")]
+    Unnamed {
+        /// The pattern.
+        pattern: String,
+    },
     /// The runtime was shut down.
     #[error("the runtime is stopped")]
     Stopped,
@@ -84,6 +90,10 @@ impl Runtime {
         let (options, requirements, returned) = (handler.options(), handler.requirements(), handler.most_outputs());
         let outside = if options.is_tap { &Outside::default() } else { &self.shared.outside };
         let (call, layers) = hear(|| handler.dress(outside));
+        if self.shared.intake.pump.is_some() && options.name.is_none() && !options.is_tap {
+            return Err(OnError::Unnamed { pattern: pattern.to_owned() });
+        }
+        let start = self.shared.intake.lock().log.start_at_end();
         let shown = options.name.clone().unwrap_or_else(|| pattern.to_owned());
         self.check(&options, &layers, &requirements, &shown)?;
         let returned = returned.filter(|_| !requirements.emits);
@@ -93,7 +103,7 @@ impl Runtime {
         let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
             let site = self.site(id, name, &options, max_outputs);
             let meter = Meter::default();
-            let entry = Entry { id, pattern: parsed, tenant, options, retry, layers, site, max_outputs, meter };
+            let entry = Entry { id, pattern: parsed, tenant, options, retry, layers, site, max_outputs, meter, start };
             (Arc::new(entry), call)
         });
         let entry = added.map_err(|error| match error {
@@ -131,6 +141,7 @@ impl Runtime {
                 per_root: options.per_root,
             }),
             name,
+            origin: OnceLock::new(),
             max_outputs,
             intake: Arc::clone(&self.shared.intake),
             extensions: Arc::clone(&self.shared.extensions),

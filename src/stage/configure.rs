@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use millstream_middleware::{SettingError, retry::RetryIf};
+use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Delivery, Handler, HandlerError, Layered, Requirements, call::Call, lift, outside::Outside};
@@ -21,6 +22,30 @@ pub enum Share {
     DropOldest,
     /// Further deliveries go to the dead letters, to be replayed.
     DeadLetter,
+}
+
+/// Where a durable subscription begins when the store sees its name for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Start {
+    /// With what is emitted after [`on`](crate::Runtime::on), and what is on its way to the store by then. The default.
+    #[default]
+    Latest,
+    /// With the oldest event that the log has.
+    Earliest,
+    /// With the first event of this time or later; see [`Envelope::time`].
+    At(Timestamp),
+}
+
+impl Start {
+    pub(crate) fn since(self) -> Option<Timestamp> {
+        if let Self::At(since) = self { Some(since) } else { None }
+    }
+
+    pub(crate) fn includes(self, time: Timestamp) -> bool {
+        self.since().is_none_or(|since| time >= since)
+    }
 }
 
 /// Whether and how deliveries wait for others of their key.
@@ -65,6 +90,10 @@ pub struct Options {
     pub(crate) worn: Worn,
     /// Why a retry layer cannot be lifted.
     pub(crate) buried_retry: Option<&'static str>,
+    /// Where a durable subscription begins that the store does not know.
+    pub(crate) start: Start,
+    /// What a durable subscription was called before.
+    pub(crate) was: Option<String>,
     /// A stream's end: dispatched like a handler, not owned by the program's logic.
     pub(crate) is_tap: bool,
 }
@@ -86,6 +115,8 @@ impl Default for Options {
             max_outputs: None,
             per_root: None,
             share: Share::Refuse,
+            start: Start::Latest,
+            was: None,
             is_tap: false,
         }
     }

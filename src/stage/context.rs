@@ -144,13 +144,14 @@ impl Context {
     }
 
     /// A key for an outside effect, the same in every retry and replay of this event in this subscription: give it to
-    /// whoever can drop repetitions. It hashes (event id, subscription, label) with 64-bit FNV-1a, which is stable across
+    /// whoever can drop repetitions. It hashes (event id, the subscription's first name, label) with 64-bit FNV-1a, which is stable across
     /// versions and machines.
     pub fn effect_key(&self, label: &str) -> String {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         // The bytes alone: an array's own `Hash` adds its length, as wide as the machine's words.
         hash.write(&self.0.event.id().as_u128().to_be_bytes());
-        for part in [self.subscription(), label] {
+        let site = &self.0.site;
+        for part in [site.origin.get().map_or(&*site.name, |origin| origin), label] {
             hash.write(part.as_bytes());
             hash.write(&[0xff]);
         }

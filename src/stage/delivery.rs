@@ -27,6 +27,8 @@ pub struct Delivery {
 pub(crate) struct Site {
     pub(crate) seat: Arc<Seat>,
     pub(crate) name: Arc<str>,
+    /// Its first name, where a durable subscription was renamed.
+    pub(crate) origin: OnceLock<Arc<str>>,
     /// The most events that an attempt may return.
     pub(crate) max_outputs: usize,
     pub(crate) intake: Arc<Intake>,

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::{
     BoxError, Configured, Context, Delivery, Extract, HandlerError, Inside, IntoOutputs, Layered, Options, Order,
-    Outcome, Outputs, Requirements, Share, SpawnLayer,
+    Outcome, Outputs, Requirements, Share, SpawnLayer, Start,
     call::{Call, Caller, HandlerCall},
     outputs::outcome,
     outside::Outside,
@@ -124,6 +124,19 @@ pub trait Handler<Args>: Sized + Send + 'static {
     fn named(self, name: impl Into<String>) -> Configured<Self, Args> {
         let name = name.into();
         Configured::new(self, |options| options.name = Some(name))
+    }
+
+    /// Where a durable subscription begins that the store does not know. Default [`Start::Latest`]. One that it knows goes
+    /// on where it was. In memory it has no effect: a subscription begins with what waits in the queue.
+    fn starting_at(self, start: Start) -> Configured<Self, Args> {
+        Configured::new(self, |options| options.start = start)
+    }
+
+    /// What a durable subscription was called before: it goes on where that one was, and its
+    /// [`effect_key`](crate::Context::effect_key)s stay what they were.
+    fn was(self, name: impl Into<String>) -> Configured<Self, Args> {
+        let name = name.into();
+        Configured::new(self, |options| options.was = Some(name))
     }
 
     /// Takes only events for which this is true. A panic in it fails the delivery.

@@ -20,7 +20,7 @@ mod spawned;
 
 pub use self::{
     blocking::{Blocking, blocking},
-    configure::{Configured, Share},
+    configure::{Configured, Share, Start},
     context::{Context, Handle},
     delivery::Delivery,
     error::{BoxError, HandlerError},

@@ -9,10 +9,10 @@ use super::{Batch, Pending};
 use crate::{
     dispatch::Dispatcher,
     event::Envelope,
-    intake::{Landed, chain},
+    intake::Landed,
     journal::{DueKey, cursor_key},
     queue::CLASSES,
-    store::{Class, CommitError, Committed, Op, Seq, StoreError, tables},
+    store::{Class, CommitError, Committed, Op, StoreError, tables},
 };
 
 /// A commit in flight.
@@ -114,35 +114,12 @@ impl Dispatcher {
         self.trim();
     }
 
-    /// What all have handled goes, in whole chunks.
-    fn trim(&mut self) {
-        let Some(durable) = &mut self.durable else { return };
-        if durable.known.is_empty() || self.parts.retention.is_all() {
-            return;
-        }
-        for class in 0..CLASSES {
-            let floor = durable.known.values().map(|known| known.cursors[class].floor()).min().unwrap_or_default();
-            if floor.0 - durable.trimmed[class].0 < LAG.max(durable.trim_step) {
-                continue;
-            }
-            durable.trimmed[class] = floor;
-            #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-            durable.batch.ops.push(Op::Trim { class: Class(class as u8), below: floor });
-        }
-    }
-
-    /// Why the store is not held, in one line.
-    pub(crate) fn store_error(&self) -> Option<StoreError> {
-        self.durable.as_ref().and_then(|durable| durable.error.clone())
+    /// Why the store is not held.
+    pub(crate) fn store_error(&self) -> Option<&StoreError> {
+        let durable = self.durable.as_ref()?;
+        durable.error.as_ref().filter(|_| durable.has_failed())
     }
 }
 
 /// Places that a cursor may be behind in the store where nothing but passing over was done.
 const LAG: u64 = 1_024;
-
-#[expect(dead_code, reason = "kept beside its use")]
-fn text(error: &CommitError) -> String {
-    chain(error)
-}
-#[expect(dead_code, reason = "kept beside its use")]
-const FIRST: Seq = Seq(0);

@@ -1,6 +1,9 @@
 //! Delayed events: when one is due, its row goes and it is appended to the log, in one commit.
 
-use std::{sync::Arc, task::{Context, Poll}};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
@@ -91,7 +94,11 @@ impl Dispatcher {
         let mut state = self.parts.intake.lock();
         state.log.afloat += 1;
         // One of an earlier process is new to this one's books.
-        if is_own { state.tally.delayed -= 1 } else { state.tally.emitted += 1 }
+        if is_own {
+            state.tally.delayed -= 1
+        } else {
+            state.tally.emitted += 1
+        }
         Ok(())
     }
 }

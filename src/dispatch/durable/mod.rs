@@ -4,12 +4,15 @@
 //! Subscriptions that keep up are served from the tail in memory; one that does not reads the log by itself until it is
 //! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
 
+mod age;
 mod commit;
 mod delay;
 mod open;
 mod outcome;
 mod read;
 mod recover;
+
+pub use self::age::Retention;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +26,7 @@ use std::{
 use futures_util::stream::FuturesUnordered;
 use millstream_operators::Timestamp;
 
-use self::{commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
+use self::{age::Aged, commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
 use super::dispatcher::Dispatcher;
 use crate::{
     event::Envelope,
@@ -45,7 +48,9 @@ pub(crate) struct Home {
 /// Whether the partition is held.
 pub(super) enum Hold {
     /// Not claimed, and not before then.
-    Lost { until: Timestamp },
+    Lost {
+        until: Timestamp,
+    },
     Claiming(Pending<Result<Restored, StoreError>>),
     Held(Arc<Tenure>),
 }
@@ -73,6 +78,8 @@ pub(super) struct Durable {
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
     trimmed: [Seq; CLASSES],
+    /// Where the oldest event lies that is kept for its age, and when that was looked for.
+    aged: Aged,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -96,8 +103,14 @@ pub(super) struct Reader {
     is_attached: [bool; CLASSES],
     /// Those of which a page is being read.
     is_reading: [bool; CLASSES],
+    /// Where it reads again what was open when it was opened, before it reads on.
+    resume: [Option<Seq>; CLASSES],
+    /// What the store has of how far it is.
+    written: [Seq; CLASSES],
     /// Deliveries that have left the log.
     rows: usize,
+    /// The damage that it has met; it reads no more.
+    broken: Option<StoreError>,
 }
 
 /// What a delivery has to do with the log.
@@ -134,12 +147,18 @@ impl Durable {
             looking: None,
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
+            aged: Aged::default(),
             began: now,
         }
     }
 
     fn tenure(&self) -> Option<&Arc<Tenure>> {
         if let Hold::Held(tenure) = &self.hold { Some(tenure) } else { None }
+    }
+
+    /// Whether a claim has failed, and the next one is not due.
+    fn has_failed(&self) -> bool {
+        self.failures > 0 && matches!(self.hold, Hold::Lost { .. })
     }
 
     fn is_crowded(&self) -> bool {
@@ -156,6 +175,7 @@ impl Durable {
             && self.due.is_none()
             && self.looking.is_none()
             && self.horizon.wants().is_none()
+            && self.aged.is_quiet()
     }
 
     /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
@@ -197,6 +217,7 @@ impl Dispatcher {
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
+        moved |= self.look_for_age(cx);
         moved |= self.commit(cx);
         moved
     }
@@ -217,7 +238,7 @@ impl Dispatcher {
 
     /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.
     pub(super) fn is_settled(&mut self) -> bool {
-        let is_quiet = self.durable.as_ref().is_none_or(Durable::is_quiet) && self.all_keep_up();
+        let is_quiet = self.durable.as_ref().is_none_or(|durable| durable.is_quiet()) && self.all_keep_up();
         if let Some(durable) = &self.durable {
             let mut state = self.parts.intake.lock();
             let is_quiet = is_quiet && state.log.afloat == 0 && state.log.on_way == 0 && state.log.shore.is_empty();

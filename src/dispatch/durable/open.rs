@@ -1,7 +1,6 @@
 //! Opening a subscription: its name is found in the store, or written there, and what it had is taken up.
 
 use std::{
-    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -17,10 +16,10 @@ use crate::{
         job::{Job, OpenEvent, OrderKey, Past, Stake},
         timers::Due,
     },
-    intake::{Held, Origin},
+    intake::Held,
     journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
     queue::CLASSES,
-    stage::{Order, Start},
+    stage::Start,
     store::{Class, Op, Seq, StoreError, tables},
 };
 
@@ -84,12 +83,12 @@ impl Dispatcher {
                 known
             }
             (None, None) => {
-                let Some(start) = durable.start_of(&entry.options.start, entry.start.get().copied()) else {
+                let Some(start) = Durable::start_of(entry.options.start, entry.start.get().copied()) else {
                     return false;
                 };
                 durable.last_id += 1;
                 let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
-                Known { row, cursors: std::array::from_fn(|_| Cursor { is_dirty: true, ..Cursor::at(start) }) }
+                Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
             }
         };
         let id = known.row.id;
@@ -117,12 +116,15 @@ impl Dispatcher {
             cursors: known.cursors.clone(),
             is_attached: [false; CLASSES],
             is_reading: [false; CLASSES],
+            resume: std::array::from_fn(|class| known.cursors[class].first_open()),
+            written: std::array::from_fn(|class| known.cursors[class].high),
             rows: opened.rows.len(),
+            broken: None,
         });
         self.halt_keys(place);
         let mut blocked = Vec::new();
         for (key, standing, event) in opened.rows {
-            let held = Held { event: Arc::new(event), origin: Origin::default() };
+            let held = Held { event: Arc::new(event), origin: None };
             let job = self.logged_job(held, place, Logged { key, is_in_log: false });
             self.take_up(job, standing, &mut blocked);
         }
@@ -131,7 +133,6 @@ impl Dispatcher {
                 self.ready.push_back(job);
             }
         }
-        self.begin_reading(place);
     }
 
     /// Keys whose head is a dead letter stay halted.
@@ -177,15 +178,6 @@ impl Dispatcher {
         job
     }
 
-    /// The events that were open are read again, one by one; then the log goes on.
-    fn begin_reading(&mut self, place: usize) {
-        let Some(reader) = &mut self.subscribers[place].reader else { return };
-        let is_strict = self.subscribers[place].entry.options.order == Order::Strict;
-        let _ = is_strict;
-        let open: HashSet<Seq> = reader.cursors.iter().flat_map(Cursor::open).collect();
-        reader.again = open;
-    }
-
     /// A subscription is forgotten for good, with all that waits for it.
     pub(in crate::dispatch) fn forget(&mut self, name: &str) {
         if self.subscribers.iter().any(|(_, s)| &**s.entry.name() == name) {
@@ -204,9 +196,9 @@ impl Dispatcher {
 
 impl Durable {
     /// Where a new subscription begins; none while that is not known.
-    fn start_of(&self, start: &Start, end: Option<Seq>) -> Option<Seq> {
+    fn start_of(start: Start, end: Option<Seq>) -> Option<Seq> {
         match start {
-            Start::Earliest => Some(Seq(0)),
+            Start::Earliest | Start::At(_) => Some(Seq(0)),
             Start::Latest => end,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::Logged;
+use super::{Logged, open::failed_key};
 use crate::{
     dead_letter::DeadLetter,
     dispatch::{
@@ -13,11 +13,11 @@ use crate::{
         job::{Job, Past},
         registry::Entry,
     },
-    event::Envelope,
-    intake::{Cause, Prepared, Refusal, What, class_of, record},
+    event::{Envelope, Way},
+    intake::{Cause, Prepared, Refusal, class_of, record},
     journal::{Stand, Standing, dead_op, failed_op, row_key},
     stage::{HandlerError, Outputs, contained},
-    store::{Op, tables},
+    store::{Op, Seq, tables},
 };
 
 impl Dispatcher {
@@ -29,7 +29,12 @@ impl Dispatcher {
         entry: &Arc<Entry>,
     ) -> Result<(), HandlerError> {
         let intake = Arc::clone(&self.parts.intake);
-        let cause = Cause { event: Arc::clone(&job.held.event), per_root: entry.options.per_root, hold: None };
+        let cause = Cause {
+            event: Arc::clone(&job.held.event),
+            per_root: entry.options.per_root,
+            hold: None,
+            way: Way::Returned,
+        };
         let mut accepted = Vec::with_capacity(outputs.len());
         let mut looped = Vec::new();
         for mut draft in outputs.0 {
@@ -86,6 +91,23 @@ impl Dispatcher {
         } else {
             reader.rows -= 1;
             durable.batch.ops.push(Op::Delete { table: tables::FAILED, key: logged.key.to_bytes() });
+        }
+    }
+
+    /// Where a dead letter's event lies, as a delivery of its own.
+    pub(in crate::dispatch) fn logged_of(&self, place: usize, letter: &DeadLetter) -> Option<Logged> {
+        let reader = self.subscribers[place].reader.as_ref()?;
+        let key = failed_key(reader.id, letter.event.priority.class(), Seq(letter.place?));
+        // It has no place in the cursor, and gets its row when it waits.
+        Some(Logged { key, is_in_log: false })
+    }
+
+    /// The head of a key has its next attempt: those behind it wait for no more than that.
+    pub(in crate::dispatch) fn head_goes_on(&mut self, job: &Job) {
+        if let Some(key) = job.order_key().filter(|_| job.has_key && job.logged.is_some())
+            && let Some(line) = self.subscribers[job.subscriber].keys.get_mut(&key)
+        {
+            line.head_waits = false;
         }
     }
 
@@ -173,6 +195,3 @@ impl super::Batch {
         }
     }
 }
-
-#[expect(dead_code, reason = "named for the observer")]
-type Seen = What;

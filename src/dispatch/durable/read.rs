@@ -13,8 +13,8 @@ use futures_util::stream::StreamExt;
 use super::{Logged, Pending, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
-    event::{Envelope, EventName},
-    intake::{Held, Origin},
+    event::Envelope,
+    intake::Held,
     journal::{Cursor, Step},
     queue::CLASSES,
     stage::{HandlerError, Order},
@@ -117,7 +117,7 @@ impl Dispatcher {
     /// A stream's end sees what lands while it is there, and has no place in the log.
     fn tap(&mut self, place: usize, event: &Arc<Envelope>, cx: &mut Context<'_>) {
         if matches!(self.wants(place, event), Ok(true)) && self.is_free(place, event) {
-            let (_, first) = self.deliver_at_once(Arc::clone(event), &Origin::default(), place, cx);
+            let (_, first) = self.deliver_at_once(Arc::clone(event), None, place, cx);
             debug_assert!(first.is_none(), "a stream's end takes an event at once");
         }
     }
@@ -137,7 +137,7 @@ impl Dispatcher {
         let Some(reader) = &mut self.subscribers[place].reader else { return };
         reader.cursors[class].take(seq);
         let logged = Logged { key: failed_key(reader.id, class, seq), is_in_log: true };
-        let held = Held { event: Arc::clone(event), origin: Origin::default() };
+        let held = Held { event: Arc::clone(event), origin: None };
         if let Err(panic) = wants {
             return self.refuse_logged(held, place, logged, &panic);
         }
@@ -148,11 +148,11 @@ impl Dispatcher {
             }
             return;
         }
-        let (event, first) = self.deliver_at_once(held.event, &held.origin, place, cx);
+        let (event, first) = self.deliver_at_once(held.event, None, place, cx);
         match first {
             None => self.log_done(place, logged),
             Some(first) => {
-                let held = Held { event, origin: held.origin };
+                let held = Held { event, origin: None };
                 let job = self.logged_job(held, place, logged);
                 self.go_on(super::super::job::Job { id: first.id, ..job }, first);
             }
@@ -216,9 +216,8 @@ impl Dispatcher {
             return false;
         }
         let from: Vec<_> = classes.iter().map(|&class| (class, reader.reads_from(class))).collect();
-        let can_follow = from.iter().all(|&(class, from)| {
-            reader.resume[class].is_none() && from >= durable.tail.from()
-        });
+        let can_follow =
+            from.iter().all(|&(class, from)| reader.resume[class].is_none() && from >= durable.tail.from());
         if can_follow {
             return self.attach(place, classes, cx);
         }
@@ -334,7 +333,6 @@ impl Dispatcher {
 /// What a subscription asks the store for. Patterns without wildcards name what they want.
 fn wanted(entry: &Entry) -> Wanted {
     let names = entry.pattern.as_exact().map(|name: &str| BTreeSet::from([Arc::from(name)]));
-    let _: Option<&EventName> = None;
     Wanted { names, since: entry.options.start.since(), ..Wanted::default() }
 }
 

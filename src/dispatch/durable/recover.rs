@@ -1,6 +1,10 @@
 //! Claiming the partition, and what to do when it is lost: nobody trusts what he has in memory.
 
-use std::{sync::PoisonError, task::{Context, Poll}, time::Duration};
+use std::{
+    sync::PoisonError,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use millstream_operators::Timestamp;
 
@@ -25,8 +29,7 @@ impl Dispatcher {
             Hold::Lost { until } if *until > self.now => false,
             Hold::Lost { .. } => {
                 let home = durable.home.clone();
-                durable.hold =
-                    Hold::Claiming(Box::pin(async move { restore(&*home.store, home.partition).await }));
+                durable.hold = Hold::Claiming(Box::pin(async move { restore(&*home.store, home.partition).await }));
                 self.hold_partition(cx);
                 true
             }
@@ -64,7 +67,6 @@ impl Dispatcher {
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
         durable.saved_now = durable.saved_now.max(last_now);
-        self.parts.intake.clock.not_before(last_now);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -85,6 +87,7 @@ impl Dispatcher {
         durable.opening.clear();
         durable.reading.clear();
         (durable.due, durable.looking) = (None, None);
+        durable.aged.forget();
         durable.horizon.forget();
         durable.hold = Hold::Lost { until: self.now };
         durable.error = Some(error);
@@ -107,16 +110,19 @@ impl Dispatcher {
             subscriber.reader = None;
         }
         // The letters that were to be replayed are dead in the store, where they are read again.
-        self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).retain(|command| {
-            !matches!(command, Command::Replay(_) | Command::LetGo(_))
-        });
+        self.parts
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|command| !matches!(command, Command::Replay(_) | Command::LetGo(_)));
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
     }
 
     /// Says which subscriptions hold what nobody claims.
     pub(super) fn tell_orphans(&mut self) {
         let Some(durable) = &self.durable else { return };
-        let is_claimed = |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let is_claimed =
+            |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
         let mut orphans: Vec<_> = durable.known.keys().filter(|name| !is_claimed(name)).cloned().collect();
         orphans.sort_unstable();
         self.parts.intake.lock().log.orphans = orphans;
