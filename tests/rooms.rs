@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dead_letter", &["event", "stage", "tenant"]),
     ("dispatch", &["dead_letter", "event", "intake", "queue", "request", "stage", "tenant"]),
     ("runtime", &["dead_letter", "dispatch", "event", "intake", "queue", "request", "stage", "tenant"]),
-    ("testing", &["dead_letter", "event", "intake", "runtime", "stage"]),
+    ("testing", &["dead_letter", "event", "intake", "runtime", "stage", "store"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
