@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("journal", &["dead_letter", "event", "intake", "queue", "store"]),
     ("dispatch", &["dead_letter", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"]),
     ("runtime", &["dead_letter", "dispatch", "event", "intake", "queue", "request", "stage", "tenant"]),
-    ("testing", &["dead_letter", "event", "intake", "runtime", "stage"]),
+    ("testing", &["dead_letter", "event", "intake", "runtime", "stage", "store"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -24,7 +24,7 @@ pub enum Op {
         to: PartitionId,
         /// The log there.
         class: Class,
-        /// The records, in their order.
+        /// The records, in their order. They carry no [`keys`](Record::keys): nobody could be told of a conflict.
         records: Vec<Record>,
     },
     /// Writes a row, whether there is one of that key or not.
@@ -52,7 +52,8 @@ pub enum Op {
         key: Bytes,
         /// Its value.
         value: Bytes,
-        /// The time of writing, and until when the row keeps others out; none for ever.
+        /// The time of writing, and until when the row keeps others out; none for ever. A row that has expired is still
+        /// read until another takes its place or a later step of this kind sweeps it away.
         life: Option<(Timestamp, Timestamp)>,
     },
     /// Removes whole chunks of a class's log that lie below `below`. Some records below it may stay.

@@ -31,8 +31,8 @@ pub enum StoreError {
         /// The newest known.
         known: u32,
     },
-    /// Another process has the file open.
-    #[error("{} is open in another process: one process at a time may write to it", path.display())]
+    /// Another process has the file open, or this one has it open twice.
+    #[error("{} is open already: one process at a time may have it open, and only once", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
@@ -108,6 +108,12 @@ pub enum CommitError {
     Invalid {
         /// Why.
         reason: String,
+    },
+    /// Something that the batch depends on is damaged. Nothing of it is written.
+    #[error("{what} is damaged: run `verify` to see what else is")]
+    Corrupt {
+        /// Which row or chunk.
+        what: String,
     },
     /// The commit failed on its way: it may be on disk or not. Claim again and look.
     #[error("the commit failed and may have landed or not")]

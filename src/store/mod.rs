@@ -8,19 +8,32 @@
 //! rising sequence, and *tables* of rows ordered by key.
 
 mod batch;
+mod check;
 mod error;
+mod memory;
 mod page;
+mod plan;
+#[cfg(feature = "redb")]
+mod redb;
 pub mod tables;
 mod tenure;
+#[cfg(any(feature = "redb", feature = "testing"))]
+mod ticket;
+mod watch;
 
 use std::{fmt, future::Future, pin::Pin};
 
 use bytes::Bytes;
 
+#[cfg(feature = "redb")]
+pub use self::redb::{Redb, RedbBuilder};
 pub(crate) use self::tenure::Tenure;
+#[cfg(feature = "testing")]
+pub use self::ticket::{ClockHold, hold_clock};
 pub use self::{
     batch::{Op, Record, RowKey},
     error::{CommitError, StoreError},
+    memory::Memory,
     page::{Page, PageRecord, Wanted},
 };
 
@@ -37,6 +50,9 @@ pub struct Class(pub u8);
 
 /// How many classes a partition has.
 pub const CLASSES: u8 = 4;
+
+/// How many bytes a batch may have, what each record and row costs beside its bytes included: 64 MiB.
+pub const MAX_BATCH_BYTES: usize = 64 << 20;
 
 /// The place of a record in its partition. Rises with each record, over all classes, and may have gaps; it says nothing
 /// else.

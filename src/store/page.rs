@@ -15,7 +15,8 @@ pub struct Page {
     pub records: Vec<PageRecord>,
     /// Where to read on: all before it is here, was not wanted, or was never there.
     pub next: Seq,
-    /// Whether the log has no more records for now. Until then an empty page is no sign of the end.
+    /// Whether the log has no more records for now, or none that lie before [`Wanted::below`]. Until then an empty page is no
+    /// sign of the end.
     pub is_end: bool,
 }
 
@@ -43,4 +44,18 @@ pub struct Wanted {
     pub until: Option<Timestamp>,
     /// Records before this place.
     pub below: Option<Seq>,
+}
+
+impl Wanted {
+    /// Whether a record is wanted for its name and time.
+    pub(super) fn takes(&self, name: &str, time: Timestamp) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(name))
+            && self.since.is_none_or(|since| time >= since)
+            && self.until.is_none_or(|until| time < until)
+    }
+
+    /// Whether a place lies before where the reader stops.
+    pub(super) fn reaches(&self, seq: Seq) -> bool {
+        self.below.is_none_or(|below| seq < below)
+    }
 }

@@ -29,4 +29,7 @@ pub use self::{
     probe::Probe,
     timeline::{Moment, Timeline},
 };
-pub use crate::intake::What;
+pub use crate::{
+    intake::What,
+    store::{ClockHold, hold_clock},
+};

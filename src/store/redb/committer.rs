@@ -1,0 +1,247 @@
+//! The one thread that writes: it takes what was handed over while it wrote, commits it as one, and then answers.
+//!
+//! After a failure nothing more is written through the same handle. Where the commit may have landed, all who wait are told
+//! so, and the file is opened again by the next claim; the claims before it are void. Where it is known that it has not,
+//! because the disk is full, the file is opened again by the next batch, and claims go on.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::{
+    Shared,
+    fault::{Fault, contain, is_full},
+    group::{Group, Kept},
+    queue::{Granted, Job},
+};
+use crate::store::{CommitError, Committed, PartitionId, Seq, StoreError, ticket::Settle};
+
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
+type Ends = Vec<(PartitionId, Seq)>;
+
+/// Whether anything can be written.
+enum Health {
+    Fine,
+    /// The disk was full and nothing has landed.
+    Full,
+    /// A commit has failed and may have landed.
+    Broken(Cause),
+}
+
+/// What somebody waits for, and what he is told once the commit has landed.
+enum Answer {
+    Batch(Settle<Result<Committed, CommitError>>, Result<Committed, CommitError>),
+    Claim(Settle<Result<Granted, StoreError>>, Result<Granted, StoreError>),
+    Release(Settle<Result<(), StoreError>>),
+}
+
+impl Answer {
+    fn give(self) {
+        match self {
+            Self::Batch(settle, answer) => settle.settle(answer),
+            Self::Claim(settle, answer) => settle.settle(answer),
+            Self::Release(settle) => settle.settle(Ok(())),
+        }
+    }
+
+    fn fail(self, cause: &Failure) {
+        match self {
+            Self::Batch(settle, _) => settle.settle(Err(cause.to_commit())),
+            Self::Claim(settle, _) => settle.settle(Err(cause.to_store())),
+            Self::Release(settle) => settle.settle(Err(cause.to_store())),
+        }
+    }
+}
+
+/// Why nothing can be written.
+#[derive(Clone)]
+enum Failure {
+    Full,
+    Unknown(Cause),
+}
+
+impl Failure {
+    fn to_commit(&self) -> CommitError {
+        match self {
+            Self::Full => CommitError::Full,
+            Self::Unknown(source) => CommitError::Unknown { source: Arc::clone(source) },
+        }
+    }
+
+    fn to_store(&self) -> StoreError {
+        match self {
+            Self::Full => StoreError::Full,
+            Self::Unknown(source) => StoreError::Io { what: "committing".into(), source: Arc::clone(source) },
+        }
+    }
+}
+
+/// Writes for all.
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    kept: Kept,
+    opening: u64,
+    health: Health,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, kept: Kept::default(), opening: 0, health: Health::Fine }
+    }
+
+    /// Works until the queue is closed and empty, then closes the file.
+    pub(super) fn run(mut self) {
+        let mut jobs = VecDeque::new();
+        while self.shared.queue.take(&mut jobs) {
+            while !jobs.is_empty() {
+                self.step(&mut jobs);
+            }
+        }
+        self.close();
+        self.shared.watch.stop();
+    }
+
+    fn step(&mut self, jobs: &mut VecDeque<Job>) {
+        match (&self.health, jobs.front()) {
+            (_, Some(Job::Tool(_))) => {
+                if let Some(Job::Tool(work)) = jobs.pop_front() {
+                    work(self);
+                }
+            }
+            (Health::Fine, _) => self.commit(jobs),
+            (Health::Full, _) | (Health::Broken(_), Some(Job::Claim { .. })) => self.reopen(jobs),
+            (Health::Broken(cause), _) => {
+                let failure = Failure::Unknown(Arc::clone(cause));
+                jobs.pop_front().into_iter().for_each(|job| refuse(job, &failure));
+            }
+        }
+    }
+
+    /// Opens the file again for what comes next; where that fails, the next job is told why.
+    fn reopen(&mut self, jobs: &mut VecDeque<Job>) {
+        match self.shared.source.open(self.shared.settings) {
+            Ok(opened) => {
+                self.opening += u64::from(matches!(self.health, Health::Broken(_)));
+                self.kept = Kept::default();
+                self.shared.set(Some(opened));
+                self.health = Health::Fine;
+            }
+            Err(error) => {
+                let Some(job) = jobs.pop_front() else { return };
+                match (job, &self.health) {
+                    (Job::Claim { settle, .. }, _) => settle.settle(Err(error)),
+                    (job, Health::Full) => refuse(job, &Failure::Full),
+                    (job, _) => refuse(job, &Failure::Unknown(Arc::new(error))),
+                }
+            }
+        }
+    }
+
+    /// Commits all jobs up to the next that has to be alone.
+    fn commit(&mut self, jobs: &mut VecDeque<Job>) {
+        let mut answers = Vec::with_capacity(jobs.len());
+        let shared = Arc::clone(&self.shared);
+        let done = {
+            let guard = shared.database();
+            match guard.as_ref() {
+                Some(opened) => {
+                    opened.seen.begin();
+                    let done = contain(|| self.attempt(&opened.database, opened.seen.bytes(), jobs, &mut answers));
+                    done.map_err(|fault| {
+                        opened.seen.stop();
+                        let is_full = fault.is_full() || opened.seen.failure().is_some_and(is_full);
+                        (fault, is_full && !opened.seen.may_have_landed())
+                    })
+                }
+                None => Err((Fault::Stopped(StoreError::Closed), false)),
+            }
+        };
+        match done {
+            Ok(ends) => {
+                // Before the answers: who waits for records must be awake when a clock that was held runs again.
+                ends.into_iter().for_each(|(partition, end)| shared.watch.advance(partition, end));
+                answers.into_iter().for_each(Answer::give);
+            }
+            Err((fault, is_full)) => self.fail(fault, is_full, answers),
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        database: &redb::Database,
+        bytes: u64,
+        jobs: &mut VecDeque<Job>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Ends, Fault> {
+        let mut txn = database.begin_write()?;
+        txn.set_quick_repair(bytes > self.shared.settings.quick_repair);
+        let mut group = Group::begin(&txn, &mut self.kept, self.opening)?;
+        while let Some(job) = jobs.pop_front() {
+            match job {
+                Job::Batch { partition, permit, ops, settle, .. } => {
+                    // Whatever happens to it, somebody waits for an answer.
+                    answers.push(Answer::Batch(settle, Err(CommitError::Fenced)));
+                    let answer = group.add(partition, permit, ops)?;
+                    if let Some(Answer::Batch(_, place)) = answers.last_mut() {
+                        *place = answer;
+                    }
+                }
+                Job::Claim { partition, settle } => {
+                    answers.push(Answer::Claim(settle, Err(StoreError::Fenced)));
+                    let answer = group.claim(partition)?;
+                    if let Some(Answer::Claim(_, place)) = answers.last_mut() {
+                        *place = answer;
+                    }
+                }
+                Job::Release { settle } => answers.push(Answer::Release(settle)),
+                Job::Tool(_) => {
+                    jobs.push_front(job);
+                    break;
+                }
+            }
+        }
+        match group.write()? {
+            Some(ends) => {
+                txn.commit()?;
+                Ok(ends)
+            }
+            None => {
+                txn.abort()?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: Fault, is_full: bool, answers: Vec<Answer>) {
+        self.close();
+        self.kept = Kept::default();
+        let failure = if is_full {
+            self.health = Health::Full;
+            Failure::Full
+        } else {
+            let cause = fault.committing();
+            self.health = Health::Broken(Arc::clone(&cause));
+            self.shared.watch.stop();
+            Failure::Unknown(cause)
+        };
+        answers.into_iter().for_each(|answer| answer.fail(&failure));
+    }
+
+    /// Closes the file. redb may panic while it does, where it is damaged.
+    fn close(&self) {
+        let opened = self.shared.set(None);
+        // What was acknowledged is on disk: a failure to close costs a repair at the next opening, nothing else.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(opened)));
+    }
+}
+
+fn refuse(job: Job, failure: &Failure) {
+    match job {
+        Job::Batch { settle, .. } => settle.settle(Err(failure.to_commit())),
+        Job::Claim { settle, .. } => settle.settle(Err(failure.to_store())),
+        Job::Release { settle } => settle.settle(Err(failure.to_store())),
+        Job::Tool(_) => {}
+    }
+}

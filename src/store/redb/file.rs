@@ -1,0 +1,170 @@
+//! Opens a file, makes sure that it is ours and that we know its format.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::{Database, ReadableDatabase as _, StorageBackend, TableHandle as _, backends::FileBackend};
+
+use super::{
+    chunk::Damage,
+    fault::{self, Fault, contain},
+    meter::{Meter, Seen},
+    row,
+    tables::{self, META},
+};
+use crate::store::{StoreError, plan::Held};
+
+/// The format that this version writes.
+pub(super) const FORMAT: u32 = 1;
+/// Where the format is written.
+const FORMAT_KEY: &[u8] = b"format";
+/// What each redb file begins with.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) cache: usize,
+    pub(super) quick_repair: u64,
+    pub(super) check: u64,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(super) enum Source {
+    File(PathBuf),
+    Backend(Arc<dyn StorageBackend>),
+}
+
+/// An open file.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) seen: Arc<Seen>,
+}
+
+impl Source {
+    /// What to call it.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Backend(_) => Path::new("(a storage backend)"),
+        }
+    }
+
+    /// Opens it; makes it where there is none.
+    pub(super) fn open(&self, settings: Settings) -> Result<Opened, StoreError> {
+        let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match self {
+            Self::File(path) => (Arc::new(backend(path)?), true),
+            Self::Backend(backend) => (Arc::clone(backend), false),
+        };
+        let (meter, seen) = Meter::new(backend, is_owner);
+        let opened = contain(|| {
+            let bytes = meter.len().map_err(redb::Error::Io)?;
+            let mut builder = Database::builder();
+            builder.set_cache_size(settings.cache).set_check_integrity_on_open(bytes > 0 && bytes <= settings.check);
+            let database = builder.create_with_backend(meter)?;
+            let format = format(&database)?;
+            Ok((database, format))
+        });
+        // What redb says of an error after the first is only that there was one.
+        let opened = opened.map_err(|fault| match seen.failure() {
+            Some(kind) => fault::from_io(self.path(), kind.into()),
+            None => fault::opening(self.path(), fault),
+        });
+        let (database, format) = opened?;
+        match format {
+            Format::Known => Ok(Opened { database, seen }),
+            Format::Newer(found) => Err(StoreError::Newer { path: self.path().into(), found, known: FORMAT }),
+            Format::Foreign(what) => Err(StoreError::NotOurs { path: self.path().into(), what }),
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::Backend(backend) = self {
+            // Nobody is left to be told of a failure, and all that was acknowledged is on disk.
+            let _ = backend.close();
+        }
+    }
+}
+
+fn backend(path: &Path) -> Result<FileBackend, StoreError> {
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+    let mut file = options.open(path).map_err(|error| fault::from_io(path, error))?;
+    recognise(path, &mut file)?;
+    FileBackend::new(file).map_err(|error| fault::opening(path, error.into()))
+}
+
+/// Refuses what is no redb file before redb sees it.
+fn recognise(path: &Path, file: &mut File) -> Result<(), StoreError> {
+    let foreign = |what: &str| StoreError::NotOurs { path: path.into(), what: what.into() };
+    let length = file.metadata().map_err(|error| fault::from_io(path, error))?;
+    if !length.is_file() {
+        return Err(foreign("it is no file"));
+    }
+    if length.len() == 0 {
+        return Ok(());
+    }
+    let mut magic = [0; MAGIC.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == MAGIC => Ok(()),
+        // A store that was being made when the machine stopped has no header yet.
+        Ok(()) if magic == [0; MAGIC.len()] => Ok(()),
+        Ok(()) => Err(foreign("it begins with something else")),
+        Err(_) => Err(foreign("it is too short")),
+    }
+}
+
+enum Format {
+    Known,
+    Newer(u32),
+    Foreign(String),
+}
+
+/// Reads the format, and writes ours into a file that has none yet.
+fn format(database: &Database) -> Result<Format, Fault> {
+    let read = database.begin_read()?;
+    let names: Vec<String> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if names.is_empty() {
+        drop(read);
+        return create(database);
+    }
+    if !names.iter().any(|name| name == META) {
+        return Ok(Format::Foreign("it is a redb file of another program".into()));
+    }
+    let table = match read.open_table(tables::definition(META)) {
+        Ok(table) => table,
+        Err(redb::TableError::TableTypeMismatch { .. }) => {
+            return Ok(Format::Foreign("it is a redb file of another program".into()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let damaged = |damage| Fault::damaged("its format", damage);
+    let Some(row) = table.get(FORMAT_KEY)? else { return Err(damaged(Damage("the row is missing"))) };
+    let held = row::decode(META, FORMAT_KEY, row.value()).map_err(damaged)?;
+    let found = held.value[..].try_into().map(u32::from_le_bytes);
+    match found.map_err(|_| damaged(Damage("the row is of an unknown kind")))? {
+        FORMAT => Ok(Format::Known),
+        found if found > FORMAT => Ok(Format::Newer(found)),
+        found => Ok(Format::Foreign(format!("its format is {found}, which no version has written"))),
+    }
+}
+
+fn create(database: &Database) -> Result<Format, Fault> {
+    let write = database.begin_write()?;
+    {
+        let held = Held { value: FORMAT.to_le_bytes().to_vec().into(), until: None };
+        let mut value = Vec::new();
+        row::encode(META, FORMAT_KEY, &held, &mut value);
+        write.open_table(tables::definition(META))?.insert(FORMAT_KEY, &value[..])?;
+        write.open_table(tables::definition(tables::PARTITION))?;
+        write.open_table(tables::definition(tables::LOG))?;
+    }
+    write.commit()?;
+    Ok(Format::Known)
+}

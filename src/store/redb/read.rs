@@ -1,0 +1,227 @@
+//! Reads a partition from a snapshot that lasts no longer than the call.
+
+use std::{ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+
+use super::{
+    Owner,
+    chunk::{self, Chunk},
+    fault::{Fault, contain},
+    lane, row,
+    shape::LogShape,
+    tables::{self, LOG, PARTITION, ReadTable},
+};
+use crate::store::{Class, KeyRange, Page, PartitionId, Reader, Row, Seq, StoreError, StoreFuture, Table, Wanted};
+
+/// How many bytes of chunks that nobody wants are passed over in one call.
+const MAX_PASSED: usize = 16 << 20;
+
+/// Reads a partition.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) owner: Arc<Owner>,
+    pub(super) partition: PartitionId,
+}
+
+impl View {
+    fn with<T>(&self, what: &str, read: impl FnOnce(&ReadTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let guard = self.owner.shared.database();
+        let opened = guard.as_ref().ok_or(StoreError::Closed)?;
+        contain(|| read(&opened.database.begin_read()?)).map_err(|fault| fault.reading(what))
+    }
+
+    /// Where the partition ends.
+    pub(super) fn end(&self) -> Result<Seq, StoreError> {
+        self.with("reading a partition", |txn| {
+            Ok(tables::shape(&txn.open_table(tables::definition(PARTITION))?, self.partition)?.next)
+        })
+    }
+
+    fn get_now(&self, table: Table, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.with(table.0, |txn| {
+            let Some(rows) = tables::open(txn, table)? else { return Ok(vec![None; keys.len()]) };
+            let (name, mut place) = (tables::name(table), Vec::new());
+            let values = keys.iter().map(|key| {
+                row::key(self.partition, key, &mut place);
+                Ok(tables::get(&rows, &name, &place)?.map(|held| held.value))
+            });
+            values.collect()
+        })
+    }
+
+    fn scan_now(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.with(table.0, |txn| {
+            let Some(rows) = tables::open(txn, table)? else { return Ok(Vec::new()) };
+            scan(&rows, &tables::name(table), self.partition, range, limit)
+        })
+    }
+
+    fn read_now(&self, class: Class, from: Seq, max_bytes: usize, wanted: &Wanted) -> Result<Page, StoreError> {
+        self.with("the log", |txn| {
+            let shape = tables::shape(&txn.open_table(tables::definition(PARTITION))?, self.partition)?;
+            let Some(log) = shape.logs.get(usize::from(class.0)) else {
+                return Ok(Page { next: from, is_end: true, ..Page::default() });
+            };
+            if from < log.trimmed {
+                let first = log.span.map_or(log.trimmed, |(first, _)| first);
+                return Err(StoreError::Trimmed { first }.into());
+            }
+            let table = txn.open_table(tables::definition(LOG))?;
+            let reading = Reading { partition: self.partition, class, log, max_bytes, wanted };
+            reading.page(&table, from, shape.next)
+        })
+    }
+}
+
+/// Rows of a range, each verified, and so are those on both sides of them.
+fn scan(
+    rows: &ReadTable,
+    name: &str,
+    partition: PartitionId,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<Vec<Row>, Fault> {
+    let mut start = Vec::new();
+    row::key(partition, &range.start, &mut start);
+    let mut cursor = rows.lower_bound(Bound::Included(&start[..]))?;
+    let mut found = Vec::new();
+    let disordered = |key: &[u8]| Fault::damaged(tables::describe(name, key), chunk::Damage("it is out of order"));
+    if let Some((key, row)) = cursor.peek_prev()? {
+        tables::verify(name, key.value(), row.value())?;
+        if key.value() >= &start[..] {
+            return Err(disordered(key.value()));
+        }
+    }
+    while let Some((key, row)) = cursor.next()? {
+        let (until, value) = row::parse(name, key.value(), row.value())
+            .map_err(|damage| Fault::damaged(tables::describe(name, key.value()), damage))?;
+        let _ = until;
+        let is_after = found.last().is_none_or(|(last, _): &Row| key.value()[4..] > last[..]);
+        if key.value() < &start[..] || !is_after {
+            return Err(disordered(key.value()));
+        }
+        let mine = row::parse_key(key.value()).filter(|(of, key)| *of == partition && range.contains(key));
+        let Some((_, key)) = mine.filter(|_| found.len() < limit) else { break };
+        found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+    }
+    Ok(found)
+}
+
+/// One call to read a log.
+struct Reading<'a> {
+    partition: PartitionId,
+    class: Class,
+    log: &'a LogShape,
+    max_bytes: usize,
+    wanted: &'a Wanted,
+}
+
+impl Reading<'_> {
+    fn page(&self, table: &ReadTable, from: Seq, end: Seq) -> Result<Page, Fault> {
+        let mut page = Page { next: from, ..Page::default() };
+        let Some((first, last)) = self.log.span else { return Ok(self.finish(page, end)) };
+        let start = self.start(table, from.max(first))?;
+        let begin = chunk::key(self.partition, self.class, start);
+        let (mut bytes, mut passed) = (0, 0);
+        let mut before = None;
+        for entry in table.range(&begin[..]..)? {
+            let (key, value) = entry?;
+            let chunk = self.verify(key.value(), value.value(), before)?;
+            before = Some(chunk.first);
+            if chunk.end > from {
+                passed += value.value().len();
+                if !self.take(&chunk, from, &mut page, &mut bytes)? {
+                    return Ok(page);
+                }
+            }
+            if chunk.first == last {
+                return Ok(self.finish(page, end));
+            }
+            if passed > MAX_PASSED.max(self.max_bytes) {
+                return Ok(page);
+            }
+        }
+        Err(lane::missing(self.partition, self.class, last))
+    }
+
+    /// The end of the log, as far as the reader wants it.
+    fn finish(&self, mut page: Page, end: Seq) -> Page {
+        page.next = page.next.max(self.wanted.below.map_or(end, |below| below.min(end)));
+        page.is_end = true;
+        page
+    }
+
+    /// The chunk that holds `from`, or would.
+    fn start(&self, table: &ReadTable, from: Seq) -> Result<Seq, Fault> {
+        let at = chunk::key(self.partition, self.class, from);
+        let mut cursor = table.upper_bound(Bound::Included(&at[..]))?;
+        let found = cursor.peek_prev()?.and_then(|(key, _)| chunk::parse_key(key.value()));
+        let mine = found.filter(|(partition, class, _)| (*partition, *class) == (self.partition, self.class));
+        mine.map(|(_, _, first)| first).ok_or_else(|| lane::missing(self.partition, self.class, from))
+    }
+
+    /// Makes sure that a chunk is what was written, and the one that follows the one before.
+    fn verify<'v>(&self, key: &[u8], value: &'v [u8], before: Option<Seq>) -> Result<Chunk<'v>, Fault> {
+        let Some((partition, class, first)) = chunk::parse_key(key) else {
+            return Err(Fault::damaged("a chunk", chunk::Damage("its key is none")));
+        };
+        let describe = || lane::describe(partition, class, first);
+        let chunk = Chunk::parse(key, value).map_err(|damage| Fault::damaged(describe(), damage))?;
+        let is_mine = (partition, class) == (self.partition, self.class);
+        if !is_mine || before.is_some_and(|before| chunk.before != Some(before)) {
+            return Err(Fault::damaged(describe(), chunk::Damage("the chunk before it is missing")));
+        }
+        Ok(chunk)
+    }
+
+    /// Takes what is wanted of a chunk. False where the page is full or the reader goes no further.
+    fn take(&self, chunk: &Chunk<'_>, from: Seq, page: &mut Page, bytes: &mut usize) -> Result<bool, Fault> {
+        let damaged = |damage| Fault::damaged(lane::describe(self.partition, self.class, chunk.first), damage);
+        if !chunk.may_hold(self.wanted).map_err(damaged)? && self.wanted.reaches(chunk.end) {
+            page.next = chunk.end;
+            return Ok(true);
+        }
+        for record in chunk.records().map_err(damaged)? {
+            let record = record.map_err(damaged)?;
+            if record.seq < from {
+                continue;
+            }
+            if !self.wanted.reaches(record.seq) {
+                *page = self.finish(std::mem::take(page), record.seq);
+                return Ok(false);
+            }
+            if *bytes > self.max_bytes {
+                return Ok(false);
+            }
+            page.next = record.seq.next();
+            if self.wanted.takes(&record.name, record.time) {
+                *bytes += record.bytes.len();
+                page.records.push(record);
+            }
+        }
+        page.next = page.next.max(chunk.end);
+        Ok(true)
+    }
+}
+
+impl Reader for View {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        Box::pin(async move { self.get_now(table, keys) })
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        Box::pin(async move { self.scan_now(table, &range, limit) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move { self.read_now(class, from, max_bytes, wanted) })
+    }
+}
