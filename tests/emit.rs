@@ -98,7 +98,8 @@ fn overflow_policies_drop_what_they_say_and_count_it() {
         kit.emit(Draft::json("old", json!(1)))?;
         let receipt = kit.emit(Draft::json("new", json!(2)))?;
         assert_eq!(receipt.fate(), Fate::Dropped);
-        assert_eq!(receipt.await, Err(PersistError::Dropped { id: receipt.id() }));
+        let id = receipt.id();
+        assert_eq!(receipt.await, Err(PersistError::Dropped { id }));
         assert_eq!(kit.stats().events.dropped.overflow, 1);
         Ok(())
     });
@@ -233,7 +234,8 @@ fn a_cancelled_token_takes_out_what_is_queued_delayed_and_in_backoff() {
 fn receipts_resolve_at_once_in_memory() {
     testing::run(Runtime::builder(), async |kit| {
         let receipt = kit.emit(order(1))?;
-        assert_eq!(receipt.await?, receipt.id());
+        let id = receipt.id();
+        assert_eq!(receipt.await?, id);
         Ok(())
     });
 }

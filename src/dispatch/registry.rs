@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -244,8 +244,9 @@ impl Registry {
     }
 }
 
-impl Interest for Registry {
+/// Weak: subscriptions hold the intake, whose way to the store asks this.
+impl Interest for Weak<Registry> {
     fn wants(&self, name: &EventName) -> bool {
-        Self::wants(self, name)
+        self.upgrade().is_some_and(|registry| registry.wants(name))
     }
 }

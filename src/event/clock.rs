@@ -28,6 +28,11 @@ impl Clock {
         Self { start: Self::instant(), epoch }
     }
 
+    /// The same clock, or one that begins there where it has not come so far.
+    pub(crate) fn not_before(self, floor: Timestamp) -> Self {
+        if self.now() < floor { Self::starting_at(floor) } else { self }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
     fn instant() -> Instant {
         Instant::now()

@@ -50,7 +50,7 @@ pub(crate) struct Pump {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partition: PartitionId,
     intake: OnceLock<Weak<Intake>>,
-    interest: Arc<dyn Interest>,
+    interest: Box<dyn Interest>,
     asked: AtomicUsize,
     way: Mutex<VecDeque<Batch>>,
 }
@@ -75,7 +75,7 @@ pub(crate) fn class_of(event: &Envelope) -> Class {
 }
 
 impl Pump {
-    pub(crate) fn new(store: Arc<dyn Store>, partition: PartitionId, interest: Arc<dyn Interest>) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<dyn Store>, partition: PartitionId, interest: Box<dyn Interest>) -> Arc<Self> {
         let (asked, way) = (AtomicUsize::new(0), Mutex::default());
         Arc::new(Self { store, partition, intake: OnceLock::new(), interest, asked, way })
     }

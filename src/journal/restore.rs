@@ -75,11 +75,15 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
     let dead = scan(&tenure, tables::DEAD, KeyRange::all()).await?;
     let dead = dead.into_iter().map(|(_, value)| dead_row(value)).collect::<Result<_, _>>()?;
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
-    let now = now.into_iter().flatten().next().and_then(|now| now[..].try_into().ok()).map(u64::from_be_bytes);
     let mut horizon = Horizon::default();
     horizon.forget();
-    let last_now = Timestamp::from_nanos(now.unwrap_or_default());
-    Ok(Restored { tenure, known, dead, horizon, last_now })
+    Ok(Restored { tenure, known, dead, horizon, last_now: last_now(now) })
+}
+
+/// The clock's last reading that was written.
+pub(crate) fn last_now(row: Vec<Option<Bytes>>) -> Timestamp {
+    let now = row.into_iter().flatten().next().and_then(|now| now[..].try_into().ok()).map(u64::from_be_bytes);
+    Timestamp::from_nanos(now.unwrap_or_default())
 }
 
 async fn cursors(tenure: &Tenure, id: u32) -> Result<[Cursor; CLASSES], StoreError> {

@@ -16,7 +16,7 @@ use crate::{
     dead_letter::DeadLetters,
     dispatch::{Dispatcher, Home, Parts, Registry, Retention, SlowPolls, UnroutedPolicy},
     event::{Clock, Event, Priority, Tenant},
-    intake::{DispatchBook, EventType, Intake, Interest, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
+    intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside},
     store::{PartitionId, Store},
@@ -323,12 +323,13 @@ impl Builder {
     pub fn build(self) -> Result<Runtime, BuildError> {
         SettingsError::collect(self.refused())?;
         let clock = self.clock.unwrap_or_else(Clock::system);
+        let clock = clock.not_before(self.home.as_ref().and_then(Home::last_now).unwrap_or_default());
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let registry = Arc::new(Registry::default());
         let pump = self
             .home
             .as_ref()
-            .map(|home| Pump::new(Arc::clone(&home.store), home.partition, Arc::clone(&registry) as Arc<dyn Interest>));
+            .map(|home| Pump::new(Arc::clone(&home.store), home.partition, Box::new(Arc::downgrade(&registry))));
         let intake = Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone(), pump);
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));

@@ -157,7 +157,8 @@ impl Runtime {
     fn has_due(&self) -> bool {
         let state = self.shared.intake.lock();
         let now = self.shared.intake.clock.now();
-        state.delayed.first_key_value().is_some_and(|(&(due, _), _)| due <= now)
+        let in_memory = state.delayed.first_key_value().map(|(&(due, _), _)| due);
+        in_memory.into_iter().chain(state.log.next_due).any(|due| due <= now)
     }
 
     fn report_since(&self, before: &Stats) -> ProcessReport {

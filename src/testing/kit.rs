@@ -58,7 +58,9 @@ impl TestKit {
         let recorder = Arc::new(Recorder::default());
         let builder = builder.clock(Clock::starting_at(START)).observer(Arc::clone(&recorder) as _);
         let runtime = builder.seed_unless_set(7).build()?;
-        Ok(Self { runtime, recorder, start: START })
+        // A durable runtime goes on from the time of the one before it.
+        let start = runtime.clock().now();
+        Ok(Self { runtime, recorder, start })
     }
 
     /// The runtime.

@@ -23,7 +23,8 @@ use std::{
     task::Context,
 };
 
-use futures_util::stream::FuturesUnordered;
+use bytes::Bytes;
+use futures_util::{future::FutureExt, stream::FuturesUnordered};
 use millstream_operators::Timestamp;
 
 use self::{age::Aged, commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
@@ -31,9 +32,9 @@ use super::dispatcher::Dispatcher;
 use crate::{
     event::Envelope,
     intake::Shore,
-    journal::{Cursor, FailedKey, Horizon, Known, Restored, Tail},
+    journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now},
     queue::CLASSES,
-    store::{Op, PartitionId, Seq, Store, StoreError, Tenure},
+    store::{Op, PartitionId, Seq, Store, StoreError, Tenure, tables},
 };
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -43,6 +44,16 @@ type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct Home {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) partition: PartitionId,
+}
+
+impl Home {
+    /// The last reading of the clock that was written, where the store can say so at once, as a local one can. Time never
+    /// goes back, whatever the machine's clock does between two processes.
+    pub(crate) fn last_now(&self) -> Option<Timestamp> {
+        let reader = self.store.reader(self.partition);
+        let now = reader.get(tables::ENGINE, &[Bytes::from_static(NOW)]).now_or_never()?.ok()?;
+        Some(last_now(now))
+    }
 }
 
 /// Whether the partition is held.
@@ -117,8 +128,18 @@ pub(super) struct Reader {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dispatch) struct Logged {
     pub(in crate::dispatch) key: FailedKey,
-    /// Whether it is open in its subscription's cursor, and not a row of its own.
-    pub(in crate::dispatch) is_in_log: bool,
+    pub(in crate::dispatch) place: Place,
+}
+
+/// Where a delivery is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dispatch) enum Place {
+    /// It is open in its subscription's cursor.
+    Log,
+    /// It has left the log, and is a row of its own.
+    Row,
+    /// It was a dead letter, and is neither yet.
+    Nowhere,
 }
 
 /// The most deliveries that a subscription has from the log, by class.

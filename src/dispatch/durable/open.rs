@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::stream::StreamExt;
 
-use super::{Durable, Logged, Pending, Reader};
+use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
         Dispatcher,
@@ -125,7 +125,7 @@ impl Dispatcher {
         let mut blocked = Vec::new();
         for (key, standing, event) in opened.rows {
             let held = Held { event: Arc::new(event), origin: None };
-            let job = self.logged_job(held, place, Logged { key, is_in_log: false });
+            let job = self.logged_job(held, place, Logged { key, place: Place::Row });
             self.take_up(job, standing, &mut blocked);
         }
         for job in blocked {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Logged, open::failed_key};
+use super::{Logged, Place, open::failed_key};
 use crate::{
     dead_letter::DeadLetter,
     dispatch::{
@@ -86,11 +86,13 @@ impl Dispatcher {
     pub(super) fn log_done(&mut self, place: usize, logged: Logged) {
         let Some(durable) = &mut self.durable else { return };
         let Some(reader) = &mut self.subscribers[place].reader else { return };
-        if logged.is_in_log {
-            reader.cursors[usize::from(logged.key.class.0)].done(logged.key.seq);
-        } else {
-            reader.rows -= 1;
-            durable.batch.ops.push(Op::Delete { table: tables::FAILED, key: logged.key.to_bytes() });
+        match logged.place {
+            Place::Log => reader.cursors[usize::from(logged.key.class.0)].done(logged.key.seq),
+            Place::Row => {
+                reader.rows -= 1;
+                durable.batch.ops.push(Op::Delete { table: tables::FAILED, key: logged.key.to_bytes() });
+            }
+            Place::Nowhere => {}
         }
     }
 
@@ -99,7 +101,7 @@ impl Dispatcher {
         let reader = self.subscribers[place].reader.as_ref()?;
         let key = failed_key(reader.id, letter.event.priority.class(), Seq(letter.place?));
         // It has no place in the cursor, and gets its row when it waits.
-        Some(Logged { key, is_in_log: false })
+        Some(Logged { key, place: Place::Nowhere })
     }
 
     /// The head of a key has its next attempt: those behind it wait for no more than that.
@@ -138,7 +140,7 @@ impl Dispatcher {
 
     /// A delivery waits behind a key whose head waits.
     pub(in crate::dispatch) fn log_blocked(&mut self, job: &mut Job) {
-        if job.logged.is_some_and(|logged| logged.is_in_log) {
+        if job.logged.is_some_and(|logged| logged.place == Place::Log) {
             self.log_standing(job, Stand::Blocked, self.now);
         }
     }
@@ -157,9 +159,10 @@ impl Dispatcher {
             failures: past.map_or_else(Vec::new, |past| past.failures.clone()),
         };
         durable.batch.ops.push(failed_op(logged.key, &standing, &bytes_of(&job.held.event)));
-        if std::mem::take(&mut logged.is_in_log) {
+        let before = std::mem::replace(&mut logged.place, Place::Row);
+        reader.rows += usize::from(before != Place::Row);
+        if before == Place::Log {
             reader.cursors[usize::from(logged.key.class.0)].done(logged.key.seq);
-            reader.rows += 1;
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::stream::StreamExt;
 
-use super::{Logged, Pending, open::failed_key};
+use super::{Logged, Pending, Place, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
@@ -136,7 +136,7 @@ impl Dispatcher {
         };
         let Some(reader) = &mut self.subscribers[place].reader else { return };
         reader.cursors[class].take(seq);
-        let logged = Logged { key: failed_key(reader.id, class, seq), is_in_log: true };
+        let logged = Logged { key: failed_key(reader.id, class, seq), place: Place::Log };
         let held = Held { event: Arc::clone(event), origin: None };
         if let Err(panic) = wants {
             return self.refuse_logged(held, place, logged, &panic);

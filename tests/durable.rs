@@ -1,0 +1,296 @@
+//! A durable runtime: what was accepted is handled, over restarts, failures and delays.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use millstream::{
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Key, OnError, Priority, Refusal, Replay,
+    Retry, Runtime, Start,
+    store::{Memory, Redb},
+    testing::{self, Probe, TestKit},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "order.placed", key = "id")]
+struct OrderPlaced {
+    id: u64,
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "stock.reserved")]
+struct StockReserved {
+    order: u64,
+}
+
+fn on(store: &Memory) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+type Seen = Arc<Mutex<Vec<u64>>>;
+
+fn numbers(seen: &Seen) -> impl Handler<(OrderPlaced,)> + use<> {
+    let seen = Arc::clone(seen);
+    (move |order: OrderPlaced| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(order.id) }
+    })
+    .named("numbers")
+}
+
+#[test]
+fn what_is_emitted_is_handled_and_what_is_returned_too() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", (|order: OrderPlaced| async move { StockReserved { order: order.id } }).named("reserve"))?;
+        let stock = Probe::<StockReserved>::new();
+        kit.on("stock.*", stock.handler().named("stock"))?;
+        for id in 0..10 {
+            kit.emit(OrderPlaced { id })?.await?;
+        }
+        let report = kit.settle().await;
+        assert_eq!((report.handled, report.dead), (20, 0));
+        let orders: Vec<_> = stock.received().into_iter().map(|stock| stock.order).collect();
+        assert_eq!(orders, (0..10).collect::<Vec<_>>());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    for round in 0..3 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("order.*", numbers(&seen))?;
+            kit.emit(OrderPlaced { id: round * 2 })?;
+            kit.settle().await;
+            kit.emit(OrderPlaced { id: round * 2 + 1 })?.await?;
+            Ok(())
+        });
+    }
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(*seen.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_backoff_survives_a_restart_and_holds_its_key_alone() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    let handler = |fails: bool| {
+        let seen = Arc::clone(&seen);
+        (move |order: OrderPlaced, context: Context| {
+            let seen = Arc::clone(&seen);
+            async move {
+                if order.id == 1 && fails {
+                    return Err(HandlerError::transient("closed"));
+                }
+                seen.lock().unwrap().push(order.id * 10 + u64::from(context.attempt()));
+                Ok(())
+            }
+        })
+        .named("bank")
+        .ordered_by_key()
+        .retry(Retry::fixed(Duration::from_secs(3_600)))
+    };
+    let draft = |id| Draft::new(OrderPlaced { id }).key(Key::from(id % 2));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", handler(true))?;
+        for id in [1, 2, 3, 4, 5] {
+            kit.emit(draft(id))?;
+        }
+        assert!(tokio::time::timeout(Duration::from_secs(60), kit.runtime().process()).await.is_err());
+        assert_eq!(*seen.lock().unwrap(), [21, 41]);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", handler(false))?;
+        kit.settle().await;
+        assert_eq!(*seen.lock().unwrap(), [21, 41, 12, 31, 51]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dead_letter_survives_a_restart_and_is_replayed_under_its_id() {
+    let store = Memory::new();
+    let mut id = None;
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", Probe::<OrderPlaced>::new().always_fails().handler().named("bank"))?;
+        id = Some(kit.emit(OrderPlaced { id: 1 })?.id());
+        assert_eq!(kit.settle().await.dead, 1);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        let bank = Probe::<OrderPlaced>::new();
+        kit.on("order.*", bank.handler().named("bank"))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters.iter().map(|letter| Some(letter.event.id())).collect::<Vec<_>>(), [id]);
+        assert_eq!(letters[0].failures.len(), 1);
+        kit.replay(&Replay::all());
+        assert_eq!(kit.settle().await.handled, 1);
+        assert_eq!(bank.received(), [OrderPlaced { id: 1 }]);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        kit.assert_no_dead_letters();
+        Ok(())
+    });
+}
+
+#[test]
+fn a_delayed_event_survives_a_restart_and_comes_at_its_time() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.emit(Draft::new(OrderPlaced { id: 7 }).delay(Duration::from_secs(60)))?.await?;
+        kit.emit(Draft::new(OrderPlaced { id: 8 }).delay(Duration::from_secs(30)))?.await?;
+        kit.settle().await;
+        assert_eq!(kit.stats().events.delayed, 2);
+        kit.advance(Duration::from_secs(40)).await;
+        assert_eq!(*seen.lock().unwrap(), [8]);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.advance(Duration::from_secs(19)).await;
+        assert_eq!(*seen.lock().unwrap(), [8]);
+        kit.advance(Duration::from_secs(1)).await;
+        assert_eq!(*seen.lock().unwrap(), [8, 7]);
+        Ok(())
+    });
+}
+
+#[test]
+fn one_of_an_idempotency_key_is_taken() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        let bank = Probe::<OrderPlaced>::new();
+        kit.on("order.*", bank.handler().named("bank"))?;
+        let first = kit.emit(Draft::new(OrderPlaced { id: 1 }).idempotency_key("a"))?;
+        let id = first.id();
+        let second = kit.emit(Draft::new(OrderPlaced { id: 2 }).idempotency_key("a"))?;
+        let other = kit.emit(Draft::new(OrderPlaced { id: 3 }).idempotency_key("a").tenant("acme"))?;
+        assert_eq!((first.await?, second.await?), (id, id));
+        other.await?;
+        kit.settle().await;
+        assert_eq!((bank.received().len(), kit.stats().events.dropped.duplicate), (2, 1));
+        tokio::time::advance(Duration::from_secs(24 * 3_600)).await;
+        kit.emit(Draft::new(OrderPlaced { id: 4 }).idempotency_key("a"))?.await?;
+        kit.settle().await;
+        assert_eq!(bank.received().len(), 3);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_memory_alone_can_do_is_refused_and_the_other_way_round() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let unnamed = kit.on("order.*", |_: OrderPlaced| async {}).unwrap_err();
+        assert!(matches!(unnamed, OnError::Unnamed { .. }), "{unnamed}");
+        let token = millstream::CancellationToken::new();
+        let refused = kit.emit(Draft::new(OrderPlaced { id: 1 }).cancelled_by(&token)).unwrap_err();
+        assert!(matches!(refused.reason, Refusal::NotDurable { .. }), "{refused}");
+        Ok(())
+    });
+    testing::run(Runtime::builder(), async |kit: TestKit| {
+        let refused = kit.emit(Draft::new(OrderPlaced { id: 1 }).idempotency_key("a")).unwrap_err();
+        assert!(matches!(refused.reason, Refusal::NeedsStore { .. }), "{refused}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_subscription_begins_where_it_says() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        for id in 0..3 {
+            kit.emit(OrderPlaced { id })?.await?;
+        }
+        let (early, late) = (Seen::default(), Seen::default());
+        kit.on("order.*", numbers(&early).named("early").starting_at(Start::Earliest))?;
+        kit.on("order.*", numbers(&late).named("late"))?;
+        kit.emit(OrderPlaced { id: 3 })?;
+        kit.settle().await;
+        assert_eq!(*early.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(*late.lock().unwrap(), [3]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_backlog_larger_than_memory_keeps_is_handled_in_order_and_by_urgency() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    testing::run(on(&store).queue_size(50_000), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store).queue_size(50_000), async |kit: TestKit| {
+        for id in 0..30_000 {
+            kit.emit(OrderPlaced { id })?;
+        }
+        kit.emit(Draft::new(OrderPlaced { id: 99_999 }).priority(Priority::Critical))?.await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.settle().await;
+        Ok(())
+    });
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.first(), Some(&99_999));
+    assert_eq!(seen[1..], (0..30_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn all_of_it_works_on_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.redb");
+    let seen = Seen::default();
+    for round in 0..3 {
+        let store = Redb::open(&path).unwrap();
+        testing::run(Runtime::builder().store(store), async |kit: TestKit| {
+            kit.on("order.*", numbers(&seen))?;
+            for id in 0..100 {
+                kit.emit(OrderPlaced { id: round * 100 + id })?;
+            }
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    assert_eq!(*seen.lock().unwrap(), (0..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn json_events_and_their_options_survive() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(Draft::json("a.b", json!({"x": 1})).tenant("t").header("h", "v").actor("ann"))?.await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let handler = move |context: Context| {
+            sink.lock().unwrap().push(serde_json::to_value(context.event()).unwrap());
+            async {}
+        };
+        kit.on("a.*", handler.named("all").starting_at(Start::Earliest))?;
+        kit.settle().await;
+        let seen = seen.lock().unwrap();
+        assert_eq!(
+            (&seen[0]["data"], &seen[0]["tenant"], &seen[0]["actor"]),
+            (&json!({"x": 1}), &json!("t"), &json!("ann"))
+        );
+        Ok(())
+    });
+}
