@@ -142,6 +142,11 @@ where
     pub(crate) const fn new(gate: G, service: S, request: R) -> Self {
         Self { gate: Ending::running(gate), call: Once::new(service, request), pass: None }
     }
+
+    /// Where the gate was open: nothing of it is carried about.
+    pub(crate) const fn passed(pass: G::Ok, service: S, request: R) -> Self {
+        Self { gate: Ending::Ended, call: Once::new(service, request), pass: Some(pass) }
+    }
 }
 
 impl<G, S, R> Future for Gated<G, S, R>

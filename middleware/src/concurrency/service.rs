@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::PollSemaphore;
 use tower_service::Service;
@@ -17,15 +17,16 @@ use crate::future::{Guarded, Refusable};
 pub struct Concurrency<S> {
     inner: S,
     permits: Arc<Permits>,
-    turn: Readiness,
+    /// The permit that the next call runs with. Apart from what holds it up, for it then travels in registers.
+    permit: Option<OwnedSemaphorePermit>,
+    /// Why there is no permit yet; never there beside one.
+    held_up: Option<Box<HeldUp>>,
 }
 
-/// How far this handle has come towards a permit.
+/// Where no permit was free.
 #[derive(Debug)]
-enum Readiness {
-    Idle,
-    Waiting(Box<Wait>),
-    Granted(OwnedSemaphorePermit),
+enum HeldUp {
+    Waiting(Wait),
     Refused(QueueError),
 }
 
@@ -39,7 +40,7 @@ struct Wait {
 
 impl<S> Concurrency<S> {
     pub(super) const fn new(inner: S, permits: Arc<Permits>) -> Self {
-        Self { inner, permits, turn: Readiness::Idle }
+        Self { inner, permits, permit: None, held_up: None }
     }
 }
 
@@ -50,21 +51,28 @@ impl<S: Clone> Clone for Concurrency<S> {
     }
 }
 
-impl Readiness {
-    /// Takes a permit if one is free, else a place in the queue, else a refusal.
-    #[inline]
-    fn begin(permits: &Arc<Permits>) -> Self {
-        match Arc::clone(&permits.semaphore).try_acquire_owned() {
-            Ok(permit) => Self::Granted(permit),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Self::queue(permits),
-        }
+impl HeldUp {
+    #[cold]
+    fn new(permits: &Arc<Permits>) -> Box<Self> {
+        Box::new(match permits.join_queue() {
+            Some(place) => Self::Waiting(Wait::new(permits, place)),
+            None => Self::Refused(QueueError::Full { queue: permits.limit.room() }),
+        })
     }
 
-    #[cold]
-    fn queue(permits: &Arc<Permits>) -> Self {
-        match permits.join_queue() {
-            Some(place) => Self::Waiting(Box::new(Wait::new(permits, place))),
-            None => Self::Refused(QueueError::Full { queue: permits.limit.room() }),
+    /// A permit, or nothing where the call is refused.
+    fn poll(&mut self, permits: &Permits, cx: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
+        let Self::Waiting(wait) = self else { return Poll::Ready(None) };
+        if let Poll::Ready(Some(permit)) = wait.semaphore.poll_acquire(cx) {
+            return Poll::Ready(Some(permit));
+        }
+        match (&mut wait.patience, permits.limit.patience) {
+            (Some(sleep), Some(patience)) => {
+                ready!(sleep.as_mut().poll(cx));
+                *self = Self::Refused(QueueError::Timeout { patience });
+                Poll::Ready(None)
+            }
+            _ => Poll::Pending,
         }
     }
 }
@@ -75,19 +83,6 @@ impl Wait {
             semaphore: PollSemaphore::new(Arc::clone(&permits.semaphore)),
             patience: permits.limit.patience.map(|patience| Box::pin(sleep(patience))),
             _place: place,
-        }
-    }
-
-    fn poll(&mut self, permits: &Permits, cx: &mut Context<'_>) -> Poll<Readiness> {
-        if let Poll::Ready(Some(permit)) = self.semaphore.poll_acquire(cx) {
-            return Poll::Ready(Readiness::Granted(permit));
-        }
-        match (&mut self.patience, permits.limit.patience) {
-            (Some(sleep), Some(patience)) => {
-                ready!(sleep.as_mut().poll(cx));
-                Poll::Ready(Readiness::Refused(QueueError::Timeout { patience }))
-            }
-            _ => Poll::Pending,
         }
     }
 }
@@ -101,25 +96,34 @@ where
     type Future = ConcurrencyFuture<S::Future, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if let Readiness::Idle = self.turn {
-            self.turn = Readiness::begin(&self.permits);
+        if self.permit.is_none() && self.held_up.is_none() {
+            match Arc::clone(&self.permits.semaphore).try_acquire_owned() {
+                Ok(permit) => self.permit = Some(permit),
+                Err(_) => self.held_up = Some(HeldUp::new(&self.permits)),
+            }
         }
-        if let Readiness::Waiting(wait) = &mut self.turn {
-            self.turn = ready!(wait.poll(&self.permits, cx));
+        if let Some(held_up) = &mut self.held_up {
+            let Some(permit) = ready!(held_up.poll(&self.permits, cx)) else { return Poll::Ready(Ok(())) };
+            self.permit = Some(permit);
+            self.held_up = None;
         }
-        match self.turn {
-            Readiness::Refused(_) => Poll::Ready(Ok(())),
-            _ => self.inner.poll_ready(cx),
-        }
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        match std::mem::replace(&mut self.turn, Readiness::Idle) {
-            Readiness::Granted(permit) => {
-                Refusable::running(Guarded::new(self.inner.call(request), Permit::new(permit)))
-            }
-            Readiness::Refused(refusal) => Refusable::refused(refusal),
-            Readiness::Idle | Readiness::Waiting(_) => unready(),
+        let Some(permit) = self.permit.take() else {
+            return Refusable::refused(self.refusal());
+        };
+        Refusable::running(Guarded::new(self.inner.call(request), Permit::new(permit)))
+    }
+}
+
+impl<S> Concurrency<S> {
+    #[cold]
+    fn refusal(&mut self) -> QueueError {
+        match self.held_up.take().map(|held_up| *held_up) {
+            Some(HeldUp::Refused(refusal)) => refusal,
+            _ => unready(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Slot<K: Hash + Eq + Clone> {
 }
 
 enum Phase<K: Hash + Eq + Clone> {
-    Decided(Option<Result<(), Limited>>),
+    Refused(Option<Limited>),
     Waiting(Box<Wait<K>>),
 }
 
@@ -55,17 +55,16 @@ impl<K: Hash + Eq + Clone> Drop for Counted<K> {
 }
 
 impl<K: Hash + Eq + Clone> Slot<K> {
-    pub(super) fn ask(limiter: &Arc<Limiter<K>>, key: K) -> Self {
+    /// Nothing where the call may pass at once.
+    pub(super) fn ask(limiter: &Arc<Limiter<K>>, key: K) -> Option<Self> {
         let nobody_waits = limiter.waiting.load(Ordering::Relaxed) == 0;
         let now = if limiter.rate.refuse || nobody_waits { limiter.check(&key) } else { Err(Duration::ZERO) };
-        let phase = match now {
-            Ok(()) => Phase::Decided(Some(Ok(()))),
-            Err(wait) if limiter.rate.refuse => Phase::Decided(Some(Err(Limited::new(wait)))),
-            Err(wait) => Self::stand_in_line(limiter, key, wait),
-        };
-        Self { phase }
+        let wait = now.err()?;
+        let refused = || Phase::Refused(Some(Limited::new(wait)));
+        Some(Self { phase: if limiter.rate.refuse { refused() } else { Self::stand_in_line(limiter, key, wait) } })
     }
 
+    #[cold]
     fn stand_in_line(limiter: &Arc<Limiter<K>>, key: K, wait: Duration) -> Phase<K> {
         let room = limiter.rate.queue.unwrap_or(usize::MAX);
         let place = match limiter.line.ask(key.clone(), room) {
@@ -74,7 +73,7 @@ impl<K: Hash + Eq + Clone> Slot<K> {
             Asked::Full => {
                 let ahead = u32::try_from(room).unwrap_or(u32::MAX).saturating_add(1);
                 let wait = wait.max(limiter.rate.spacing().saturating_mul(ahead));
-                return Phase::Decided(Some(Err(Limited::new(wait))));
+                return Phase::Refused(Some(Limited::new(wait)));
             }
         };
         limiter.waiting.fetch_add(1, Ordering::Relaxed);
@@ -118,11 +117,11 @@ impl<K: Hash + Eq + Clone + Unpin> Future for Slot<K> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let decided = match &mut self.phase {
-            Phase::Decided(decided) => decided.take(),
+            Phase::Refused(refused) => refused.take().map(Err),
             Phase::Waiting(wait) => Some(ready!(wait.poll(cx))),
         };
         // What was waited with goes now, so that the next in line may come.
-        self.phase = Phase::Decided(None);
+        self.phase = Phase::Refused(None);
         decided.map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -51,7 +51,10 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let slot = Slot::ask(&self.limiter, self.key.key_of(&request));
-        RateFuture::new(slot, self.inner.clone(), request)
+        let inner = self.inner.clone();
+        match Slot::ask(&self.limiter, self.key.key_of(&request)) {
+            None => RateFuture::passed((), inner, request),
+            Some(slot) => RateFuture::new(slot, inner, request),
+        }
     }
 }
