@@ -1,10 +1,7 @@
 //! An event's data: typed and shared, or JSON; turned into the other only where somebody asks for the other.
 
 use std::{
-    any::Any,
-    cell::Cell,
     fmt, io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
 };
 
@@ -12,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Event, EventName, UpgradeError};
+use super::{Event, EventName, UpgradeError, payload::Typed};
 
 /// The data of an event, cheap to clone. Typed data is not serialised until somebody asks for JSON.
 #[derive(Clone)]
@@ -36,40 +33,6 @@ impl Raw {
         match self.value.get() {
             Some(value) => Ok(value),
             None => serde_json::from_slice(&self.text).map(|value| self.value.get_or_init(|| value)),
-        }
-    }
-}
-
-/// A user's event. Whoever has it last may be the dispatcher, so a panic while it is dropped goes no further: it is logged, and
-/// counted by [`dropped_badly`].
-#[derive(Clone)]
-struct Typed(Option<Arc<dyn Payload>>);
-
-thread_local! {
-    static DROPPED_BADLY: Cell<u64> = const { Cell::new(0) };
-}
-
-/// How many events have panicked while they were dropped on this thread, since it was last asked.
-pub(crate) fn dropped_badly() -> u64 {
-    DROPPED_BADLY.take()
-}
-
-impl Typed {
-    fn payload(&self) -> &Arc<dyn Payload> {
-        #[expect(clippy::expect_used, reason = "it is taken out by those who consume it")]
-        self.0.as_ref().expect("a payload is there until it is consumed")
-    }
-}
-
-impl Drop for Typed {
-    fn drop(&mut self) {
-        let Some(payload) = self.0.take() else { return };
-        let event = payload.event_name();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            // The panic's own payload may be as bad.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
-            tracing::error!(event, "an event panicked while it was dropped");
-            DROPPED_BADLY.set(DROPPED_BADLY.get() + 1);
         }
     }
 }
@@ -128,44 +91,9 @@ pub enum DecodeError {
     },
 }
 
-trait Payload: Send + Sync {
-    fn json(&self) -> serde_json::Result<Value>;
-    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()>;
-    fn json_size(&self, limit: usize) -> JsonSize;
-    fn as_any(&self) -> &dyn Any;
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-    fn event_name(&self) -> &'static str;
-}
-
-impl<T: Event> Payload for T {
-    fn json(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(self)
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
-        serde_json::to_writer(out, self)
-    }
-
-    fn json_size(&self, limit: usize) -> JsonSize {
-        JsonSize::of(self, limit)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-
-    fn event_name(&self) -> &'static str {
-        T::NAME
-    }
-}
-
 impl Data {
     pub(crate) fn typed<T: Event>(event: T) -> Self {
-        Self(Repr::Typed(Typed(Some(Arc::new(event)))))
+        Self(Repr::Typed(Typed::new(event)))
     }
 
     pub(crate) fn json(value: Value) -> Self {
@@ -192,7 +120,7 @@ impl Data {
     /// The data as a `T`, if it is one without conversion.
     pub fn get<T: Event>(&self) -> Option<&T> {
         match &self.0 {
-            Repr::Typed(typed) => typed.payload().as_any().downcast_ref(),
+            Repr::Typed(typed) => typed.as_any().downcast_ref(),
             Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
@@ -212,7 +140,7 @@ impl Data {
     /// What serde says, for a type that has no JSON form (such as a map whose keys are no strings).
     pub fn to_json(&self) -> serde_json::Result<Value> {
         match &self.0 {
-            Repr::Typed(typed) => typed.payload().json(),
+            Repr::Typed(typed) => typed.json(),
             Repr::Json(value) => Ok(Value::clone(value)),
             Repr::Raw(raw) => raw.value().cloned(),
         }
@@ -222,7 +150,7 @@ impl Data {
     pub(crate) fn shared<T: Event>(&self, name: &EventName, version: Option<u32>) -> Result<Arc<T>, DecodeError> {
         if self.get::<T>().is_some()
             && let Repr::Typed(typed) = &self.0
-            && let Ok(same) = Arc::clone(typed.payload()).into_any().downcast()
+            && let Ok(same) = typed.shared().into_any().downcast()
         {
             return Ok(same);
         }
@@ -239,15 +167,15 @@ impl Data {
 
     fn convert<T: Event>(&self, name: &EventName, version: Option<u32>) -> Result<T, DecodeError> {
         let value = match &self.0 {
-            Repr::Typed(typed) if typed.payload().event_name() != T::NAME => {
+            Repr::Typed(typed) if typed.event_name() != T::NAME => {
                 return Err(DecodeError::WrongType {
                     event: name.to_string(),
-                    found: typed.payload().event_name(),
+                    found: typed.event_name(),
                     expected: T::NAME,
                 });
             }
             Repr::Typed(typed) => {
-                let json = typed.payload().json();
+                let json = typed.json();
                 json.map_err(|source| DecodeError::Serialize { event: name.to_string(), source })?
             }
             Repr::Json(value) => return from_json(value, name, version),
@@ -259,12 +187,10 @@ impl Data {
     /// The data as an own `T` if it is one and nobody shares it, else the data.
     pub(crate) fn into_inner<T: Event>(self) -> Result<T, Self> {
         let typed: Arc<T> = match &self.0 {
-            Repr::Typed(typed) if typed.payload().as_any().is::<T>() => {
-                match Arc::clone(typed.payload()).into_any().downcast() {
-                    Ok(typed) => typed,
-                    Err(_) => return Err(self),
-                }
-            }
+            Repr::Typed(typed) if typed.as_any().is::<T>() => match typed.shared().into_any().downcast() {
+                Ok(typed) => typed,
+                Err(_) => return Err(self),
+            },
             _ => return Err(self),
         };
         drop(self);
@@ -274,7 +200,7 @@ impl Data {
     /// The event name of the Rust type that it carries.
     pub(crate) fn event_name(&self) -> Option<&'static str> {
         match &self.0 {
-            Repr::Typed(typed) => Some(typed.payload().event_name()),
+            Repr::Typed(typed) => Some(typed.event_name()),
             Repr::Json(_) | Repr::Raw(_) => None,
         }
     }
@@ -285,7 +211,7 @@ impl Data {
 
     pub(crate) fn json_size(&self, limit: usize) -> JsonSize {
         match &self.0 {
-            Repr::Typed(typed) => typed.payload().json_size(limit),
+            Repr::Typed(typed) => typed.json_size(limit),
             Repr::Json(value) => JsonSize::of(value, limit),
             Repr::Raw(raw) if raw.text.len() > limit => JsonSize::Over,
             Repr::Raw(raw) => JsonSize::Bytes(raw.text.len()),
@@ -296,9 +222,9 @@ impl Data {
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Repr::Typed(typed) => match typed.payload().json() {
-                Ok(value) => write!(f, "{}{value}", typed.payload().event_name()),
-                Err(_) => f.write_str(typed.payload().event_name()),
+            Repr::Typed(typed) => match typed.json() {
+                Ok(value) => write!(f, "{}{value}", typed.event_name()),
+                Err(_) => f.write_str(typed.event_name()),
             },
             Repr::Json(value) => write!(f, "{value}"),
             Repr::Raw(raw) => f.write_str(&String::from_utf8_lossy(&raw.text)),
@@ -371,7 +297,7 @@ impl io::Write for Counter {
 }
 
 impl JsonSize {
-    fn of(value: &impl Serialize, limit: usize) -> Self {
+    pub(super) fn of(value: &impl Serialize, limit: usize) -> Self {
         let mut counter = Counter { bytes: 0, limit };
         match serde_json::to_writer(&mut counter, value) {
             Ok(()) => Self::Bytes(counter.bytes),

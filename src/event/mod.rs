@@ -11,6 +11,7 @@ mod id;
 mod key;
 mod name;
 mod pattern;
+mod payload;
 mod priority;
 mod record;
 mod traits;
@@ -29,8 +30,9 @@ pub use self::{
     traits::{Event, UpgradeError},
 };
 pub(crate) use self::{
-    data::{JsonSize, dropped_badly},
+    data::JsonSize,
     draft::{Due, More},
     envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
+    payload::dropped_badly,
 };

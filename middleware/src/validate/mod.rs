@@ -11,6 +11,9 @@
 //! [`Invalid`] lists every violation with its path, not the first alone; its kind is
 //! [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), which is not retried. An error of the service passes as it is.
 //!
+//! Where the request is more than its data, a closure takes the data out: `check(move |delivery: &Delivery| …)`, with
+//! `Schema::check` for JSON.
+//!
 //! What becomes of an invalid request is a policy:
 //!
 //! | policy | how |

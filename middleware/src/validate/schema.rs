@@ -34,7 +34,11 @@ impl Schema {
         SchemaInto { schema: self, parsed: PhantomData }
     }
 
-    fn check(&self, value: &Value) -> Result<(), Invalid> {
+    /// Checks a value, for a rule of your own: where the request is more than its JSON, as an engine's delivery is.
+    ///
+    /// # Errors
+    /// Every violation, with its path.
+    pub fn check(&self, value: &Value) -> Result<(), Invalid> {
         let errors = self.validator.iter_errors(value);
         Invalid::collect(errors.map(|error| Violation::new(error.instance_path().to_string(), &error)))
     }
