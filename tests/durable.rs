@@ -161,7 +161,7 @@ fn a_delayed_event_survives_a_restart_and_comes_at_its_time() {
     });
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("order.*", numbers(&seen))?;
-        kit.advance(Duration::from_secs(19)).await;
+        kit.advance(Duration::from_secs(29)).await;
         assert_eq!(*seen.lock().unwrap(), [8]);
         kit.advance(Duration::from_secs(1)).await;
         assert_eq!(*seen.lock().unwrap(), [8, 7]);

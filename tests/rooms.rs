@@ -19,7 +19,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dead_letter", &["event", "stage", "tenant"]),
     ("journal", &["dead_letter", "event", "intake", "queue", "store"]),
     ("dispatch", &["dead_letter", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"]),
-    ("runtime", &["dead_letter", "dispatch", "event", "intake", "queue", "request", "stage", "tenant"]),
+    (
+        "runtime",
+        &["dead_letter", "dispatch", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"],
+    ),
     ("testing", &["dead_letter", "event", "intake", "runtime", "stage", "store"]),
 ];
 

@@ -108,7 +108,7 @@ impl Data {
     /// Appends the data's JSON text.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         match &self.0 {
-            Repr::Typed(typed) => typed.payload().write_json(out),
+            Repr::Typed(typed) => typed.write_json(out),
             Repr::Json(value) => serde_json::to_writer(out, value),
             Repr::Raw(raw) => {
                 out.extend_from_slice(&raw.text);
