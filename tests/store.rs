@@ -1,46 +1,39 @@
 //! Every store keeps the contract of the trait.
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use millstream::{
-    Timestamp,
-    store::{Class, Memory, Op, PartitionId, Record, Redb, Seq, Store, Table, Wanted},
+    store::{Memory, Redb},
+    testing::{FaultyStore, store_conformance},
 };
 
-fn record(text: &str) -> Record {
-    Record { name: "note".into(), time: Timestamp::EPOCH, bytes: text.to_owned().into(), keys: Vec::new() }
-}
-
-async fn smoke(store: &dyn Store) {
-    let home = PartitionId(0);
-    for i in 0..100 {
-        let records = vec![record(&format!("{i}-{}", "x".repeat(1000)))];
-        store.append(home, vec![Op::Append { class: Class(1), records }]).await.unwrap();
-    }
-    let mut claim = store.claim(home).await.unwrap();
-    assert_eq!(claim.end, Seq(100));
-    let put = Op::Put { table: Table("t"), key: "k".into(), value: "v".into() };
-    claim.partition.commit(vec![put.clone()]).await.unwrap();
-    let got = claim.partition.get(Table("t"), &["k".into(), "l".into()]).await.unwrap();
-    assert_eq!(got, [Some("v".into()), None]);
-    let (mut from, mut seen) = (Seq(0), Vec::new());
-    loop {
-        let page = claim.partition.read(Class(1), from, 5_000, &Wanted::default()).await.unwrap();
-        seen.extend(page.records);
-        from = page.next;
-        if page.is_end {
-            break;
-        }
-    }
-    assert_eq!(seen.len(), 100);
-    assert!(seen.iter().enumerate().all(|(i, r)| r.bytes.starts_with(format!("{i}-").as_bytes())));
+#[tokio::test]
+async fn the_store_in_memory_keeps_the_contract() {
+    store_conformance(async || Memory::new()).await;
 }
 
 #[tokio::test]
-async fn smoke_all() {
-    smoke(&Memory::new()).await;
+async fn the_store_in_a_file_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.redb");
-    smoke(&Redb::open(&path).unwrap()).await;
-    let again = Redb::open(&path).unwrap();
-    assert_eq!(again.claim(PartitionId(0)).await.unwrap().end, Seq(100));
+    let files = AtomicU64::new(0);
+    let make = async || Redb::open(folder.path().join(files.fetch_add(1, Ordering::Relaxed).to_string())).unwrap();
+    store_conformance(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_on_a_backend_keeps_the_contract() {
+    let make = async || Redb::builder().open_on(redb::backends::InMemoryBackend::new()).unwrap();
+    store_conformance(make).await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_as_it_may_keeps_the_contract() {
+    for one_in in [3, 8, 40] {
+        let seed = AtomicU64::new(0);
+        let make = async || FaultyStore::new(Memory::new(), seed.fetch_add(1, Ordering::Relaxed)).one_in(one_in);
+        for _ in 0..5 {
+            store_conformance(make).await;
+        }
+    }
 }

@@ -130,8 +130,9 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// The first `limit` rows of a range, by key.
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// The records of a class at or after `from`, in their order, until their bytes pass `max_bytes`; at least one where
-    /// there is one. Records that `wanted` does not want may be left out.
+    /// The records of a class at or after `from`, in their order, until their bytes pass `max_bytes`: one at least, however
+    /// large. A store may stop earlier, even before the first; [`Page::is_end`] says where the log ends. Records that
+    /// `wanted` does not want may be left out.
     ///
     /// # Errors
     /// [`StoreError::Trimmed`] where records at or after `from` are not there any more: a normal answer, go on from `first`.

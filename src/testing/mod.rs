@@ -20,11 +20,15 @@
 //! ```
 
 mod assertions;
+mod conformance;
+mod faulty_store;
 mod kit;
 mod probe;
 mod timeline;
 
 pub use self::{
+    conformance::store_conformance,
+    faulty_store::FaultyStore,
     kit::{Outcome, TestKit, run},
     probe::Probe,
     timeline::{Moment, Timeline},

@@ -94,17 +94,20 @@ fn scan(
             return Err(disordered(key.value()));
         }
     }
+    let mut before = start;
+    let mut is_first = true;
     while let Some((key, row)) = cursor.next()? {
-        let (until, value) = row::parse(name, key.value(), row.value())
-            .map_err(|damage| Fault::damaged(tables::describe(name, key.value()), damage))?;
-        let _ = until;
-        let is_after = found.last().is_none_or(|(last, _): &Row| key.value()[4..] > last[..]);
-        if key.value() < &start[..] || !is_after {
-            return Err(disordered(key.value()));
+        let key = key.value();
+        let damaged = |damage| Fault::damaged(tables::describe(name, key), damage);
+        let (_, value) = row::parse(name, key, row.value()).map_err(damaged)?;
+        if key < &before[..] || (key == before && !is_first) {
+            return Err(disordered(key));
         }
-        let mine = row::parse_key(key.value()).filter(|(of, key)| *of == partition && range.contains(key));
-        let Some((_, key)) = mine.filter(|_| found.len() < limit) else { break };
-        found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        let mine = row::parse_key(key).filter(|(of, key)| *of == partition && range.contains(key));
+        let Some((_, mine)) = mine.filter(|_| found.len() < limit) else { break };
+        found.push((Bytes::copy_from_slice(mine), Bytes::copy_from_slice(value)));
+        key.clone_into(&mut before);
+        is_first = false;
     }
     Ok(found)
 }
