@@ -294,3 +294,71 @@ fn json_events_and_their_options_survive() {
         Ok(())
     });
 }
+
+#[test]
+fn a_shutdown_writes_how_far_it_came_and_lets_go_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.redb");
+    let seen = Seen::default();
+    for round in 0..2 {
+        testing::run(Runtime::builder().store(Redb::open(&path).unwrap()), async |kit: TestKit| {
+            kit.on("order.*", numbers(&seen))?;
+            kit.emit(OrderPlaced { id: round })?;
+            kit.emit(Draft::json("nobody.wants", json!(1)))?;
+            let report = kit.shutdown(Duration::from_secs(1)).await?;
+            assert_eq!((report.handled, report.parked.len()), (1, 0));
+            drop(Redb::open(&path)?);
+            Ok(())
+        });
+    }
+    assert_eq!(*seen.lock().unwrap(), [0, 1]);
+}
+
+#[test]
+fn what_comes_while_nobody_is_subscribed_waits_for_the_name() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        let (first, second) = (Seen::default(), Seen::default());
+        let id = kit.on("order.*", numbers(&first))?;
+        kit.emit(OrderPlaced { id: 1 })?;
+        kit.settle().await;
+        kit.off(id);
+        kit.emit(OrderPlaced { id: 2 })?;
+        kit.settle().await;
+        assert!(kit.health().findings.iter().any(|finding| finding.contains("`numbers`")), "{:?}", kit.health());
+        kit.on("order.*", numbers(&second))?;
+        kit.emit(OrderPlaced { id: 3 })?;
+        kit.settle().await;
+        assert_eq!((first.lock().unwrap().clone(), second.lock().unwrap().clone()), (vec![1], vec![2, 3]));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_orphan_is_forgotten_on_purpose_and_a_name_is_changed_on_purpose() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen))?;
+        kit.on("order.*", numbers(&Seen::default()).named("other"))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(OrderPlaced { id: 1 })?;
+        kit.on("order.*", numbers(&seen).named("renamed").was("numbers"))?;
+        kit.settle().await;
+        assert_eq!(*seen.lock().unwrap(), [1]);
+        kit.forget("other");
+        kit.forget("renamed");
+        kit.settle().await;
+        assert_eq!(kit.health().findings, Vec::<String>::new());
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", numbers(&seen).named("renamed"))?;
+        kit.settle().await;
+        assert_eq!(*seen.lock().unwrap(), [1]);
+        assert_eq!(kit.health().findings, Vec::<String>::new());
+        Ok(())
+    });
+}

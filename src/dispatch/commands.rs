@@ -153,6 +153,7 @@ impl Dispatcher {
         self.drop_handlers();
         self.settle_books();
         self.return_letters();
+        self.durable = None;
         self.watchdog = None;
         parked
     }

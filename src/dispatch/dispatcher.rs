@@ -167,10 +167,10 @@ const LOOK_UP: usize = 8;
 const MOST_ROUTES: usize = 10_000;
 
 impl Dispatcher {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         let beat = Arc::new(Beat::default());
         let now = parts.intake.clock.now();
-        let durable = parts.home.clone().map(|home| Box::new(Durable::new(home, now)));
+        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, now)));
         Self {
             now,
             random: fastrand::Rng::with_seed(parts.seed),
@@ -503,6 +503,8 @@ impl Dispatcher {
         for (_, subscriber) in &mut self.subscribers {
             subscriber.is_subscribed = left.contains(&subscriber.entry.id);
         }
+        self.detach_unsubscribed();
+        self.tell_orphans();
         let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);
         for place in gone.map(|(place, _)| place).collect::<Vec<_>>() {
             self.drop_subscriber(place);
@@ -559,6 +561,7 @@ impl Dispatcher {
 
     /// A handler goes. What it holds is the user's, and may panic.
     pub(super) fn drop_subscriber(&mut self, place: usize) {
+        self.close_reader(place);
         let subscriber = self.subscribers.remove(place);
         let name = Arc::clone(subscriber.entry.name());
         if let Err(panic) = contained(|| drop(subscriber)) {

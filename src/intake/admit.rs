@@ -147,6 +147,13 @@ impl Intake {
         }
     }
 
+    /// Lets go of the store of a durable runtime.
+    pub(crate) fn release(&self) {
+        if let Some(pump) = &self.pump {
+            pump.release();
+        }
+    }
+
     /// Names this runtime among others, for [`Current`](super::Current).
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()

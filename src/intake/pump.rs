@@ -47,8 +47,9 @@ struct Batch {
 
 /// The way from the queue to the store. One at a time runs it, and runs again for whoever asked meanwhile.
 pub(crate) struct Pump {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) partition: PartitionId,
+    /// None once the runtime is stopped.
+    store: Mutex<Option<Arc<dyn Store>>>,
+    partition: PartitionId,
     intake: OnceLock<Weak<Intake>>,
     interest: Box<dyn Interest>,
     asked: AtomicUsize,
@@ -77,12 +78,18 @@ pub(crate) fn class_of(event: &Envelope) -> Class {
 impl Pump {
     pub(crate) fn new(store: Arc<dyn Store>, partition: PartitionId, interest: Box<dyn Interest>) -> Arc<Self> {
         let (asked, way) = (AtomicUsize::new(0), Mutex::default());
+        let store = Mutex::new(Some(store));
         Arc::new(Self { store, partition, intake: OnceLock::new(), interest, asked, way })
     }
 
     /// Says whose queue it empties, once.
     pub(crate) fn attach(&self, intake: &Arc<Intake>) {
         let _ = self.intake.set(Arc::downgrade(intake));
+    }
+
+    /// Lets go of the store: the queue is closed, and nothing more comes.
+    pub(crate) fn release(&self) {
+        drop(self.store.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Goes on as far as it can now.
@@ -113,13 +120,15 @@ impl Pump {
                     self.settle(&intake, events, due, landed);
                 }
             }
+            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(store) = store else { return };
             let mut state = intake.lock();
             let taken = Self::take(&mut state);
             drop(state);
             if taken.is_empty() {
                 return;
             }
-            way.extend(self.hand_over(taken));
+            way.extend(self.hand_over(&*store, taken));
         }
     }
 
@@ -135,7 +144,7 @@ impl Pump {
     }
 
     /// Those that depend on nothing go together; one that may be refused goes alone.
-    fn hand_over(&self, taken: Vec<(Held, Option<Timestamp>)>) -> Vec<Batch> {
+    fn hand_over(&self, store: &dyn Store, taken: Vec<(Held, Option<Timestamp>)>) -> Vec<Batch> {
         let mut batches: Vec<(Vec<Held>, Option<Timestamp>)> = Vec::new();
         let mut is_open = false;
         for (held, due) in taken {
@@ -147,7 +156,7 @@ impl Pump {
             is_open = !is_alone;
         }
         let hand_over = |(events, due): (Vec<Held>, _)| {
-            let landing = self.store.append(self.partition, Self::ops(&events, due));
+            let landing = store.append(self.partition, Self::ops(&events, due));
             Batch { events, due, landing }
         };
         batches.into_iter().map(hand_over).collect()
@@ -289,6 +298,6 @@ impl Wake for Pump {
 
 impl fmt::Debug for Pump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pump").field("store", &self.store).field("partition", &self.partition).finish_non_exhaustive()
+        f.debug_struct("Pump").field("partition", &self.partition).finish_non_exhaustive()
     }
 }

@@ -43,6 +43,19 @@ impl Runtime {
         Health { status, findings }
     }
 
+    /// What is to be said of a durable runtime's store.
+    fn store_findings(&self) -> Vec<String> {
+        let state = self.shared.intake.lock();
+        let failure = state.log.failure.iter().map(|why| format!("the store has failed: {why}"));
+        let orphans = state.log.orphans.iter().map(|name| {
+            format!(
+                "nobody subscribes as `{name}`, and the store keeps what it has not read: subscribe it, or `forget` it"
+            )
+        });
+        let broken = state.log.broken.iter().map(|(name, why)| format!("subscription `{name}` cannot read on: {why}"));
+        failure.chain(orphans).chain(broken).collect()
+    }
+
     fn findings(&self) -> Vec<String> {
         let stats = self.stats();
         let mut findings = Vec::new();
@@ -64,6 +77,7 @@ impl Runtime {
             let name = entries.iter().find(|entry| entry.id == last).map_or("(gone)", |entry| entry.name());
             findings.push(format!("{polls} polls held up their thread for over 100 ms, the last one in `{name}`"));
         }
+        findings.extend(self.store_findings());
         if !self.is_at_rest() && self.shared.dispatcher.try_lock().is_ok() {
             findings.push("there is work and nobody drives the runtime: `process` or `run` it".to_owned());
         }

@@ -55,6 +55,9 @@ impl Life {
     }
 }
 
+/// How long a shutdown waits for its last commit at least.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
 impl Runtime {
     pub(super) fn life(&self) -> MutexGuard<'_, Life> {
         self.shared.life.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,7 +90,8 @@ impl Runtime {
     /// Dropped, the runtime goes on draining, without a limit, if somebody drives it; call it again to end it.
     ///
     /// # Data loss
-    /// None that the report does not name.
+    /// None that the report does not name. In a durable runtime what is not handled stays in the store, and is not in the
+    /// report; the store is let go of.
     pub async fn shutdown(&self, grace: Duration) -> Result<ShutdownReport, ProcessError> {
         self.must_be_outside()?;
         let handled_before = self.stats().deliveries.handled;
@@ -105,6 +109,10 @@ impl Runtime {
         self.shared.registry.close();
         let (abandoned, waiting) = dispatcher.abort_all();
         self.shared.intake.close(intake::Phase::Stopped);
+        let written = poll_fn(|cx| dispatcher.poll_release(cx));
+        if tokio::time::timeout(grace.max(LAST_WRITE), written).await.is_err() {
+            tracing::warn!("the last commit did not end in time: what it holds is done again after a restart");
+        }
         let mut parked = dispatcher.stop();
         parked.extend(waiting);
         parked.extend(self.shared.intake.park_all());
@@ -113,6 +121,7 @@ impl Runtime {
         *self.life() = Life::Stopped(report.clone());
         drop(dispatcher);
         self.shared.intake.settled.notify_waiters();
+        self.shared.intake.release();
         Ok(report)
     }
 

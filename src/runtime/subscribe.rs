@@ -6,7 +6,7 @@ use millstream_middleware::{Part, SettingError, SettingsError, hear, retry::Retr
 
 use super::Runtime;
 use crate::{
-    dispatch::{AddError, Entry, Meter},
+    dispatch::{AddError, Command, Entry, Meter},
     event::{Pattern, PatternError, Tenant},
     intake::Seat,
     stage::{Handler, Options, Order, Outside, Requirements, Site, buried},
@@ -154,6 +154,15 @@ impl Runtime {
     /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
         self.shared.unsubscribe(|registry| usize::from(registry.remove_one(id.0))) > 0
+    }
+
+    /// Forgets a durable subscription that nobody claims, and all that waits for it, once somebody drives. One that is
+    /// subscribed is not touched.
+    ///
+    /// # Data loss
+    /// What it has not handled is not handled.
+    pub fn forget(&self, name: impl Into<String>) {
+        self.shared.command(Command::Forget(name.into()));
     }
 
     /// Takes all subscriptions back, as [`off`](Self::off) does, and returns how many there were. Streams stay.

@@ -8,6 +8,7 @@ use super::timeline::{Recorder, Timeline};
 use crate::{
     event::Clock,
     runtime::{Builder, ProcessReport, Runtime},
+    store::hold_clock,
 };
 
 /// What a test of [`run`] returns: any error fails it.
@@ -55,6 +56,9 @@ impl TestKit {
     /// # Errors
     /// The builder's impossible settings.
     pub fn new(builder: Builder) -> Result<Self, crate::BuildError> {
+        // For as long as the thread lives: a paused clock is one thread's.
+        #[expect(clippy::mem_forget, reason = "nobody is there who could give it back in time")]
+        std::mem::forget(hold_clock());
         let recorder = Arc::new(Recorder::default());
         let builder = builder.clock(Clock::starting_at(START)).observer(Arc::clone(&recorder) as _);
         let runtime = builder.seed_unless_set(7).build()?;

@@ -5,9 +5,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Batch, Pending};
+use super::{Batch, Durable, Pending};
 use crate::{
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
     intake::Landed,
     journal::{DueKey, cursor_key},
@@ -90,34 +90,71 @@ impl Dispatcher {
     /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
     fn write_cursors(&mut self) {
         let Some(durable) = &mut self.durable else { return };
-        let next = durable.tail.next();
         for (_, subscriber) in &mut self.subscribers {
-            let Some(reader) = &mut subscriber.reader else { continue };
-            for class in 0..CLASSES {
-                let cursor = &mut reader.cursors[class];
-                if reader.is_attached[class] {
-                    cursor.pass(next);
-                }
-                if !cursor.is_dirty && cursor.high.0 - reader.written[class].0 < LAG {
-                    continue;
-                }
-                cursor.is_dirty = false;
-                reader.written[class] = cursor.high;
-                #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-                let key = cursor_key(reader.id, Class(class as u8));
-                durable.batch.ops.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
-            }
-            if let Some(known) = durable.known.get_mut(&**subscriber.entry.name()) {
-                known.cursors.clone_from(&reader.cursors);
-            }
+            durable.write_cursors_of(subscriber, LAG);
         }
         self.trim();
+    }
+
+    /// A subscriber goes: how far it was is written.
+    pub(in crate::dispatch) fn close_reader(&mut self, place: usize) {
+        if let Some(durable) = &mut self.durable {
+            durable.write_cursors_of(&mut self.subscribers[place], 1);
+        }
+    }
+
+    /// How far each is, for a partition that is given back.
+    pub(in crate::dispatch) fn write_all_cursors(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            for (_, subscriber) in &mut self.subscribers {
+                durable.write_cursors_of(subscriber, 1);
+            }
+        }
+    }
+
+    /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
+    pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.write_all_cursors();
+        loop {
+            self.poll_commits(cx);
+            let is_held = self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some());
+            if !is_held || !self.commit(cx) {
+                break;
+            }
+        }
+        let is_over = self.durable.as_ref().is_none_or(|d| d.committing.is_empty() || d.tenure().is_none());
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Why the store is not held.
     pub(crate) fn store_error(&self) -> Option<&StoreError> {
         let durable = self.durable.as_ref()?;
         durable.error.as_ref().filter(|_| durable.has_failed())
+    }
+}
+
+impl Durable {
+    /// Writes the cursors that have moved: by what has ended, or by so many places that nobody wanted.
+    fn write_cursors_of(&mut self, subscriber: &mut Subscriber, lag: u64) {
+        let Some(reader) = &mut subscriber.reader else { return };
+        let mut moved = false;
+        for class in 0..CLASSES {
+            let cursor = &mut reader.cursors[class];
+            if reader.is_attached[class] {
+                cursor.pass(self.told);
+            }
+            if !cursor.is_dirty && cursor.high.0 - reader.written[class].0 < lag {
+                continue;
+            }
+            (cursor.is_dirty, moved) = (false, true);
+            reader.written[class] = cursor.high;
+            #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+            let key = cursor_key(reader.id, Class(class as u8));
+            self.batch.ops.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
+        }
+        if moved && let Some(known) = self.known.get_mut(&**subscriber.entry.name()) {
+            known.cursors.clone_from(&reader.cursors);
+        }
     }
 }
 

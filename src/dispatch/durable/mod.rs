@@ -78,6 +78,8 @@ pub(super) struct Durable {
     known: HashMap<String, Known>,
     last_id: u32,
     tail: Tail,
+    /// All of the tail before it was told to those who keep up.
+    told: Seq,
     horizon: Horizon,
     batch: Batch,
     committing: VecDeque<Committing>,
@@ -159,6 +161,7 @@ impl Durable {
             known: HashMap::new(),
             last_id: 0,
             tail: Tail::at(Seq(0)),
+            told: Seq(0),
             horizon: Horizon::default(),
             batch: Batch::default(),
             committing: VecDeque::new(),

@@ -56,6 +56,9 @@ impl Dispatcher {
                     for (seq, event) in events {
                         self.tell(seq, &event, cx);
                     }
+                    if let Some(durable) = &mut self.durable {
+                        durable.told = durable.tail.next();
+                    }
                 }
             }
             moved = true;
@@ -66,17 +69,17 @@ impl Dispatcher {
     /// Something was not told: who kept up reads it from the log.
     fn detach_all(&mut self, told: Seq) {
         for (_, subscriber) in &mut self.subscribers {
-            let Some(reader) = &mut subscriber.reader else { continue };
-            for class in 0..CLASSES {
-                if std::mem::take(&mut reader.is_attached[class]) {
-                    reader.cursors[class].pass(told);
-                }
+            if let Some(reader) = &mut subscriber.reader {
+                reader.detach(told);
             }
         }
     }
 
     /// One event of the tail to all who want it and keep up.
     fn tell(&mut self, seq: Seq, event: &Arc<Envelope>, cx: &mut Context<'_>) {
+        if let Some(durable) = &mut self.durable {
+            durable.told = seq;
+        }
         if self.has_new_subscribers() {
             self.catch_up();
         }
@@ -100,6 +103,16 @@ impl Dispatcher {
                 continue;
             }
             self.deliver_logged(place, seq, event, cx);
+        }
+    }
+
+    /// Whoever was taken back is told no more; what it was told is written before it goes.
+    pub(in crate::dispatch) fn detach_unsubscribed(&mut self) {
+        let Some(durable) = &self.durable else { return };
+        for (_, subscriber) in self.subscribers.iter_mut().filter(|(_, s)| !s.is_subscribed) {
+            if let Some(reader) = &mut subscriber.reader {
+                reader.detach(durable.told);
+            }
         }
     }
 
@@ -337,6 +350,15 @@ fn wanted(entry: &Entry) -> Wanted {
 }
 
 impl super::Reader {
+    /// It was told all before `told`, and is told no more.
+    fn detach(&mut self, told: Seq) {
+        for (cursor, is_attached) in self.cursors.iter_mut().zip(&mut self.is_attached) {
+            if std::mem::take(is_attached) {
+                cursor.pass(told);
+            }
+        }
+    }
+
     /// Where it reads on: after a restart first what was open.
     fn reads_from(&self, class: usize) -> Seq {
         self.resume[class].unwrap_or(self.cursors[class].high)

@@ -66,6 +66,7 @@ impl Dispatcher {
         durable.known = known;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
+        durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
@@ -119,7 +120,7 @@ impl Dispatcher {
     }
 
     /// Says which subscriptions hold what nobody claims.
-    pub(super) fn tell_orphans(&mut self) {
+    pub(in crate::dispatch) fn tell_orphans(&mut self) {
         let Some(durable) = &self.durable else { return };
         let is_claimed =
             |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
