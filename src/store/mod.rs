@@ -26,7 +26,10 @@ use std::{fmt, future::Future, pin::Pin};
 use bytes::Bytes;
 
 #[cfg(feature = "redb")]
-pub use self::redb::{Redb, RedbBuilder};
+pub use self::redb::{
+    Compaction, Inspector, LogStats, PartitionStats, Progress, Redb, RedbBuilder, StoreStats, TableRow, TableStats,
+    Verification,
+};
 pub(crate) use self::tenure::Tenure;
 #[cfg(feature = "testing")]
 pub use self::ticket::{ClockHold, hold_clock};

@@ -26,6 +26,7 @@ struct Ends {
 
 impl Watch {
     /// Whether anything is known of a partition.
+    #[cfg(feature = "redb")]
     pub(super) fn knows(&self, partition: PartitionId) -> bool {
         self.lock().ends.contains_key(&partition)
     }
@@ -48,6 +49,7 @@ impl Watch {
     }
 
     /// The store has stopped: all who wait are told, and nothing is known any more.
+    #[cfg(feature = "redb")]
     pub(super) fn stop(&self) {
         let waiters = {
             let mut ends = self.lock();

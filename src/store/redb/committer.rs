@@ -1,31 +1,30 @@
 //! The one thread that writes: it takes what was handed over while it wrote, commits it as one, and then answers.
 //!
-//! After a failure nothing more is written through the same handle. Where the commit may have landed, all who wait are told
-//! so, and the file is opened again by the next claim; the claims before it are void. Where it is known that it has not,
-//! because the disk is full, the file is opened again by the next batch, and claims go on.
+//! After a failure nothing more is written through the same handle. All who wait are told that the commit may have landed,
+//! and the file is opened again by the next claim; the claims before it are void. Where the disk is full, the file is opened
+//! again at once: if the commit is not in it, it has not landed and never will, and claims go on.
 
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use super::{
     Shared,
     fault::{Fault, contain, is_full},
-    group::{Group, Kept},
+    file::Opened,
+    group::{Group, Kept, Shapes},
     queue::{Granted, Job},
+    tables::{self, PARTITION},
 };
-use crate::store::{CommitError, Committed, PartitionId, Seq, StoreError, ticket::Settle};
+use crate::store::{CommitError, Committed, StoreError, ticket::Settle};
 
 type Cause = Arc<dyn std::error::Error + Send + Sync>;
-type Ends = Vec<(PartitionId, Seq)>;
 
 /// Whether anything can be written.
 enum Health {
     Fine,
-    /// The disk was full and nothing has landed.
-    Full,
     /// A commit has failed and may have landed.
     Broken(Cause),
 }
@@ -84,11 +83,13 @@ pub(super) struct Committer {
     kept: Kept,
     opening: u64,
     health: Health,
+    /// What the last commit has written, or has tried to.
+    written: Shapes,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, kept: Kept::default(), opening: 0, health: Health::Fine }
+        Self { shared, kept: Kept::default(), opening: 0, health: Health::Fine, written: Vec::new() }
     }
 
     /// Works until the queue is closed and empty, then closes the file.
@@ -111,7 +112,7 @@ impl Committer {
                 }
             }
             (Health::Fine, _) => self.commit(jobs),
-            (Health::Full, _) | (Health::Broken(_), Some(Job::Claim { .. })) => self.reopen(jobs),
+            (Health::Broken(_), Some(Job::Claim { .. })) => self.reopen(jobs),
             (Health::Broken(cause), _) => {
                 let failure = Failure::Unknown(Arc::clone(cause));
                 jobs.pop_front().into_iter().for_each(|job| refuse(job, &failure));
@@ -119,21 +120,17 @@ impl Committer {
         }
     }
 
-    /// Opens the file again for what comes next; where that fails, the next job is told why.
+    /// Opens the file again for a claim; where that fails, the one who claims is told why.
     fn reopen(&mut self, jobs: &mut VecDeque<Job>) {
         match self.shared.source.open(self.shared.settings) {
             Ok(opened) => {
-                self.opening += u64::from(matches!(self.health, Health::Broken(_)));
-                self.kept = Kept::default();
+                self.opening += 1;
                 self.shared.set(Some(opened));
                 self.health = Health::Fine;
             }
             Err(error) => {
-                let Some(job) = jobs.pop_front() else { return };
-                match (job, &self.health) {
-                    (Job::Claim { settle, .. }, _) => settle.settle(Err(error)),
-                    (job, Health::Full) => refuse(job, &Failure::Full),
-                    (job, _) => refuse(job, &Failure::Unknown(Arc::new(error))),
+                if let Some(Job::Claim { settle, .. }) = jobs.pop_front() {
+                    settle.settle(Err(error));
                 }
             }
         }
@@ -147,21 +144,22 @@ impl Committer {
             let guard = shared.database();
             match guard.as_ref() {
                 Some(opened) => {
-                    opened.seen.begin();
                     let done = contain(|| self.attempt(&opened.database, opened.seen.bytes(), jobs, &mut answers));
                     done.map_err(|fault| {
                         opened.seen.stop();
                         let is_full = fault.is_full() || opened.seen.failure().is_some_and(is_full);
-                        (fault, is_full && !opened.seen.may_have_landed())
+                        (fault, is_full)
                     })
                 }
                 None => Err((Fault::Stopped(StoreError::Closed), false)),
             }
         };
         match done {
-            Ok(ends) => {
+            Ok(()) => {
                 // Before the answers: who waits for records must be awake when a clock that was held runs again.
-                ends.into_iter().for_each(|(partition, end)| shared.watch.advance(partition, end));
+                for (partition, shape) in &self.written {
+                    shared.watch.advance(*partition, shape.next);
+                }
                 answers.into_iter().for_each(Answer::give);
             }
             Err((fault, is_full)) => self.fail(fault, is_full, answers),
@@ -174,7 +172,8 @@ impl Committer {
         bytes: u64,
         jobs: &mut VecDeque<Job>,
         answers: &mut Vec<Answer>,
-    ) -> Result<Ends, Fault> {
+    ) -> Result<(), Fault> {
+        self.written.clear();
         let mut txn = database.begin_write()?;
         txn.set_quick_repair(bytes > self.shared.settings.quick_repair);
         let mut group = Group::begin(&txn, &mut self.kept, self.opening)?;
@@ -203,30 +202,68 @@ impl Committer {
             }
         }
         match group.write()? {
-            Some(ends) => {
+            Some(shapes) => {
+                self.written = shapes;
                 txn.commit()?;
-                Ok(ends)
             }
-            None => {
-                txn.abort()?;
-                Ok(Vec::new())
-            }
+            None => txn.abort()?,
         }
+        Ok(())
     }
 
     fn fail(&mut self, fault: Fault, is_full: bool, answers: Vec<Answer>) {
-        self.close();
-        self.kept = Kept::default();
-        let failure = if is_full {
-            self.health = Health::Full;
+        let cause = fault.committing();
+        let failure = if is_full && self.has_not_landed() {
             Failure::Full
         } else {
-            let cause = fault.committing();
-            self.health = Health::Broken(Arc::clone(&cause));
-            self.shared.watch.stop();
+            self.stop(Arc::clone(&cause));
             Failure::Unknown(cause)
         };
         answers.into_iter().for_each(|answer| answer.fail(&failure));
+    }
+
+    /// Opens the file again and looks whether the commit that failed is in it. Where it is not, work goes on: what is opened
+    /// now is what is built upon, so it never will be.
+    fn has_not_landed(&mut self) -> bool {
+        self.close();
+        self.kept = Kept::default();
+        let Ok(opened) = self.shared.source.open(self.shared.settings) else { return false };
+        self.shared.set(Some(opened));
+        let look = contain(|| {
+            let Some((partition, shape)) = self.written.first() else { return Ok(true) };
+            let table = self.shared.snapshot()?.open_table(tables::definition(PARTITION))?;
+            Ok(tables::shape(&table, *partition)?.commits < shape.commits)
+        });
+        look.unwrap_or(false)
+    }
+
+    /// Works on the database while nobody else reads or writes. A failure is one of the store.
+    pub(super) fn exclusively<T>(
+        &mut self,
+        work: impl FnOnce(&mut Opened) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let mut guard = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let opened = guard.as_mut().ok_or(StoreError::Closed)?;
+        let done = contain(|| work(opened));
+        let has_failed = done.is_err() && opened.seen.failure().is_some();
+        drop(guard);
+        done.map_err(|fault| {
+            let is_structural = matches!(fault, Fault::Panicked(_));
+            let fault = Arc::new(fault);
+            if has_failed || is_structural {
+                self.stop(Arc::clone(&fault) as Cause);
+            }
+            StoreError::Io { what: "compacting".into(), source: fault }
+        })
+    }
+
+    /// Nothing is written any more before the next claim.
+    fn stop(&mut self, cause: Cause) {
+        self.close();
+        self.kept = Kept::default();
+        self.health = Health::Broken(cause);
+        self.shared.watch.stop();
     }
 
     /// Closes the file. redb may panic while it does, where it is damaged.

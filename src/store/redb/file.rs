@@ -1,8 +1,8 @@
 //! Opens a file, makes sure that it is ours and that we know its format.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::Read as _,
+    fs::OpenOptions,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +24,9 @@ pub(super) const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 /// What each redb file begins with.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+/// Where a file's header ends, and how long a file is at most that is being made.
+const HEADER: u64 = 512;
+const MAX_UNFINISHED: u64 = 16 << 20;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +66,17 @@ impl Source {
         };
         let (meter, seen) = Meter::new(backend, is_owner);
         let opened = contain(|| {
+            match recognise(&meter).map_err(redb::Error::Io)? {
+                Kind::Redb => {}
+                Kind::Unfinished => meter.set_len(0).map_err(redb::Error::Io)?,
+                Kind::Foreign(what) => return Ok((None, Format::Foreign(what.into()))),
+            }
             let bytes = meter.len().map_err(redb::Error::Io)?;
             let mut builder = Database::builder();
             builder.set_cache_size(settings.cache).set_check_integrity_on_open(bytes > 0 && bytes <= settings.check);
             let database = builder.create_with_backend(meter)?;
             let format = format(&database)?;
-            Ok((database, format))
+            Ok((Some(database), format))
         });
         // What redb says of an error after the first is only that there was one.
         let opened = opened.map_err(|fault| match seen.failure() {
@@ -76,10 +84,11 @@ impl Source {
             None => fault::opening(self.path(), fault),
         });
         let (database, format) = opened?;
+        let foreign = |what| StoreError::NotOurs { path: self.path().into(), what };
         match format {
-            Format::Known => Ok(Opened { database, seen }),
+            Format::Known => Ok(Opened { database: database.ok_or_else(|| foreign("it is none".into()))?, seen }),
             Format::Newer(found) => Err(StoreError::Newer { path: self.path().into(), found, known: FORMAT }),
-            Format::Foreign(what) => Err(StoreError::NotOurs { path: self.path().into(), what }),
+            Format::Foreign(what) => Err(foreign(what)),
         }
     }
 }
@@ -95,29 +104,49 @@ impl Drop for Source {
 
 fn backend(path: &Path) -> Result<FileBackend, StoreError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
-    let mut file = options.open(path).map_err(|error| fault::from_io(path, error))?;
-    recognise(path, &mut file)?;
+    let file = options.open(path).map_err(|error| fault::from_io(path, error))?;
     FileBackend::new(file).map_err(|error| fault::opening(path, error.into()))
 }
 
-/// Refuses what is no redb file before redb sees it.
-fn recognise(path: &Path, file: &mut File) -> Result<(), StoreError> {
-    let foreign = |what: &str| StoreError::NotOurs { path: path.into(), what: what.into() };
-    let length = file.metadata().map_err(|error| fault::from_io(path, error))?;
-    if !length.is_file() {
-        return Err(foreign("it is no file"));
+/// What a file is before redb sees it.
+enum Kind {
+    /// There is something of redb in it, or nothing yet.
+    Redb,
+    /// The machine stopped while it was made.
+    Unfinished,
+    Foreign(&'static str),
+}
+
+fn recognise(backend: &dyn StorageBackend) -> io::Result<Kind> {
+    let length = backend.len()?;
+    if length == 0 {
+        return Ok(Kind::Redb);
     }
-    if length.len() == 0 {
-        return Ok(());
+    if length < MAGIC.len() as u64 {
+        return Ok(Kind::Foreign("it is too short"));
     }
     let mut magic = [0; MAGIC.len()];
-    match file.read_exact(&mut magic) {
-        Ok(()) if magic == MAGIC => Ok(()),
-        // A store that was being made when the machine stopped has no header yet.
-        Ok(()) if magic == [0; MAGIC.len()] => Ok(()),
-        Ok(()) => Err(foreign("it begins with something else")),
-        Err(_) => Err(foreign("it is too short")),
+    backend.read(0, &mut magic)?;
+    match magic {
+        MAGIC => Ok(Kind::Redb),
+        [0, ..] if magic == [0; MAGIC.len()] && is_unfinished(backend, length)? => Ok(Kind::Unfinished),
+        _ => Ok(Kind::Foreign("it begins with something else")),
     }
+}
+
+/// redb names a file its own once its header is flushed, and writes nothing else before.
+fn is_unfinished(backend: &dyn StorageBackend, length: u64) -> io::Result<bool> {
+    let mut block = vec![0; 1 << 16];
+    let mut at = HEADER;
+    while at < length.min(MAX_UNFINISHED) {
+        let part = usize::try_from(length - at).map_or(block.len(), |left| left.min(block.len()));
+        backend.read(at, &mut block[..part])?;
+        if block[..part].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(length <= MAX_UNFINISHED)
 }
 
 enum Format {

@@ -16,7 +16,7 @@ use super::{
     tables::{self, LOG, META, PARTITION, Raw},
 };
 use crate::store::{
-    CLASSES, Class, CommitError, Committed, Op, PartitionId, RowKey, Seq, StoreError, Table,
+    CLASSES, Class, CommitError, Committed, Op, PartitionId, RowKey, StoreError, Table,
     plan::{Ground, Held, Plan, Rows, is_expired},
 };
 
@@ -42,6 +42,9 @@ pub(super) struct Kept {
     sweeps: HashMap<(PartitionId, Table), Vec<u8>>,
     tools: Tools,
 }
+
+/// What partitions look like.
+pub(super) type Shapes = Vec<(PartitionId, Shape)>;
 
 /// The batches of one commit.
 pub(super) struct Group<'txn> {
@@ -133,9 +136,10 @@ impl<'txn> Group<'txn> {
                 loaded => loaded.map(drop)?,
             }
         }
-        self.is_changed |= !(plan.rows.is_empty() && plan.records.is_empty() && plan.trims.is_empty());
+        let is_changed = !(plan.rows.is_empty() && plan.records.is_empty() && plan.trims.is_empty());
+        self.is_changed |= is_changed;
         let part = self.part(partition)?;
-        part.is_changed |= !(plan.records.is_empty() && plan.trims.is_empty());
+        part.is_changed |= is_changed;
         let begin = std::mem::replace(&mut part.shape.next, plan.end);
         for (class, seq, record) in plan.records {
             part.lanes[usize::from(class.0)].stage(seq, record);
@@ -162,26 +166,27 @@ impl<'txn> Group<'txn> {
         Ok(Ok(Committed { appended: plan.appended, begin, end: plan.end }))
     }
 
-    /// Writes what was added. None where there is nothing to commit; else where each partition that changed ends.
-    pub(super) fn write(mut self) -> Result<Option<Vec<(PartitionId, Seq)>>, Fault> {
+    /// Writes what was added. None where there is nothing to commit; else what each partition that changed looks like.
+    pub(super) fn write(mut self) -> Result<Option<Shapes>, Fault> {
         if !self.is_changed {
             return Ok(None);
         }
         self.write_rows()?;
         self.sweep()?;
-        let mut ends = Vec::new();
+        let mut shapes = Vec::new();
         let Kept { parts, tools, .. } = &mut *self.kept;
         for (partition, part) in parts.iter_mut().filter(|(_, part)| part.is_changed) {
             for (lane, log) in part.lanes.iter_mut().zip(&mut part.shape.logs) {
                 lane.write(log, &mut self.log, tools)?;
             }
+            part.shape.commits += 1;
             let (key, held) = (partition.0.to_be_bytes(), Held { value: part.shape.encode().into(), until: None });
             row::encode(PARTITION, &key, &held, &mut tools.buffer);
             self.partitions.insert(&key[..], &tools.buffer[..])?;
             part.is_changed = false;
-            ends.push((*partition, part.shape.next));
+            shapes.push((*partition, part.shape));
         }
-        Ok(Some(ends))
+        Ok(Some(shapes))
     }
 
     /// Rows are written in the order of their keys, so that neighbours share their pages.

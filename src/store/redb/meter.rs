@@ -1,7 +1,7 @@
 //! What lies between redb and the disk: it sees what redb does, and stops it after a failure.
 //!
-//! After the first error nothing is written any more, not even by a handle that closes: so what is on disk is known to be
-//! what was there when it failed. And as long as the file's header was not written, nothing of a commit can be seen.
+//! After the first error nothing is written any more, not even by a handle that closes: so what is on disk is what was there
+//! when it failed.
 
 use std::{
     io,
@@ -14,14 +14,10 @@ use std::{
 
 use redb::{BackendError, StorageBackend};
 
-/// The header lies in the first bytes of the file.
-const HEADER: u64 = 512;
-
 /// What was seen of a file.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     bytes: AtomicU64,
-    is_header_touched: AtomicBool,
     is_stopped: AtomicBool,
     failure: Mutex<Option<io::ErrorKind>>,
 }
@@ -30,16 +26,6 @@ impl Seen {
     /// How long the file is.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// A commit begins.
-    pub(super) fn begin(&self) {
-        self.is_header_touched.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether a commit that failed can be on disk.
-    pub(super) fn may_have_landed(&self) -> bool {
-        self.is_header_touched.load(Ordering::Relaxed)
     }
 
     /// The first failure.
@@ -109,12 +95,7 @@ impl StorageBackend for Meter {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.seen.write(|| {
-            if offset < HEADER {
-                self.seen.is_header_touched.store(true, Ordering::Relaxed);
-            }
-            self.inner.write(offset, data)
-        })
+        self.seen.write(|| self.inner.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {

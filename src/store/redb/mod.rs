@@ -19,6 +19,8 @@ mod read;
 mod row;
 mod shape;
 mod tables;
+mod tools;
+mod verify;
 
 use std::{
     fmt,
@@ -28,11 +30,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use ::redb::StorageBackend;
+use ::redb::{ReadTransaction, ReadableDatabase as _, StorageBackend};
 
+pub use self::tools::{
+    Compaction, Inspector, LogStats, PartitionStats, Progress, StoreStats, TableRow, TableStats, Verification,
+};
 use self::{
     committer::Committer,
-    fault::from_io,
+    fault::{Fault, contain, from_io},
     file::{Opened, Settings, Source},
     partition::Held,
     queue::{Granted, Job, Permit, Queue},
@@ -184,6 +189,17 @@ impl Redb {
 impl Shared {
     fn database(&self) -> RwLockReadGuard<'_, Option<Opened>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is committed now. Whoever holds it makes the file grow.
+    fn snapshot(&self) -> Result<ReadTransaction, Fault> {
+        let guard = self.database();
+        let opened = guard.as_ref().ok_or(StoreError::Closed)?;
+        contain(|| Ok(opened.database.begin_read()?))
+    }
+
+    fn file_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.database().as_ref().ok_or(StoreError::Closed)?.seen.bytes())
     }
 
     /// Waits for those who read, and gives them another file, or none.

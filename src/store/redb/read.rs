@@ -3,7 +3,7 @@
 use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+use redb::{ReadTransaction, ReadableTable as _};
 
 use super::{
     Owner,
@@ -27,9 +27,7 @@ pub(super) struct View {
 
 impl View {
     fn with<T>(&self, what: &str, read: impl FnOnce(&ReadTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
-        let guard = self.owner.shared.database();
-        let opened = guard.as_ref().ok_or(StoreError::Closed)?;
-        contain(|| read(&opened.database.begin_read()?)).map_err(|fault| fault.reading(what))
+        contain(|| read(&self.owner.shared.snapshot()?)).map_err(|fault| fault.reading(what))
     }
 
     /// Where the partition ends.

@@ -4,7 +4,7 @@
 //! chunk is missing, not only when one is wrong.
 //!
 //! ```text
-//! version, u64 fence, u64 next place, then for each class: u64 first chunk, u64 last chunk, u64 chunks, u64 trimmed
+//! version, u64 fence, u64 commits, u64 next place, then for each class: u64 first chunk, u64 last chunk, u64 chunks, u64 trimmed
 //! ```
 
 use std::array;
@@ -14,12 +14,14 @@ use crate::store::{CLASSES, Seq};
 
 const VERSION: u8 = 1;
 const NONE: u64 = u64::MAX;
-const LENGTH: usize = 1 + 16 + CLASSES as usize * 32;
+const LENGTH: usize = 1 + 24 + CLASSES as usize * 32;
 
 /// A partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) fence: u64,
+    /// How many commits have changed it or its rows.
+    pub(super) commits: u64,
     pub(super) next: Seq,
     pub(super) logs: [LogShape; CLASSES as usize],
 }
@@ -39,6 +41,7 @@ impl Shape {
         let mut out = Vec::with_capacity(LENGTH);
         out.push(VERSION);
         out.extend_from_slice(&self.fence.to_le_bytes());
+        out.extend_from_slice(&self.commits.to_le_bytes());
         out.extend_from_slice(&self.next.0.to_le_bytes());
         for log in &self.logs {
             let (first, last) = log.span.map_or((NONE, NONE), |(first, last)| (first.0, last.0));
@@ -55,11 +58,11 @@ impl Shape {
         };
         let mut numbers = numbers.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let mut number = || numbers.next().unwrap_or_default();
-        let (fence, next) = (number(), Seq(number()));
+        let (fence, commits, next) = (number(), number(), Seq(number()));
         let logs = array::from_fn(|_| {
             let (first, last, chunks, trimmed) = (number(), number(), number(), Seq(number()));
             LogShape { span: (first != NONE).then_some((Seq(first), Seq(last))), chunks, trimmed }
         });
-        Ok(Self { fence, next, logs })
+        Ok(Self { fence, commits, next, logs })
     }
 }
