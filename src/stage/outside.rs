@@ -95,6 +95,9 @@ where
 
 impl fmt::Debug for Outside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outside").field("layers", &self.layers.len()).field("retry", &self.retry).finish()
+        f.debug_struct("Outside")
+            .field("layers", &self.layers.len())
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
     }
 }

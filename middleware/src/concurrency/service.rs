@@ -53,11 +53,11 @@ impl<S: Clone> Clone for Concurrency<S> {
 
 impl HeldUp {
     #[cold]
-    fn new(permits: &Arc<Permits>) -> Box<Self> {
-        Box::new(match permits.join_queue() {
+    fn new(permits: &Arc<Permits>) -> Self {
+        match permits.join_queue() {
             Some(place) => Self::Waiting(Wait::new(permits, place)),
             None => Self::Refused(QueueError::Full { queue: permits.limit.room() }),
-        })
+        }
     }
 
     /// A permit, or nothing where the call is refused.
@@ -99,7 +99,7 @@ where
         if self.permit.is_none() && self.held_up.is_none() {
             match Arc::clone(&self.permits.semaphore).try_acquire_owned() {
                 Ok(permit) => self.permit = Some(permit),
-                Err(_) => self.held_up = Some(HeldUp::new(&self.permits)),
+                Err(_) => self.held_up = Some(Box::new(HeldUp::new(&self.permits))),
             }
         }
         if let Some(held_up) = &mut self.held_up {
