@@ -241,7 +241,8 @@ async fn a_handler_that_is_taken_back_goes_while_the_runtime_is_driven_and_idle(
         told.notified().await;
         tokio::task::yield_now().await;
         assert!(runtime.off(id));
-        gone.notified().await;
+        let soon = tokio::time::timeout(Duration::from_secs(10), gone.notified()).await;
+        assert!(soon.is_ok(), "nobody woke the driver");
         runtime.shutdown(Duration::ZERO).await.unwrap();
     };
     tokio::join!(drives, leaves);
