@@ -34,7 +34,7 @@ pub(crate) use self::{
     log_side::{Landed, LogSide, Shore},
     loops::Roots,
     observe::{Observer, Step},
-    pump::{Interest, Pump, Stored, chain, class_of, record},
+    pump::{Interest, MARK, Pump, Stored, chain, class_of, record},
     room::Waiter,
     state::{Held, Origin, Phase, Pulled, Saturated, State},
     types::{EventType, Types},

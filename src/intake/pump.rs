@@ -19,7 +19,7 @@ use millstream_operators::Timestamp;
 use super::{Held, Intake, Landing, Outcome, PersistError, State};
 use crate::{
     event::{Envelope, EventId, EventName},
-    store::{Class, CommitError, Committed, Op, PartitionId, Record, Store, StoreFuture, tables},
+    store::{Class, CommitError, Committed, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables},
 };
 
 /// What goes to the store with an event.
@@ -56,6 +56,9 @@ pub(crate) struct Pump {
     way: Mutex<VecDeque<Batch>>,
 }
 
+/// The name of a record that is no event but the mark of a place. No event can have it.
+pub(crate) const MARK: &str = "";
+
 /// The most events that are handed over at a time.
 const MOST: usize = 4_096;
 
@@ -85,6 +88,18 @@ impl Pump {
     /// Says whose queue it empties, once.
     pub(crate) fn attach(&self, intake: &Arc<Intake>) {
         let _ = self.intake.set(Arc::downgrade(intake));
+    }
+
+    /// Marks the place in the log where a subscription begins whose name the store has never seen: whatever is emitted from
+    /// now on lies behind it, and is handled by that name even if the process ends before anybody drives.
+    pub(crate) fn mark_start(&self, name: &str, now: Timestamp) {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(store) = store else { return };
+        let keys = vec![RowKey { table: tables::START, key: Bytes::copy_from_slice(name.as_bytes()) }];
+        let mark = Record { name: MARK.into(), time: now, bytes: Bytes::new(), keys };
+        let batch = vec![Op::Append { class: Class(0), records: vec![mark] }];
+        // A conflict says that it is marked already. If it fails, whoever drives next knows the place from `on`.
+        drop(store.append(self.partition, batch));
     }
 
     /// Lets go of the store: the queue is closed, and nothing more comes.
@@ -219,6 +234,7 @@ impl Pump {
                 state.tally.unsaved += count;
                 if error.is_loss() {
                     state.log.failure.get_or_insert_with(|| chain(error));
+                    state.log.unsettled = true;
                 }
             }
         }

@@ -14,6 +14,8 @@ pub(crate) struct Horizon {
     keys: BTreeSet<DueKey>,
     /// From here on there may be more in the store than here; none where all of it is here.
     beyond: Option<DueKey>,
+    /// What came while the store was being read, which may not have seen it.
+    meanwhile: BTreeSet<DueKey>,
 }
 
 /// The key of a delayed event's row, read.
@@ -34,8 +36,12 @@ impl Horizon {
 
     /// Adds the next rows of the store; whether they were the last ones.
     pub(crate) fn extend(&mut self, keys: impl IntoIterator<Item = DueKey>, is_all: bool) {
-        self.keys.extend(keys);
-        self.beyond = if is_all { None } else { self.keys.last().copied() };
+        let mut last = None;
+        self.keys.extend(keys.into_iter().inspect(|key| last = Some(*key)));
+        self.beyond = if is_all { None } else { last.or(self.beyond) };
+        let beyond = self.beyond;
+        let near = std::mem::take(&mut self.meanwhile).into_iter();
+        self.keys.extend(near.filter(|key| beyond.is_none_or(|beyond| *key <= beyond)));
         self.shorten();
     }
 
@@ -44,7 +50,14 @@ impl Horizon {
         if self.beyond.is_none_or(|beyond| key <= beyond) {
             self.keys.insert(key);
             self.shorten();
+        } else {
+            self.meanwhile.insert(key);
         }
+    }
+
+    /// The store is read from here on: what came before is seen there.
+    pub(crate) fn looks(&mut self) {
+        self.meanwhile.clear();
     }
 
     fn shorten(&mut self) {
@@ -56,7 +69,7 @@ impl Horizon {
 
     /// Something was forgotten that may be in the store.
     pub(crate) fn forget(&mut self) {
-        *self = Self { keys: BTreeSet::new(), beyond: Some((Timestamp::EPOCH, 0)) };
+        *self = Self { beyond: Some((Timestamp::EPOCH, 0)), ..Self::default() };
     }
 
     /// Where to read on in the store, if it is time for that.

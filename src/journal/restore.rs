@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetter,
     event::Envelope,
     queue::CLASSES,
-    store::{Class, KeyRange, PartitionId, Store, StoreError, Table, Tenure, tables},
+    store::{Class, KeyRange, PartitionId, Seq, Store, StoreError, Table, Tenure, tables},
 };
 
 /// A subscription that the store knows.
@@ -29,6 +29,8 @@ pub(crate) struct Known {
 pub(crate) struct Restored {
     pub(crate) tenure: Tenure,
     pub(crate) known: HashMap<String, Known>,
+    /// Where those begin that are not known.
+    pub(crate) starts: HashMap<String, Seq>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) horizon: Horizon,
     /// The last reading of the clock that was written.
@@ -72,12 +74,17 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
         let cursors = cursors(&tenure, row.id).await?;
         known.insert(String::from_utf8_lossy(&name).into_owned(), Known { row, cursors });
     }
+    let mut starts = HashMap::new();
+    for (name, seq) in scan(&tenure, tables::START, KeyRange::all()).await? {
+        let seq = seq[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
+        starts.insert(String::from_utf8_lossy(&name).into_owned(), Seq(u64::from_be_bytes(seq)).next());
+    }
     let dead = scan(&tenure, tables::DEAD, KeyRange::all()).await?;
     let dead = dead.into_iter().map(|(_, value)| dead_row(value)).collect::<Result<_, _>>()?;
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    Ok(Restored { tenure, known, dead, horizon, last_now: last_now(now) })
+    Ok(Restored { tenure, known, starts, dead, horizon, last_now: last_now(now) })
 }
 
 /// The clock's last reading that was written.

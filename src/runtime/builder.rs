@@ -236,7 +236,8 @@ impl Builder {
         self
     }
 
-    /// Makes ids and jitter repeat from run to run, for tests.
+    /// Makes ids and jitter repeat from run to run, for tests. The ids of a durable runtime do not repeat: its store has those
+    /// of earlier runs.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -325,12 +326,15 @@ impl Builder {
         let clock = self.clock.unwrap_or_else(Clock::system);
         let clock = clock.not_before(self.home.as_ref().and_then(Home::last_now).unwrap_or_default());
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        // A store has the ids of earlier processes, which may have had the same seed and, where the clock's last reading was
+        // not written, the same times.
+        let id_seed = if self.home.is_some() { fastrand::u64(..) } else { seed };
         let registry = Arc::new(Registry::default());
         let pump = self
             .home
             .as_ref()
             .map(|home| Pump::new(Arc::clone(&home.store), home.partition, Box::new(Arc::downgrade(&registry))));
-        let intake = Intake::new(self.state_of(clock), clock, seed, self.limits, self.observer.clone(), pump);
+        let intake = Intake::new(self.state_of(clock), clock, id_seed, self.limits, self.observer.clone(), pump);
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
         let commands = Arc::new(Mutex::new(Vec::new()));

@@ -9,7 +9,7 @@ use crate::{
     dispatch::{AddError, Command, Entry, Meter},
     event::{Pattern, PatternError, Tenant},
     intake::Seat,
-    stage::{Handler, Options, Order, Outside, Requirements, Site, buried},
+    stage::{Handler, Options, Order, Outside, Requirements, Site, Start, buried},
 };
 
 /// Names a subscription, to take it back. No two subscriptions of any runtimes have the same.
@@ -110,6 +110,7 @@ impl Runtime {
             AddError::Taken(name) => OnError::DuplicateName { name },
             AddError::Closed => OnError::Stopped,
         })?;
+        self.mark_start(&entry);
         requirements.types.into_iter().for_each(|event_type| self.shared.intake.types.add(event_type));
         Ok(SubscriptionId(entry.id))
     }
@@ -154,6 +155,14 @@ impl Runtime {
     /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
         self.shared.unsubscribe(|registry| usize::from(registry.remove_one(id.0))) > 0
+    }
+
+    /// Where a durable subscription begins survives from now on.
+    fn mark_start(&self, entry: &Entry) {
+        let begins_here = entry.options.start == Start::Latest && entry.options.was.is_none() && !entry.options.is_tap;
+        if let Some(pump) = self.shared.intake.pump.as_ref().filter(|_| begins_here) {
+            pump.mark_start(entry.name(), self.clock().now());
+        }
     }
 
     /// Forgets a durable subscription that nobody claims, and all that waits for it, once somebody drives. One that is

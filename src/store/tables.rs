@@ -6,6 +6,8 @@ use super::Table;
 pub const ENGINE: Table = Table("engine");
 /// Durable subscriptions by name.
 pub const SUBSCRIPTION: Table = Table("subscription");
+/// Where each subscription begins that has not been opened yet.
+pub const START: Table = Table("start");
 /// How far each subscription has read each class.
 pub const CURSOR: Table = Table("cursor");
 /// Deliveries that have left the log: those that wait for another attempt, and those behind their key.

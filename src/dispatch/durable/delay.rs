@@ -42,6 +42,7 @@ impl Dispatcher {
         if durable.looking.is_none()
             && let (Some(from), Some(tenure)) = (durable.horizon.wants(), durable.tenure().cloned())
         {
+            durable.horizon.looks();
             durable.looking = Some(Box::pin(async move { next_due(&tenure, from).await }));
             moved = true;
         }
@@ -93,11 +94,12 @@ impl Dispatcher {
         durable.batch.append(Arc::new(event), bytes);
         let mut state = self.parts.intake.lock();
         state.log.afloat += 1;
-        // One of an earlier process is new to this one's books.
-        if is_own {
-            state.tally.delayed -= 1
+        // One of an earlier process is new to this one's books. Its time may be this one's, where the last reading of the
+        // clock was not written.
+        if is_own && state.tally.delayed > 0 {
+            state.tally.delayed -= 1;
         } else {
-            state.tally.emitted += 1
+            state.tally.emitted += 1;
         }
         Ok(())
     }

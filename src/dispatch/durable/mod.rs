@@ -76,6 +76,8 @@ pub(super) struct Durable {
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
     known: HashMap<String, Known>,
+    /// Where those begin that an earlier process subscribed and never opened.
+    starts: HashMap<String, Seq>,
     last_id: u32,
     tail: Tail,
     /// All of the tail before it was told to those who keep up.
@@ -159,6 +161,7 @@ impl Durable {
             failures: 0,
             error: None,
             known: HashMap::new(),
+            starts: HashMap::new(),
             last_id: 0,
             tail: Tail::at(Seq(0)),
             told: Seq(0),
@@ -237,6 +240,9 @@ impl Dispatcher {
         }
         moved |= self.open_subscriptions(cx);
         moved |= self.poll_commits(cx);
+        if self.an_emit_failed() {
+            return true;
+        }
         moved |= self.take_landed();
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);

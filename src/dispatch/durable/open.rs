@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::stream::StreamExt;
 
 use super::{Durable, Logged, Pending, Place, Reader};
@@ -78,12 +79,15 @@ impl Dispatcher {
         let known = match (durable.known.get(&name), old) {
             (Some(known), _) => known.clone(),
             (None, Some((was, known))) => {
-                let key = was.into_bytes().into();
-                durable.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
+                let key: Bytes = was.into_bytes().into();
+                durable.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: Bytes::clone(&key) });
+                durable.batch.ops.push(Op::Delete { table: tables::START, key });
                 known
             }
             (None, None) => {
-                let Some(start) = Durable::start_of(entry.options.start, entry.start.get().copied()) else {
+                let marked = durable.starts.get(&name).copied();
+                let Some(start) = marked.or_else(|| Durable::start_of(entry.options.start, entry.start.get().copied()))
+                else {
                     return false;
                 };
                 durable.last_id += 1;
@@ -186,7 +190,9 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return };
         let Some(known) = durable.known.remove(name) else { return };
         let ops = &mut durable.batch.ops;
-        ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: name.as_bytes().to_vec().into() });
+        let key = Bytes::copy_from_slice(name.as_bytes());
+        ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
+        ops.push(Op::Delete { table: tables::START, key });
         #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
         let classes = (0..CLASSES).map(|class| Class(class as u8));
         ops.extend(classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(known.row.id, class) }));

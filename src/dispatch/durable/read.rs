@@ -14,7 +14,7 @@ use super::{Logged, Pending, Place, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
-    intake::Held,
+    intake::{Held, MARK},
     journal::{Cursor, Step},
     queue::CLASSES,
     stage::{HandlerError, Order},
@@ -310,7 +310,8 @@ impl Dispatcher {
         let Some(reader) = &subscriber.reader else { return };
         let seq = record.seq;
         let is_again = seq < reader.cursors[class].high;
-        if is_again && (reader.resume[class].is_none() || !reader.cursors[class].is_open(seq))
+        if record.name.as_ref() == MARK
+            || is_again && (reader.resume[class].is_none() || !reader.cursors[class].is_open(seq))
             || !subscriber.entry.pattern.matches(&record.name)
         {
             return;

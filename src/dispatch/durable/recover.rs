@@ -1,7 +1,7 @@
 //! Claiming the partition, and what to do when it is lost: nobody trusts what he has in memory.
 
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -59,11 +59,12 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, known, dead, horizon, last_now } = restored;
+        let Restored { tenure, known, starts, dead, horizon, last_now } = restored;
         durable.failures = 0;
         durable.error = None;
         durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
         durable.known = known;
+        durable.starts = starts;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
         durable.told = tenure.end;
@@ -98,6 +99,16 @@ impl Dispatcher {
         state.tally.unsaved += appended as u64;
         drop(state);
         self.forget_deliveries();
+    }
+
+    /// Whether the store failed on the way of an emitted event: it may fail on ours, and is opened again.
+    pub(super) fn an_emit_failed(&mut self) -> bool {
+        let Some(reason) = self.parts.intake.lock().log.failure.clone() else { return false };
+        self.lose(StoreError::Io {
+            what: "a write of emitted events".to_owned(),
+            source: Arc::new(std::io::Error::other(reason)),
+        });
+        true
     }
 
     fn forget_deliveries(&mut self) {
