@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
 use super::{
-    Cause, EmitError, Fate, Held, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal, State, Step, Stored,
-    Types, What,
+    Cause, EmitError, Fate, FindCause, Handling, Held, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal,
+    State, Step, Stored, Types, What,
 };
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
@@ -42,6 +42,8 @@ pub(crate) struct Intake {
     pub(crate) types: Types,
     pub(crate) limits: Limits,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whoever polls handlers knows.
+    find_cause: FindCause,
     /// Told whenever the dispatcher has settled something.
     pub(crate) settled: Notify,
     /// The way to the store, in a durable runtime.
@@ -105,11 +107,13 @@ impl Intake {
         seed: u64,
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
+        find_cause: FindCause,
         pump: Option<Arc<Pump>>,
     ) -> Arc<Self> {
         let ids = IdSource::new(seed);
         let (types, settled) = (Types::default(), Notify::new());
-        let intake = Arc::new(Self { state: Mutex::new(state), clock, ids, types, limits, observer, settled, pump });
+        let state = Mutex::new(state);
+        let intake = Arc::new(Self { state, clock, ids, types, limits, observer, find_cause, settled, pump });
         if let Some(pump) = &intake.pump {
             pump.attach(&intake);
         }
@@ -154,9 +158,19 @@ impl Intake {
         }
     }
 
-    /// Names this runtime among others, for [`Current`](super::Current).
+    /// Names this runtime among others.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+
+    /// What the handler causes that this runtime polls on this thread, if there is one.
+    pub(crate) fn cause_here(&self) -> Option<Cause> {
+        if Handling::is_any() { (self.find_cause)(self.address()) } else { None }
+    }
+
+    /// Whether this runtime polls a handler on this thread.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.cause_here().is_some()
     }
 
     /// All that needs no lock: the draft becomes an event that only lacks room.

@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
-    Advice, Cause, Current, EmitError, Intake, Phase, Receipt, Refusal, Waiter,
+    Advice, Cause, EmitError, Handling, Intake, Phase, Receipt, Refusal, Waiter,
     admit::{Entry, Refused, refused},
     room::Grant,
 };
@@ -43,16 +43,18 @@ impl Intake {
             return Err(refused(draft, reason));
         }
         let now = self.clock.now();
-        if cause.is_none() && Current::is_inside(self.address()) {
+        if cause.is_none() && Handling::is_any() {
             return self.emit_inside(now, draft, request);
         }
         self.emit_checked(now, draft, cause, request, Entry::Outside)
     }
 
-    /// Emits what the handler that runs on this thread causes.
+    /// Emits inside a handler, which is the cause if it is one of this runtime's.
     #[cold]
     fn emit_inside(&self, now: Timestamp, draft: Draft, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
-        self.emit_checked(now, draft, Current::cause(self.address()).as_ref(), request, Entry::Handler)
+        let cause = self.cause_here();
+        let entry = if cause.is_some() { Entry::Handler } else { Entry::Outside };
+        self.emit_checked(now, draft, cause.as_ref(), request, entry)
     }
 
     #[inline(always)]
@@ -83,7 +85,7 @@ impl Intake {
         events: impl IntoIterator<Item = E>,
         cause: Option<&Cause>,
     ) -> (Vec<Receipt>, Option<EmitError<E>>, Vec<E>) {
-        let current = if cause.is_none() { Current::cause(self.address()) } else { None };
+        let current = if cause.is_none() { self.cause_here() } else { None };
         let cause = current.as_ref().or(cause);
         // What the caller's iterator does, it does before the lock is taken.
         let prepare = |event: E| self.prepare(event.into_draft(), cause, None);
@@ -152,7 +154,7 @@ impl Intake {
         if reason.advice() == Advice::Never {
             return Err(reason);
         }
-        if Current::is_inside(self.address()) {
+        if self.is_inside() {
             return Err(Refusal::WouldDeadlock);
         }
         match reason {
