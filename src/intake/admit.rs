@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
 use super::{
-    Cause, EmitError, Fate, FindCause, Handling, Held, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal,
-    State, Step, Stored, Types, What,
+    Cause, EmitError, Fate, FindCause, Handling, Held, Landing, Observer, Origin, PersistError, Phase, Pump, Receipt,
+    Refusal, State, Step, Stored, Types, What,
 };
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
@@ -303,7 +303,7 @@ impl Intake {
     /// Under the lock: takes the event in, or says why not.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the event goes to its place in the queue without a copy between")]
-    pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Receipt, Refused> {
+    pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Fate, Refused> {
         if (state.phase != Phase::Open || prepared.held.event.lineage.depth > 0)
             && let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared))
         {
@@ -320,8 +320,7 @@ impl Intake {
             };
         }
         let held = prepared.held;
-        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
-        let (id, root, depth) = (held.event.id, held.event.lineage.root, held.event.lineage.depth);
+        let (root, depth) = (held.event.lineage.root, held.event.lineage.depth);
         let seen = self.observer.as_ref().map(|_| Arc::clone(&held.event));
         let fate = match entry {
             Entry::Granted => {
@@ -341,7 +340,7 @@ impl Intake {
                 self.observe(&event, What::Dropped { reason: "overflow" });
             }
         }
-        Ok(Receipt { id, fate, landing })
+        Ok(fate)
     }
 
     #[cold]
@@ -409,7 +408,7 @@ impl Intake {
     }
 
     #[inline(never)]
-    fn delay(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
+    fn delay(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
         let limit = self.limits.delayed;
         if state.delayed.len() >= limit {
             return Err(refused(prepared.into_draft(), Refusal::DelayedFull { limit }));
@@ -430,7 +429,7 @@ impl Intake {
 
     /// Sends an event to the store, where it waits until it is due. On its way it holds room in the queue.
     #[inline(never)]
-    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
+    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
         let class = prepared.held.event.priority.class();
         let reason = state.forbids(&prepared.held.event).or_else(|| {
             let has_room = state.queue.room().has(class);
@@ -441,7 +440,7 @@ impl Intake {
         }
         state.queue.hold(class);
         let Prepared { held, due, .. } = prepared;
-        let (id, due) = (held.event.id, due.unwrap_or_default());
+        let due = due.unwrap_or_default();
         state.tally.emitted += 1;
         state.tally.delayed += 1;
         if held.event.lineage.depth > 0 {
@@ -451,15 +450,14 @@ impl Intake {
             state.tenants.add(tenant, Use::Queue);
         }
         self.observe(&held.event, What::Delayed { due });
-        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
         state.log.to_delay.push_back((due, held));
-        Ok(Receipt { id, fate: Fate::Delayed { due }, landing })
+        Ok(Fate::Delayed { due })
     }
 
     /// Keeps an event until it is due, whatever the tenant's limits.
-    pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Receipt {
+    pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Fate {
         let Prepared { held, due, .. } = prepared;
-        let (id, due) = (held.event.id, due.unwrap_or_default());
+        let due = due.unwrap_or_default();
         let lineage = held.event.lineage;
         state.tally.emitted += 1;
         if lineage.depth > 0 {
@@ -471,7 +469,7 @@ impl Intake {
         self.observe(&held.event, What::Delayed { due });
         state.last_delayed += 1;
         state.delayed.insert((due, state.last_delayed), held);
-        Receipt { id, fate: Fate::Delayed { due }, landing: None }
+        Fate::Delayed { due }
     }
 
     /// Tells the observer, if there is one.
@@ -490,7 +488,27 @@ impl Intake {
     }
 }
 
+/// A receipt for an event that is not accepted yet.
+#[derive(Debug)]
+pub(super) struct Claim {
+    id: EventId,
+    landing: Option<Arc<Landing>>,
+}
+
+impl Claim {
+    pub(super) fn receipt(self, fate: Fate) -> Receipt {
+        Receipt { id: self.id, fate, landing: self.landing }
+    }
+}
+
 impl Prepared {
+    /// What its receipt will say, but for what becomes of it.
+    #[inline]
+    pub(super) fn claim(&self) -> Claim {
+        let landing = self.held.stored().map(|stored| Arc::clone(&stored.landing));
+        Claim { id: self.held.event.id, landing }
+    }
+
     pub(super) fn into_draft(self) -> Draft {
         self.held.into_draft()
     }

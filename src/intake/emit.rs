@@ -67,16 +67,13 @@ impl Intake {
         request: Option<Arc<Request>>,
         entry: Entry,
     ) -> Result<Receipt, Refused> {
-        match self.prepare_at(now, draft, cause, request) {
-            Err(refused) => Err(refused),
-            Ok(prepared) => {
-                let mut state = self.lock();
-                let accepted = self.accept(&mut state, prepared, entry);
-                Self::wake(state);
-                self.pump();
-                accepted
-            }
-        }
+        let prepared = self.prepare_at(now, draft, cause, request)?;
+        let claim = prepared.claim();
+        let mut state = self.lock();
+        let accepted = self.accept(&mut state, prepared, entry);
+        Self::wake(state);
+        self.pump();
+        Ok(claim.receipt(accepted?))
     }
 
     /// Emits each, under one lock, until one is refused: that one and the rest come back.
@@ -94,7 +91,11 @@ impl Intake {
         let mut state = self.lock();
         for next in prepared.by_ref() {
             let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
-            match next.and_then(|prepared| self.accept(&mut state, prepared, entry)) {
+            let accept = |prepared: super::Prepared| {
+                let claim = prepared.claim();
+                self.accept(&mut state, prepared, entry).map(|fate| claim.receipt(fate))
+            };
+            match next.and_then(accept) {
                 Ok(receipt) => accepted.push(receipt),
                 Err(first) => {
                     refused = Some(first);
@@ -184,11 +185,12 @@ impl Intake {
 
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
         let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
+            let claim = prepared.claim();
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, Entry::Granted);
             Self::wake(state);
             self.pump();
-            accepted
+            Ok(claim.receipt(accepted?))
         });
         if accepted.is_ok() {
             grant.redeem();
