@@ -275,7 +275,7 @@ fn a_refused_request_hands_the_question_back() {
 }
 
 /// A handler of one runtime that drives another, whose handler emits on the first and waits for it.
-async fn one_inside_the_other(outer: &Runtime, inner: &Runtime) {
+async fn one_inside_the_other(outer: &Runtime, inner: &Runtime) -> Result<(), Box<dyn std::error::Error>> {
     let (driven, fed) = (inner.clone(), inner.clone());
     let drive = move |context: Context| {
         let (driven, fed) = (driven.clone(), fed.clone());
@@ -292,10 +292,11 @@ async fn one_inside_the_other(outer: &Runtime, inner: &Runtime) {
             back.emit(Draft::json("answer", json!(1))).map(drop)
         }
     };
-    outer.on("outside", drive).unwrap();
-    inner.on("inside", answer).unwrap();
-    outer.emit(Draft::json("outside", json!(1))).unwrap();
-    outer.process().await.unwrap();
+    outer.on("outside", drive)?;
+    inner.on("inside", answer)?;
+    outer.emit(Draft::json("outside", json!(1)))?;
+    outer.process().await?;
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,7 +309,7 @@ async fn a_runtime_that_another_ones_handler_drives_knows_whose_handlers_run_aro
         async {}
     };
     outer.on("answer", see).unwrap();
-    one_inside_the_other(&outer, &inner).await;
+    one_inside_the_other(&outer, &inner).await.unwrap();
     assert_eq!((outer.stats().deliveries.handled, inner.stats().deliveries.handled), (2, 1));
     assert_eq!(*depths.lock().unwrap(), [1], "the outer handler is the cause");
 }

@@ -176,12 +176,13 @@ impl Intake {
     /// All that needs no lock: the draft becomes an event that only lacks room.
     pub(crate) fn prepare(
         &self,
+        now: Timestamp,
         mut draft: Draft,
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Prepared, Refused> {
         match self.check(&mut draft) {
-            Ok(()) => self.prepare_at(self.clock.now(), draft, cause, request),
+            Ok(()) => self.prepare_at(now, draft, cause, request),
             Err(reason) => Err(refused(draft, reason)),
         }
     }

@@ -84,9 +84,12 @@ impl Intake {
     ) -> (Vec<Receipt>, Option<EmitError<E>>, Vec<E>) {
         let current = if cause.is_none() { self.cause_here() } else { None };
         let cause = current.as_ref().or(cause);
-        // What the caller's iterator does, it does before the lock is taken.
-        let prepare = |event: E| self.prepare(event.into_draft(), cause, None);
-        let mut prepared = events.into_iter().map(prepare).collect::<Vec<_>>().into_iter();
+        // What the caller's iterator does, it does before the lock is taken and before the time is read: they are emitted
+        // at once.
+        let drafts: Vec<_> = events.into_iter().map(IntoDraft::into_draft).collect();
+        let now = self.clock.now();
+        let prepare = |draft: Draft| self.prepare(now, draft, cause, None);
+        let mut prepared = drafts.into_iter().map(prepare).collect::<Vec<_>>().into_iter();
         let (mut accepted, mut refused) = (Vec::with_capacity(prepared.len()), None);
         let mut state = self.lock();
         for next in prepared.by_ref() {
@@ -184,7 +187,7 @@ impl Intake {
     }
 
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
-        let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
+        let accepted = self.prepare(self.clock.now(), draft, cause, None).and_then(|prepared| {
             let claim = prepared.claim();
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, Entry::Granted);
