@@ -152,7 +152,17 @@ mod tests {
         let draft = Draft::json("a", serde_json::json!(1));
         let event = Arc::new(Envelope::new(draft, id, Timestamp::EPOCH, Lineage::root(id)));
         let (death, died_at) = (Death::Exhausted, Timestamp::EPOCH);
-        DeadLetter { number: 0, event, subscription: None, death, attempts: 1, failures: Vec::new(), died_at }
+        DeadLetter {
+            number: 0,
+            event,
+            subscription: None,
+            death,
+            attempts: 1,
+            failures: Vec::new(),
+            died_at,
+            halts: false,
+            place: None,
+        }
     }
 
     fn numbers(letters: &[DeadLetter]) -> Vec<u64> {
