@@ -4,7 +4,7 @@
 //! `cargo bench --bench throughput` prints a table, `-- --json` an object a line. `-- --only NAME [TIMES]` runs one
 //! contender and prints nothing: it is for a profiler, whose counts repeat where times do not.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
-#![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails stops")]
 
 use std::{
     hint::black_box,

@@ -1,6 +1,9 @@
 //! Cycles, amplification, loops, requests: nothing waits for itself, nothing grows without end.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use millstream::{
     Context, Death, Draft, Event, Handler, HandlerError, Json, ProcessError, Refusal, RequestError, Runtime,
@@ -166,7 +169,7 @@ fn a_handler_that_waits_for_room_or_for_the_runtime_is_told_so() {
 fn spawned_work_emits_with_its_cause() {
     testing::run(Runtime::builder(), async |kit| {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let sender = std::sync::Mutex::new(Some(sender));
+        let sender = Mutex::new(Some(sender));
         kit.on("a", move |context: Context| {
             let sender = sender.lock().unwrap().take();
             async move { drop(sender.map(|sender| sender.send(context.handle()))) }
@@ -269,4 +272,44 @@ fn a_refused_request_hands_the_question_back() {
         assert_eq!(request.into_event::<Asked>().ok(), Some(Asked { n: 1 }));
         Ok(())
     });
+}
+
+/// A handler of one runtime that drives another, whose handler emits on the first and waits for it.
+async fn one_inside_the_other(outer: &Runtime, inner: &Runtime) -> Result<(), Box<dyn std::error::Error>> {
+    let (driven, fed) = (inner.clone(), inner.clone());
+    let drive = move |context: Context| {
+        let (driven, fed) = (driven.clone(), fed.clone());
+        async move {
+            fed.emit(Draft::json("inside", json!(context.event().depth()))).map_err(HandlerError::permanent)?;
+            driven.process().await.map(drop).map_err(HandlerError::permanent)
+        }
+    };
+    let back = outer.clone();
+    let answer = move || {
+        let back = back.clone();
+        async move {
+            assert_eq!(back.process().await, Err(ProcessError::WouldDeadlock));
+            back.emit(Draft::json("answer", json!(1))).map(drop)
+        }
+    };
+    outer.on("outside", drive)?;
+    inner.on("inside", answer)?;
+    outer.emit(Draft::json("outside", json!(1)))?;
+    outer.process().await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_another_ones_handler_drives_knows_whose_handlers_run_around_it() {
+    let (outer, inner) = (Runtime::builder().build().unwrap(), Runtime::builder().build().unwrap());
+    let depths = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&depths);
+    let see = move |context: Context| {
+        seen.lock().unwrap().push(context.event().depth());
+        async {}
+    };
+    outer.on("answer", see).unwrap();
+    one_inside_the_other(&outer, &inner).await.unwrap();
+    assert_eq!((outer.stats().deliveries.handled, inner.stats().deliveries.handled), (2, 1));
+    assert_eq!(*depths.lock().unwrap(), [1], "the outer handler is the cause");
 }

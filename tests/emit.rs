@@ -1,10 +1,13 @@
 //! emit is honest: accepted and counted, or handed back with a reason.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use millstream::{
-    Advice, CancellationToken, Draft, Event, EventId, Fate, Handler, Json, Overflow, PersistError, Priority, Refusal,
-    Runtime,
+    Advice, CancellationToken, Context, Draft, Event, EventId, Fate, Handler, Json, Overflow, PersistError, Priority,
+    Refusal, Runtime,
     testing::{self, Probe},
 };
 use serde::{Deserialize, Serialize};
@@ -155,6 +158,23 @@ fn an_emit_that_stops_waiting_leaves_its_room_to_the_next() {
         kit.assert_emitted_names(&["first", "second"]);
         Ok(())
     });
+}
+
+#[tokio::test]
+async fn events_of_one_emit_all_are_emitted_at_one_time_with_rising_ids() {
+    let runtime = Runtime::builder().build().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let keep = move |context: Context| {
+        kept.lock().unwrap().push((context.event().id(), context.event().emitted_at()));
+        async {}
+    };
+    runtime.on("order.placed", keep).unwrap();
+    runtime.emit_all((1..=100).map(order)).unwrap();
+    runtime.process().await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 100);
+    assert!(seen.is_sorted_by(|a, b| a.0 < b.0 && a.1 == b.1), "{seen:?}");
 }
 
 #[test]

@@ -33,27 +33,16 @@ impl DeadLetters {
     pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>) {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
         self.last = letters.iter().map(|letter| letter.number).fold(self.last, u64::max);
-        self.put_back(letters);
+        for letter in letters {
+            self.insert(letter);
+        }
     }
 
     /// Keeps a letter, gives it its number, and returns the letters that had to go for it.
     pub(crate) fn add(&mut self, mut letter: DeadLetter) -> Vec<DeadLetter> {
         self.last += 1;
         letter.number = self.last;
-        if let Some(tenant) = &letter.event.tenant {
-            *self.by_tenant.entry(tenant.clone()).or_default() += 1;
-        }
-        let over_quota = letter.event.tenant.clone().filter(|tenant| {
-            let quota = self.quotas.of(tenant).dead_letters;
-            quota.is_some_and(|quota| self.by_tenant.get(tenant).is_some_and(|count| *count > quota.get()))
-        });
-        self.letters.push_back(letter);
-        let own =
-            over_quota.and_then(|tenant| self.remove_first(|letter| letter.event.tenant.as_ref() == Some(&tenant)));
-        let oldest = if self.letters.len() > self.capacity { self.remove_first(|_| true) } else { None };
-        let gone: Vec<_> = own.into_iter().chain(oldest).collect();
-        self.dropped += gone.len() as u64;
-        gone
+        self.keep(letter)
     }
 
     fn remove_first(&mut self, wanted: impl FnMut(&DeadLetter) -> bool) -> Option<DeadLetter> {
@@ -109,14 +98,87 @@ impl DeadLetters {
         taken
     }
 
-    /// Puts back what could not be replayed, in its old place.
-    pub(crate) fn put_back(&mut self, letters: Vec<DeadLetter>) {
+    /// Puts back what could not be replayed, in its old place, and returns the letters that had to go for it: others may
+    /// have come meanwhile.
+    #[must_use]
+    pub(crate) fn put_back(&mut self, letters: Vec<DeadLetter>) -> Vec<DeadLetter> {
+        let mut gone = Vec::new();
         for letter in letters {
-            if let Some(tenant) = &letter.event.tenant {
-                *self.by_tenant.entry(tenant.clone()).or_default() += 1;
-            }
-            let place = self.letters.partition_point(|other| other.number < letter.number);
-            self.letters.insert(place, letter);
+            gone.extend(self.keep(letter));
         }
+        gone
+    }
+
+    /// Keeps a letter; what is then beyond its tenant's quota or the capacity goes, the oldest first.
+    fn keep(&mut self, letter: DeadLetter) -> Vec<DeadLetter> {
+        let tenant = letter.event.tenant.clone();
+        self.insert(letter);
+        let over_quota = tenant.filter(|tenant| {
+            let quota = self.quotas.of(tenant).dead_letters;
+            quota.is_some_and(|quota| self.by_tenant.get(tenant).is_some_and(|count| *count > quota.get()))
+        });
+        let own =
+            over_quota.and_then(|tenant| self.remove_first(|letter| letter.event.tenant.as_ref() == Some(&tenant)));
+        let oldest = if self.letters.len() > self.capacity { self.remove_first(|_| true) } else { None };
+        let gone: Vec<_> = own.into_iter().chain(oldest).collect();
+        self.dropped += gone.len() as u64;
+        gone
+    }
+
+    /// To its place by number, which for a new one is the last.
+    fn insert(&mut self, letter: DeadLetter) {
+        if let Some(tenant) = &letter.event.tenant {
+            *self.by_tenant.entry(tenant.clone()).or_default() += 1;
+        }
+        let place = self.letters.partition_point(|other| other.number < letter.number);
+        self.letters.insert(place, letter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millstream_operators::Timestamp;
+
+    use super::*;
+    use crate::{
+        dead_letter::Death,
+        event::{Draft, Envelope, IdSource, Lineage},
+    };
+
+    fn letter(ids: &IdSource) -> DeadLetter {
+        let id = ids.next(Timestamp::EPOCH);
+        let draft = Draft::json("a", serde_json::json!(1));
+        let event = Arc::new(Envelope::new(draft, id, Timestamp::EPOCH, Lineage::root(id)));
+        let (death, died_at) = (Death::Exhausted, Timestamp::EPOCH);
+        DeadLetter {
+            number: 0,
+            event,
+            subscription: None,
+            death,
+            attempts: 1,
+            failures: Vec::new(),
+            died_at,
+            halts: false,
+            place: None,
+        }
+    }
+
+    fn numbers(letters: &[DeadLetter]) -> Vec<u64> {
+        letters.iter().map(|letter| letter.number).collect()
+    }
+
+    #[test]
+    fn what_is_put_back_keeps_to_the_capacity_and_the_oldest_goes() {
+        let (ids, mut letters) = (IdSource::new(1), DeadLetters::new(2, Quotas::default()));
+        letters.add(letter(&ids));
+        letters.add(letter(&ids));
+        let taken = letters.take(&DeadLetterFilter::all(), 2);
+        assert_eq!(numbers(&taken), [1, 2]);
+        letters.add(letter(&ids));
+        let gone = letters.put_back(taken);
+        assert_eq!((numbers(&gone), letters.len(), letters.dropped()), (vec![1], 2, 1));
+        assert_eq!(numbers(&letters.list(&DeadLetterFilter::all())), [2, 3]);
     }
 }

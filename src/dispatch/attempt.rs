@@ -15,15 +15,15 @@ use super::{
 };
 use crate::{
     event::Envelope,
-    intake::{Current, Held, Origin, What},
+    intake::{Held, Origin, What},
     request::Hold,
-    stage::{Delivery, HandlerError, Outcome, Outputs, Parked, Started},
+    stage::{Delivery, HandlerError, Outcome, Outputs, Parked, Started, lend},
 };
 
 /// The first attempt of a delivery, polled once.
 pub(super) struct First {
     pub(super) id: u64,
-    started: Started,
+    started: Box<Started>,
     span: Option<Span>,
 }
 
@@ -49,10 +49,10 @@ impl Dispatcher {
         let Held { event, origin } = job.held;
         let (event, started) = self.poll_once(event, origin.as_deref(), job.subscriber, turn, span.as_ref(), cx);
         job.held = Held { event, origin };
-        match started {
-            Started::Handled => self.settle(job, Ok(Outputs::none()), self.now),
-            Started::Done(outcome) => self.settle(job, outcome, self.now),
-            Started::Parked(attempt) => self.park(job, attempt, span),
+        match started.map(|started| *started) {
+            None => self.settle(job, Ok(Outputs::none()), self.now),
+            Some(Started::Done(outcome)) => self.settle(job, outcome, self.now),
+            Some(Started::Parked(attempt)) => self.park(job, attempt, span),
         }
     }
 
@@ -71,7 +71,7 @@ impl Dispatcher {
         let span = self.span_of(&event, origin, place, 1);
         let turn = Turn { delivery: id, attempt: 1 };
         let (event, started) = self.poll_once(event, origin, place, turn, span.as_ref(), cx);
-        if let Started::Handled = started {
+        let Some(started) = started else {
             self.done.book.deliveries.created += 1;
             self.done.book.deliveries.handled += 1;
             let meter = &self.subscribers[place].entry.meter;
@@ -79,7 +79,7 @@ impl Dispatcher {
             meter.handled.up();
             self.observe(&event, place, || What::Handled);
             return (event, None);
-        }
+        };
         (event, Some(First { id, started, span }))
     }
 
@@ -87,8 +87,7 @@ impl Dispatcher {
     pub(super) fn go_on(&mut self, job: Job, first: First) {
         self.done.book.deliveries.in_flight += 1;
         self.subscribers[job.subscriber].take_slot(job.class());
-        match first.started {
-            Started::Handled => self.settle(job, Ok(Outputs::none()), self.now),
+        match *first.started {
             Started::Done(outcome) => self.settle(job, outcome, self.now),
             Started::Parked(attempt) => self.park(job, attempt, first.span),
         }
@@ -104,48 +103,42 @@ impl Dispatcher {
         turn: Turn,
         span: Option<&Span>,
         cx: &mut Context<'_>,
-    ) -> (Arc<Envelope>, Started) {
+    ) -> (Arc<Envelope>, Option<Box<Started>>) {
         let Turn { delivery: id, attempt } = turn;
-        let above = above(origin);
         let subscriber = &mut self.subscribers[place];
         let began = subscriber.durations.is_next().then(|| self.parts.intake.clock.now());
         let site = subscriber.site.take().unwrap_or_else(|| Arc::clone(&subscriber.entry.site));
-        let seat = subscriber.seat.take().unwrap_or_else(|| Arc::clone(&site.seat));
-        self.beat.begin(seat.subscription);
-        let mut delivery = Delivery::new(Arc::clone(&event), attempt, id, site, above.clone());
-        let before = Current { event, seat, delivery: id, above }.enter();
-        let started = match span {
-            None => subscriber.call.start(&mut delivery, cx),
-            Some(span) => span.in_scope(|| subscriber.call.start(&mut delivery, cx)),
+        self.beat.begin(site.seat.subscription);
+        let mut started = None;
+        let poll = |delivery: &Delivery| {
+            started = match span {
+                None => subscriber.call.start(delivery, cx),
+                Some(span) => span.in_scope(|| subscriber.call.start(delivery, cx)),
+            }
         };
-        #[expect(clippy::expect_used, reason = "whatever a handler polls inside puts the current delivery back")]
-        let current = Current::leave(before).expect("the current delivery is back");
-        subscriber.seat = Some(current.seat);
-        subscriber.site = Some(delivery.into_site());
+        let (event, site) = lend(|| Delivery::new(event, attempt, id, site, above(origin)), poll, Delivery::into_parts);
+        subscriber.site = Some(site);
         self.beat.end();
         if let Some(began) = began
-            && let Some(is_ok) = started.is_ok()
+            && let Some(is_ok) = started.as_ref().map_or(Some(true), |started| started.is_ok())
         {
             let took = self.parts.intake.clock.now().since(began);
             subscriber.durations.record(took, is_ok, TIMED);
         }
-        (current.event, started)
+        (event, started)
     }
 
     /// The attempt waits for something: from now on it is polled when it is woken, and has a time limit.
     fn park(&mut self, mut job: Job, attempt: Parked, span: Option<Span>) {
         self.pin(&mut job);
-        let current = Current {
-            event: Arc::clone(&job.held.event),
-            seat: Arc::clone(&self.subscribers[job.subscriber].entry.site.seat),
-            delivery: job.id,
-            above: above(job.held.origin.as_deref()),
-        };
+        let (event, site) = (&job.held.event, &self.subscribers[job.subscriber].entry.site);
+        let above = above(job.held.origin.as_deref());
+        let delivery = Delivery::new(Arc::clone(event), job.attempt, job.id, Arc::clone(site), above);
         let limit = self.subscribers[job.subscriber].entry.options.timeout.unwrap_or(self.parts.timeout);
         let began = self.parts.intake.clock.now();
         let place = self.in_flight.vacant_key();
         let timeout = Some(self.timers.add(began + limit, Due::Timeout(place)));
-        let running = Running::new(place, attempt, current, span.unwrap_or_else(Span::none), Arc::clone(&self.beat));
+        let running = Running::new(place, attempt, delivery, span.unwrap_or_else(Span::none), Arc::clone(&self.beat));
         let (abort, registration) = AbortHandle::new_pair();
         self.in_flight.insert(InFlight { job, began, timeout, abort });
         self.running.push(Abortable::new(running, registration));

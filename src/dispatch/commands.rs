@@ -20,8 +20,8 @@ impl Dispatcher {
     pub(super) fn replay(&mut self, replay: Replay) {
         let Replay { letter, entry, due } = replay;
         let Some(place) = self.place_of(entry.id) else {
-            let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
-            return letters.put_back(vec![letter]);
+            let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
+            return self.let_all_go(gone);
         };
         self.log_letter_gone(&letter);
         let logged = self.logged_of(place, &letter);
@@ -138,7 +138,8 @@ impl Dispatcher {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
         let letters = replays.flatten().map(|replay| replay.letter).collect();
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
+        // Nobody waits behind a key any more, so what goes for want of room lets nobody go on.
+        drop(self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters));
     }
 
     /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.

@@ -62,9 +62,10 @@ impl Dispatcher {
         }
         let (event, per_root) = (Arc::clone(&job.held.event), entry.options.per_root);
         let cause = Cause { event, per_root, hold: None, way: Way::Returned };
+        let now = intake.clock.now();
         for draft in drafts {
             entry.meter.returned(draft.name.as_str());
-            match intake.prepare(draft, Some(&cause), None) {
+            match intake.prepare(now, draft, Some(&cause), None) {
                 Ok(prepared) => self.take_returned(prepared, job),
                 Err(refused) => {
                     let event = Arc::new(intake.envelope_of(refused.event, &cause));
@@ -256,12 +257,15 @@ impl Dispatcher {
         let gone = letters.add(letter.clone());
         drop(letters);
         self.log_letter(&letter);
+        self.let_all_go(gone);
+    }
+
+    /// These dead letters were dropped for want of room: nobody can replay or purge them any more.
+    pub(super) fn let_all_go(&mut self, gone: Vec<DeadLetter>) {
         for letter in gone {
-            self.log_letter_gone(&letter);
             metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
                 .increment(1);
             tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");
-            // Nobody can replay or purge it any more.
             self.let_go(&letter);
         }
     }

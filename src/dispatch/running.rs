@@ -12,10 +12,7 @@ use millstream_operators::Timestamp;
 use tracing::Span;
 
 use super::{beat::Beat, job::Job, timers::TimerKey};
-use crate::{
-    intake::Current,
-    stage::{HandlerError, Outcome, Parked, contained},
-};
+use crate::stage::{Delivery, HandlerError, Outcome, Parked, contained, lend};
 
 /// What the dispatcher keeps of an attempt in flight.
 #[derive(Debug)]
@@ -30,22 +27,22 @@ pub(super) struct InFlight {
 pub(super) struct Running {
     pub(super) place: usize,
     attempt: Option<Parked>,
-    current: Option<Current>,
+    delivery: Option<Delivery>,
     span: Span,
     beat: Arc<Beat>,
 }
 
 impl Running {
-    pub(super) fn new(place: usize, attempt: Parked, current: Current, span: Span, beat: Arc<Beat>) -> Self {
-        Self { place, attempt: Some(attempt), current: Some(current), span, beat }
+    pub(super) fn new(place: usize, attempt: Parked, delivery: Delivery, span: Span, beat: Arc<Beat>) -> Self {
+        Self { place, attempt: Some(attempt), delivery: Some(delivery), span, beat }
     }
 
     fn poll_attempt(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
-        let (Some(attempt), Some(current)) = (&mut self.attempt, self.current.take()) else { return Poll::Pending };
-        self.beat.begin(current.seat.subscription);
-        let before = current.enter();
-        let polled = contained(|| self.span.in_scope(|| attempt.as_mut().poll(cx)));
-        self.current = Current::leave(before);
+        let (Some(attempt), Some(delivery)) = (&mut self.attempt, self.delivery.take()) else { return Poll::Pending };
+        self.beat.begin(delivery.site.seat.subscription);
+        let mut polled = Ok(Poll::Pending);
+        let poll = |_: &Delivery| polled = contained(|| self.span.in_scope(|| attempt.as_mut().poll(cx)));
+        self.delivery = Some(lend(|| delivery, poll, |delivery| delivery));
         self.beat.end();
         let outcome = match polled {
             Ok(polled) => ready!(polled),

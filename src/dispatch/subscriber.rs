@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     event::Tenant,
-    intake::Seat,
     queue::{CLASSES, Lanes},
     stage::{Call, Order, Site},
 };
@@ -22,8 +21,6 @@ use crate::{
 pub(super) struct Subscriber {
     pub(super) entry: Arc<Entry>,
     /// Lent to the current delivery and given back, so that no count of references changes.
-    pub(super) seat: Option<Arc<Seat>>,
-    /// Likewise.
     pub(super) site: Option<Arc<Site>>,
     pub(super) call: Box<dyn Call>,
     pub(super) durations: Durations,
@@ -69,7 +66,6 @@ impl Subscriber {
         Self {
             durations: Durations::of(entry.name()),
             reserved: entry.options.reserved.iter().sum(),
-            seat: Some(Arc::clone(&entry.site.seat)),
             site: Some(Arc::clone(&entry.site)),
             entry,
             call,

@@ -150,7 +150,7 @@ impl Data {
     pub(crate) fn shared<T: Event>(&self, name: &EventName, version: Option<u32>) -> Result<Arc<T>, DecodeError> {
         if self.get::<T>().is_some()
             && let Repr::Typed(typed) = &self.0
-            && let Ok(same) = typed.shared().into_any().downcast()
+            && let Ok(same) = typed.shared().downcast()
         {
             return Ok(same);
         }
@@ -187,7 +187,7 @@ impl Data {
     /// The data as an own `T` if it is one and nobody shares it, else the data.
     pub(crate) fn into_inner<T: Event>(self) -> Result<T, Self> {
         let typed: Arc<T> = match &self.0 {
-            Repr::Typed(typed) if typed.as_any().is::<T>() => match typed.shared().into_any().downcast() {
+            Repr::Typed(typed) if typed.as_any().is::<T>() => match typed.shared().downcast() {
                 Ok(typed) => typed,
                 Err(_) => return Err(self),
             },

@@ -16,12 +16,10 @@ use serde_json::Value;
 use super::{Event, JsonSize};
 
 /// What can be asked of an event of any type.
-pub(super) trait Payload: Send + Sync {
+pub(super) trait Payload: Any + Send + Sync {
     fn json(&self) -> serde_json::Result<Value>;
     fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()>;
     fn json_size(&self, limit: usize) -> JsonSize;
-    fn as_any(&self) -> &dyn Any;
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn event_name(&self) -> &'static str;
 }
 
@@ -38,14 +36,6 @@ impl<T: Event> Payload for T {
         JsonSize::of(self, limit)
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-
     fn event_name(&self) -> &'static str {
         T::NAME
     }
@@ -60,8 +50,12 @@ impl Typed {
         Self(Some(Arc::new(event)))
     }
 
-    pub(super) fn shared(&self) -> Arc<dyn Payload> {
-        Arc::clone(self.payload())
+    pub(super) fn shared(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<dyn Payload>::clone(self.payload())
+    }
+
+    pub(super) fn as_any(&self) -> &dyn Any {
+        &**self.payload()
     }
 
     fn payload(&self) -> &Arc<dyn Payload> {

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tracing::{Span, level_filters::LevelFilter};
 
 use super::{
-    Cause, EmitError, Fate, Held, Observer, Origin, PersistError, Phase, Pump, Receipt, Refusal, State, Step, Stored,
-    Types, What,
+    Cause, EmitError, Fate, FindCause, Handling, Held, Landing, Observer, Origin, PersistError, Phase, Pump, Receipt,
+    Refusal, State, Step, Stored, Types, What,
 };
 use crate::{
     event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
@@ -42,6 +42,8 @@ pub(crate) struct Intake {
     pub(crate) types: Types,
     pub(crate) limits: Limits,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whoever polls handlers knows.
+    find_cause: FindCause,
     /// Told whenever the dispatcher has settled something.
     pub(crate) settled: Notify,
     /// The way to the store, in a durable runtime.
@@ -105,11 +107,13 @@ impl Intake {
         seed: u64,
         limits: Limits,
         observer: Option<Arc<dyn Observer>>,
+        find_cause: FindCause,
         pump: Option<Arc<Pump>>,
     ) -> Arc<Self> {
         let ids = IdSource::new(seed);
         let (types, settled) = (Types::default(), Notify::new());
-        let intake = Arc::new(Self { state: Mutex::new(state), clock, ids, types, limits, observer, settled, pump });
+        let state = Mutex::new(state);
+        let intake = Arc::new(Self { state, clock, ids, types, limits, observer, find_cause, settled, pump });
         if let Some(pump) = &intake.pump {
             pump.attach(&intake);
         }
@@ -154,20 +158,31 @@ impl Intake {
         }
     }
 
-    /// Names this runtime among others, for [`Current`](super::Current).
+    /// Names this runtime among others.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+
+    /// What the handler causes that this runtime polls on this thread, if there is one.
+    pub(crate) fn cause_here(&self) -> Option<Cause> {
+        if Handling::is_any() { (self.find_cause)(self.address()) } else { None }
+    }
+
+    /// Whether this runtime polls a handler on this thread.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.cause_here().is_some()
     }
 
     /// All that needs no lock: the draft becomes an event that only lacks room.
     pub(crate) fn prepare(
         &self,
+        now: Timestamp,
         mut draft: Draft,
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Prepared, Refused> {
         match self.check(&mut draft) {
-            Ok(()) => self.prepare_at(self.clock.now(), draft, cause, request),
+            Ok(()) => self.prepare_at(now, draft, cause, request),
             Err(reason) => Err(refused(draft, reason)),
         }
     }
@@ -289,7 +304,7 @@ impl Intake {
     /// Under the lock: takes the event in, or says why not.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the event goes to its place in the queue without a copy between")]
-    pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Receipt, Refused> {
+    pub(super) fn accept(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Fate, Refused> {
         if (state.phase != Phase::Open || prepared.held.event.lineage.depth > 0)
             && let Some(reason) = Self::closed_to(state.phase, entry).or_else(|| Self::exhausted(state, &prepared))
         {
@@ -306,8 +321,7 @@ impl Intake {
             };
         }
         let held = prepared.held;
-        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
-        let (id, root, depth) = (held.event.id, held.event.lineage.root, held.event.lineage.depth);
+        let (root, depth) = (held.event.lineage.root, held.event.lineage.depth);
         let seen = self.observer.as_ref().map(|_| Arc::clone(&held.event));
         let fate = match entry {
             Entry::Granted => {
@@ -327,7 +341,7 @@ impl Intake {
                 self.observe(&event, What::Dropped { reason: "overflow" });
             }
         }
-        Ok(Receipt { id, fate, landing })
+        Ok(fate)
     }
 
     #[cold]
@@ -395,7 +409,7 @@ impl Intake {
     }
 
     #[inline(never)]
-    fn delay(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
+    fn delay(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
         let limit = self.limits.delayed;
         if state.delayed.len() >= limit {
             return Err(refused(prepared.into_draft(), Refusal::DelayedFull { limit }));
@@ -416,7 +430,7 @@ impl Intake {
 
     /// Sends an event to the store, where it waits until it is due. On its way it holds room in the queue.
     #[inline(never)]
-    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Receipt, Refused> {
+    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
         let class = prepared.held.event.priority.class();
         let reason = state.forbids(&prepared.held.event).or_else(|| {
             let has_room = state.queue.room().has(class);
@@ -427,7 +441,7 @@ impl Intake {
         }
         state.queue.hold(class);
         let Prepared { held, due, .. } = prepared;
-        let (id, due) = (held.event.id, due.unwrap_or_default());
+        let due = due.unwrap_or_default();
         state.tally.emitted += 1;
         state.tally.delayed += 1;
         if held.event.lineage.depth > 0 {
@@ -437,15 +451,14 @@ impl Intake {
             state.tenants.add(tenant, Use::Queue);
         }
         self.observe(&held.event, What::Delayed { due });
-        let landing = held.stored().map(|stored| Arc::clone(&stored.landing));
         state.log.to_delay.push_back((due, held));
-        Ok(Receipt { id, fate: Fate::Delayed { due }, landing })
+        Ok(Fate::Delayed { due })
     }
 
     /// Keeps an event until it is due, whatever the tenant's limits.
-    pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Receipt {
+    pub(super) fn store_delayed(&self, state: &mut State, prepared: Prepared) -> Fate {
         let Prepared { held, due, .. } = prepared;
-        let (id, due) = (held.event.id, due.unwrap_or_default());
+        let due = due.unwrap_or_default();
         let lineage = held.event.lineage;
         state.tally.emitted += 1;
         if lineage.depth > 0 {
@@ -457,7 +470,7 @@ impl Intake {
         self.observe(&held.event, What::Delayed { due });
         state.last_delayed += 1;
         state.delayed.insert((due, state.last_delayed), held);
-        Receipt { id, fate: Fate::Delayed { due }, landing: None }
+        Fate::Delayed { due }
     }
 
     /// Tells the observer, if there is one.
@@ -476,7 +489,27 @@ impl Intake {
     }
 }
 
+/// A receipt for an event that is not accepted yet.
+#[derive(Debug)]
+pub(super) struct Claim {
+    id: EventId,
+    landing: Option<Arc<Landing>>,
+}
+
+impl Claim {
+    pub(super) fn receipt(self, fate: Fate) -> Receipt {
+        Receipt { id: self.id, fate, landing: self.landing }
+    }
+}
+
 impl Prepared {
+    /// What its receipt will say, but for what becomes of it.
+    #[inline]
+    pub(super) fn claim(&self) -> Claim {
+        let landing = self.held.stored().map(|stored| Arc::clone(&stored.landing));
+        Claim { id: self.held.event.id, landing }
+    }
+
     pub(super) fn into_draft(self) -> Draft {
         self.held.into_draft()
     }

@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
-    Advice, Cause, Current, EmitError, Intake, Phase, Receipt, Refusal, Waiter,
+    Advice, Cause, EmitError, Handling, Intake, Phase, Receipt, Refusal, Waiter,
     admit::{Entry, Refused, refused},
     room::Grant,
 };
@@ -43,16 +43,18 @@ impl Intake {
             return Err(refused(draft, reason));
         }
         let now = self.clock.now();
-        if cause.is_none() && Current::is_inside(self.address()) {
+        if cause.is_none() && Handling::is_any() {
             return self.emit_inside(now, draft, request);
         }
         self.emit_checked(now, draft, cause, request, Entry::Outside)
     }
 
-    /// Emits what the handler that runs on this thread causes.
+    /// Emits inside a handler, which is the cause if it is one of this runtime's.
     #[cold]
     fn emit_inside(&self, now: Timestamp, draft: Draft, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
-        self.emit_checked(now, draft, Current::cause(self.address()).as_ref(), request, Entry::Handler)
+        let cause = self.cause_here();
+        let entry = if cause.is_some() { Entry::Handler } else { Entry::Outside };
+        self.emit_checked(now, draft, cause.as_ref(), request, entry)
     }
 
     #[inline(always)]
@@ -65,16 +67,13 @@ impl Intake {
         request: Option<Arc<Request>>,
         entry: Entry,
     ) -> Result<Receipt, Refused> {
-        match self.prepare_at(now, draft, cause, request) {
-            Err(refused) => Err(refused),
-            Ok(prepared) => {
-                let mut state = self.lock();
-                let accepted = self.accept(&mut state, prepared, entry);
-                Self::wake(state);
-                self.pump();
-                accepted
-            }
-        }
+        let prepared = self.prepare_at(now, draft, cause, request)?;
+        let claim = prepared.claim();
+        let mut state = self.lock();
+        let accepted = self.accept(&mut state, prepared, entry);
+        Self::wake(state);
+        self.pump();
+        Ok(claim.receipt(accepted?))
     }
 
     /// Emits each, under one lock, until one is refused: that one and the rest come back.
@@ -83,16 +82,23 @@ impl Intake {
         events: impl IntoIterator<Item = E>,
         cause: Option<&Cause>,
     ) -> (Vec<Receipt>, Option<EmitError<E>>, Vec<E>) {
-        let current = if cause.is_none() { Current::cause(self.address()) } else { None };
+        let current = if cause.is_none() { self.cause_here() } else { None };
         let cause = current.as_ref().or(cause);
-        // What the caller's iterator does, it does before the lock is taken.
-        let prepare = |event: E| self.prepare(event.into_draft(), cause, None);
-        let mut prepared = events.into_iter().map(prepare).collect::<Vec<_>>().into_iter();
+        // What the caller's iterator does, it does before the lock is taken and before the time is read: they are emitted
+        // at once.
+        let drafts: Vec<_> = events.into_iter().map(IntoDraft::into_draft).collect();
+        let now = self.clock.now();
+        let prepare = |draft: Draft| self.prepare(now, draft, cause, None);
+        let mut prepared = drafts.into_iter().map(prepare).collect::<Vec<_>>().into_iter();
         let (mut accepted, mut refused) = (Vec::with_capacity(prepared.len()), None);
         let mut state = self.lock();
         for next in prepared.by_ref() {
             let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
-            match next.and_then(|prepared| self.accept(&mut state, prepared, entry)) {
+            let accept = |prepared: super::Prepared| {
+                let claim = prepared.claim();
+                self.accept(&mut state, prepared, entry).map(|fate| claim.receipt(fate))
+            };
+            match next.and_then(accept) {
                 Ok(receipt) => accepted.push(receipt),
                 Err(first) => {
                     refused = Some(first);
@@ -152,7 +158,7 @@ impl Intake {
         if reason.advice() == Advice::Never {
             return Err(reason);
         }
-        if Current::is_inside(self.address()) {
+        if self.is_inside() {
             return Err(Refusal::WouldDeadlock);
         }
         match reason {
@@ -181,12 +187,13 @@ impl Intake {
     }
 
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {
-        let accepted = self.prepare(draft, cause, None).and_then(|prepared| {
+        let accepted = self.prepare(self.clock.now(), draft, cause, None).and_then(|prepared| {
+            let claim = prepared.claim();
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, Entry::Granted);
             Self::wake(state);
             self.pump();
-            accepted
+            Ok(claim.receipt(accepted?))
         });
         if accepted.is_ok() {
             grant.redeem();

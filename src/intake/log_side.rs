@@ -10,7 +10,7 @@ use millstream_operators::Timestamp;
 use super::Held;
 use crate::{
     event::{Envelope, EventId},
-    store::{Committed, Seq},
+    store::{CommitError, Committed, Seq},
 };
 
 /// Events that were written together.
@@ -30,11 +30,15 @@ pub(crate) struct Shore {
     landed: VecDeque<Landed>,
     events: usize,
     pub(crate) delayed: Vec<(Timestamp, EventId)>,
+    /// Whether delayed events were forgotten.
+    pub(crate) has_forgotten: bool,
 }
 
 /// The intake's side of the log, under its lock.
 #[derive(Debug, Default)]
 pub(crate) struct LogSide {
+    /// Subscriptions whose beginning is to be marked in the log, before anything that is emitted after.
+    pub(crate) to_mark: VecDeque<Arc<str>>,
     /// Delayed events that go to the store next.
     pub(crate) to_delay: VecDeque<(Timestamp, Held)>,
     /// Events that were handed to the store, and whose landing is not known.
@@ -98,9 +102,29 @@ impl LogSide {
         self.unsettled = true;
     }
 
-    pub(crate) fn land_delayed(&mut self, due: Timestamp, events: &[Held]) {
-        let room = Shore::MOST_DELAYED.saturating_sub(self.shore.delayed.len());
-        self.shore.delayed.extend(events.iter().take(room).map(|held| (due, held.event.id)));
+    pub(crate) fn land_delayed(&mut self, due: Timestamp, id: EventId) {
+        if self.shore.delayed.len() < Shore::MOST_DELAYED {
+            self.shore.delayed.push((due, id));
+        } else {
+            self.shore.has_forgotten = true;
+        }
+        self.unsettled = true;
+    }
+
+    /// The beginning of a subscription is marked, was marked before, or has to be marked again.
+    pub(crate) fn marked(&mut self, name: &Arc<str>, landed: &Result<Committed, CommitError>) {
+        self.on_way -= 1;
+        match landed {
+            Ok(committed) => self.land(committed, Vec::new()),
+            Err(error) if error.is_loss() => self.to_mark.push_back(Arc::clone(name)),
+            Err(CommitError::Conflict { .. }) => {}
+            Err(error) => tracing::error!(subscription = &**name, %error, "where it begins cannot be marked"),
+        }
+    }
+
+    /// The store has failed: nothing goes there until the partition is claimed again.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.failure.get_or_insert(why);
         self.unsettled = true;
     }
 

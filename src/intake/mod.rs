@@ -28,7 +28,7 @@ pub(crate) use self::observe::What;
 pub(crate) use self::{
     admit::{Intake, Limits, Prepared},
     books::{DispatchBook, Tally},
-    cause::{Cause, Current, Seat},
+    cause::{Cause, FindCause, Handling, Seat},
     exchange::{Outlook, Settlement},
     landing::{Landing, Outcome},
     log_side::{Landed, LogSide, Shore},

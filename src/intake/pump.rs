@@ -38,11 +38,20 @@ pub(crate) trait Interest: Send + Sync {
     fn wants(&self, name: &EventName) -> bool;
 }
 
-/// Events that are written together or not at all, and where they are on their way.
+/// What is written together or not at all, and where it is on its way.
 struct Batch {
-    events: Vec<Held>,
-    due: Option<Timestamp>,
+    load: Load,
     landing: StoreFuture<'static, Result<Committed, CommitError>>,
+}
+
+/// What is on its way.
+enum Load {
+    /// Events for the log.
+    Events(Vec<Held>),
+    /// An event that waits for its due time.
+    Delayed(Timestamp, Held),
+    /// The mark of the place in the log where a subscription begins whose name the store has never seen.
+    Mark(Arc<str>),
 }
 
 /// The way from the queue to the store. One at a time runs it, and runs again for whoever asked meanwhile.
@@ -90,18 +99,6 @@ impl Pump {
         let _ = self.intake.set(Arc::downgrade(intake));
     }
 
-    /// Marks the place in the log where a subscription begins whose name the store has never seen: whatever is emitted from
-    /// now on lies behind it, and is handled by that name even if the process ends before anybody drives.
-    pub(crate) fn mark_start(&self, name: &str, now: Timestamp) {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(store) = store else { return };
-        let keys = vec![RowKey { table: tables::START, key: Bytes::copy_from_slice(name.as_bytes()) }];
-        let mark = Record { name: MARK.into(), time: now, bytes: Bytes::new(), keys };
-        let batch = vec![Op::Append { class: Class(0), records: vec![mark] }];
-        // A conflict says that it is marked already. If it fails, whoever drives next knows the place from `on`.
-        drop(store.append(self.partition, batch));
-    }
-
     /// Lets go of the store: the queue is closed, and nothing more comes.
     pub(crate) fn release(&self) {
         drop(self.store.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -131,8 +128,8 @@ impl Pump {
         loop {
             while let Some(first) = way.front_mut() {
                 let Poll::Ready(landed) = first.landing.as_mut().poll(&mut cx) else { return };
-                if let Some(Batch { events, due, .. }) = way.pop_front() {
-                    self.settle(&intake, events, due, landed);
+                if let Some(Batch { load, .. }) = way.pop_front() {
+                    self.settle(&intake, load, &landed);
                 }
             }
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -143,53 +140,101 @@ impl Pump {
             if taken.is_empty() {
                 return;
             }
-            way.extend(self.hand_over(&*store, taken));
+            way.extend(self.hand_over(&*store, intake.clock.now(), taken));
         }
     }
 
-    /// Takes what waits, in the order of the classes' turns, then what is to be delayed.
-    fn take(state: &mut State) -> Vec<(Held, Option<Timestamp>)> {
-        let mut taken = VecDeque::new();
-        state.queue.pop_many(MOST, &mut taken, |(_, held)| (held, None));
-        state.log.afloat += taken.len() as u64;
+    /// Takes what waits: marks before all events that come behind them, then the classes in their turns, then what is to be
+    /// delayed. While the store has failed, all of it waits until somebody has claimed it again.
+    fn take(state: &mut State) -> Vec<Load> {
+        if state.log.failure.is_some() {
+            return Vec::new();
+        }
+        let marks: Vec<_> = state.log.to_mark.drain(..).map(Load::Mark).collect();
+        if !marks.is_empty() {
+            state.log.on_way += marks.len();
+            return marks;
+        }
+        let mut events = VecDeque::new();
+        state.queue.pop_many(MOST, &mut events, |(_, held)| held);
+        state.log.afloat += events.len() as u64;
         let delayed = state.log.to_delay.len().min(MOST);
-        taken.extend(state.log.to_delay.drain(..delayed).map(|(due, held)| (held, Some(due))));
-        state.log.on_way += taken.len();
-        taken.into()
+        let delayed: Vec<_> = state.log.to_delay.drain(..delayed).map(|(due, held)| Load::Delayed(due, held)).collect();
+        state.log.on_way += events.len() + delayed.len();
+        Self::together(events).into_iter().chain(delayed).collect()
     }
 
     /// Those that depend on nothing go together; one that may be refused goes alone.
-    fn hand_over(&self, store: &dyn Store, taken: Vec<(Held, Option<Timestamp>)>) -> Vec<Batch> {
-        let mut batches: Vec<(Vec<Held>, Option<Timestamp>)> = Vec::new();
+    fn together(events: VecDeque<Held>) -> Vec<Load> {
+        let mut loads = Vec::new();
         let mut is_open = false;
-        for (held, due) in taken {
-            let is_alone = due.is_some() || held.stored().is_none_or(|stored| stored.is_conditional());
-            match batches.last_mut() {
-                Some((events, None)) if is_open && !is_alone => events.push(held),
-                _ => batches.push((vec![held], due)),
+        for held in events {
+            let is_alone = held.stored().is_none_or(Stored::is_conditional);
+            match loads.last_mut() {
+                Some(Load::Events(events)) if is_open && !is_alone => events.push(held),
+                _ => loads.push(Load::Events(vec![held])),
             }
             is_open = !is_alone;
         }
-        let hand_over = |(events, due): (Vec<Held>, _)| {
-            let landing = store.append(self.partition, Self::ops(&events, due));
-            Batch { events, due, landing }
-        };
-        batches.into_iter().map(hand_over).collect()
+        loads
     }
 
-    fn ops(events: &[Held], due: Option<Timestamp>) -> Vec<Op> {
-        let mut ops = Vec::with_capacity(2);
+    fn hand_over(&self, store: &dyn Store, now: Timestamp, loads: Vec<Load>) -> Vec<Batch> {
+        let hand_over = |load: Load| {
+            let landing = store.append(self.partition, load.ops(now));
+            Batch { load, landing }
+        };
+        loads.into_iter().map(hand_over).collect()
+    }
+
+    /// A batch has landed, or not: room comes free, and whoever waits is told.
+    fn settle(&self, intake: &Arc<Intake>, load: Load, landed: &Result<Committed, CommitError>) {
+        let events = load.events();
+        let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
+        let mut state = intake.lock();
         for held in events {
+            state.release(held.event.priority.class(), held.event.tenant.as_ref());
+        }
+        if let Err(error) = landed
+            && error.is_loss()
+        {
+            state.log.fail(chain(error));
+        }
+        load.count(&mut state, landed, &wanted);
+        intake.serve_waiting(&mut state);
+        Intake::wake(state);
+        intake.settled.notify_waiters();
+        for held in events {
+            if let Some(stored) = held.stored() {
+                stored.landing.tell(outcome(held.event.id, landed));
+            }
+        }
+    }
+}
+
+impl Load {
+    fn events(&self) -> &[Held] {
+        match self {
+            Self::Events(events) => events,
+            Self::Delayed(_, held) => std::slice::from_ref(held),
+            Self::Mark(_) => &[],
+        }
+    }
+
+    fn ops(&self, now: Timestamp) -> Vec<Op> {
+        let mut ops = Vec::with_capacity(2);
+        if let Self::Mark(name) = self {
+            let keys = vec![RowKey { table: tables::START, key: Bytes::copy_from_slice(name.as_bytes()) }];
+            let mark = Record { name: MARK.into(), time: now, bytes: Bytes::new(), keys };
+            ops.push(Op::Append { class: Class(0), records: vec![mark] });
+        }
+        for held in self.events() {
             let Some(stored) = held.stored() else { continue };
             ops.extend(stored.conditions(&held.event));
             let (event, bytes) = (&held.event, stored.bytes.clone());
-            if let Some(due) = due {
-                ops.push(Op::PutNew {
-                    table: tables::DELAYED,
-                    key: delayed_key(due, event.id),
-                    value: bytes,
-                    life: None,
-                });
+            if let Self::Delayed(due, _) = self {
+                let key = delayed_key(*due, event.id);
+                ops.push(Op::PutNew { table: tables::DELAYED, key, value: bytes, life: None });
                 continue;
             }
             let (class, record) = (class_of(event), record(event, bytes));
@@ -201,50 +246,27 @@ impl Pump {
         ops
     }
 
-    /// A batch has landed, or not: room comes free, and whoever waits is told.
-    fn settle(
-        &self,
-        intake: &Arc<Intake>,
-        events: Vec<Held>,
-        due: Option<Timestamp>,
-        landed: Result<Committed, CommitError>,
-    ) {
-        let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
-        let mut state = intake.lock();
+    /// Under the lock: what has become of it goes into the books.
+    fn count(&self, state: &mut State, landed: &Result<Committed, CommitError>, wanted: &[bool]) {
+        let events = self.events();
         let count = events.len() as u64;
+        match self {
+            Self::Mark(name) => return state.log.marked(name, landed),
+            Self::Events(_) => state.log.afloat -= count,
+            Self::Delayed(due, held) if landed.is_ok() => state.log.land_delayed(*due, held.event.id),
+            Self::Delayed(..) => state.tally.delayed -= count,
+        }
         state.log.on_way -= events.len();
-        for held in &events {
-            state.release(held.event.priority.class(), held.event.tenant.as_ref());
-        }
-        match due {
-            None => state.log.afloat -= count,
-            Some(_) if landed.is_err() => state.tally.delayed -= count,
-            Some(due) => state.log.land_delayed(due, &events),
-        }
-        match &landed {
-            Ok(committed) if due.is_none() => {
-                state.tally.route(&wanted);
-                let pairs = committed.appended.iter().zip(&events);
+        match landed {
+            Ok(committed) if matches!(self, Self::Events(_)) => {
+                state.tally.route(wanted);
+                let pairs = committed.appended.iter().zip(events);
                 let places = pairs.map(|(&seq, held)| (seq, Arc::clone(&held.event))).collect();
                 state.log.land(committed, places);
             }
             Ok(_) => {}
             Err(CommitError::Conflict { table, .. }) if *table == tables::ONCE => state.tally.duplicate += count,
-            Err(error) => {
-                state.tally.unsaved += count;
-                if error.is_loss() {
-                    state.log.failure.get_or_insert_with(|| chain(error));
-                    state.log.unsettled = true;
-                }
-            }
-        }
-        intake.serve_waiting(&mut state);
-        Intake::wake(state);
-        intake.settled.notify_waiters();
-        for held in &events {
-            if let Some(stored) = held.stored() {
-                stored.landing.tell(outcome(held.event.id, &landed));
-            }
+            Err(_) => state.tally.unsaved += count,
         }
     }
 }

@@ -78,7 +78,7 @@ impl Intake {
         cause: Option<Cause>,
     ) -> Result<R, RequestError> {
         let name = question.name().to_string();
-        let cause = cause.or_else(|| super::Current::cause(self.address()));
+        let cause = cause.or_else(|| self.cause_here());
         let (request, answer) = Request::new(R::NAME, cause.as_ref().and_then(|cause| cause.hold.clone()));
         let emitted = self.emit_draft(question, cause.as_ref(), Some(request));
         emitted

@@ -18,7 +18,7 @@ use crate::{
     event::{Clock, Event, Priority, Tenant},
     intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
-    stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside},
+    stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside, cause_at},
     store::{PartitionId, Store},
     tenant::{Ledger, Quota, Quotas},
 };
@@ -334,7 +334,8 @@ impl Builder {
             .home
             .as_ref()
             .map(|home| Pump::new(Arc::clone(&home.store), home.partition, Box::new(Arc::downgrade(&registry))));
-        let intake = Intake::new(self.state_of(clock), clock, id_seed, self.limits, self.observer.clone(), pump);
+        let (limits, observer) = (self.limits, self.observer.clone());
+        let intake = Intake::new(self.state_of(clock), clock, id_seed, limits, observer, cause_at, pump);
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
         let commands = Arc::new(Mutex::new(Vec::new()));

@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 use super::{Runtime, ShutdownReport, Stats, shutdown::Life};
 use crate::{
     dispatch::{Dispatcher, Progress},
-    intake::{Current, chain},
+    intake::chain,
 };
 
 /// What one call of [`Runtime::process`] has done.
@@ -108,7 +108,7 @@ impl Runtime {
     }
 
     pub(super) fn must_be_outside(&self) -> Result<(), ProcessError> {
-        if Current::is_inside(self.shared.intake.address()) { Err(ProcessError::WouldDeadlock) } else { Ok(()) }
+        if self.shared.intake.is_inside() { Err(ProcessError::WouldDeadlock) } else { Ok(()) }
     }
 
     fn poll_until_rest(

@@ -100,7 +100,8 @@ impl Runtime {
         self.shared.intake.emit(event, None)
     }
 
-    /// Emits events in their order, until one is refused. The iterator is read to its end before the first is accepted.
+    /// Emits events in their order, until one is refused. The iterator is read to its end before the first is accepted;
+    /// all are emitted at one time, which is then.
     ///
     /// # Errors
     /// [`EmitAllError`] with the receipts of those accepted and the rest, the refused one first.

@@ -95,7 +95,10 @@ impl Runtime {
             }
         }
         report.kept = kept.len();
-        self.shared.letters().put_back(kept);
+        let gone = self.shared.letters().put_back(kept);
+        if !gone.is_empty() {
+            self.shared.command(Command::LetGo(gone));
+        }
         self.shared.command(Command::Replay(replays));
         report
     }

@@ -160,8 +160,9 @@ impl Runtime {
     /// Where a durable subscription begins survives from now on.
     fn mark_start(&self, entry: &Entry) {
         let begins_here = entry.options.start == Start::Latest && entry.options.was.is_none() && !entry.options.is_tap;
-        if let Some(pump) = self.shared.intake.pump.as_ref().filter(|_| begins_here) {
-            pump.mark_start(entry.name(), self.clock().now());
+        if begins_here && self.shared.intake.pump.is_some() {
+            self.shared.intake.lock().log.to_mark.push_back(Arc::clone(entry.name()));
+            self.shared.intake.pump();
         }
     }
 

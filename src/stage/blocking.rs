@@ -77,16 +77,16 @@ macro_rules! handlers {
             type Future = HandlerFuture<Pooled>;
 
             #[allow(non_snake_case, unused_variables, reason = "the type parameters name the arguments; there may be none")]
-            fn call(&self, mut delivery: Delivery) -> Self::Future {
+            fn call(&self, delivery: Delivery) -> Self::Future {
                 $(let $arg = match $arg::extract(&delivery) {
                     Ok(argument) => argument,
                     Err(error) => return HandlerFuture::refused(error),
                 };)*
                 let function = Arc::clone(&self.0);
-                let current = delivery.current();
-                let attempt = move || current.around(|| super::outputs::outcome(function($($arg),*)));
+                let context = delivery.asked_context();
+                let attempt = move || delivery.around(|| super::outputs::outcome(function($($arg),*)));
                 let attempt = tokio::task::spawn_blocking(attempt);
-                HandlerFuture::running(Pooled(attempt), delivery.take_context())
+                HandlerFuture::running(Pooled(attempt), context)
             }
 
             fn requirements(&self) -> Requirements {

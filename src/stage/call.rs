@@ -16,14 +16,13 @@ use super::{BoxError, Delivery, Handler, HandlerError, IntoOutputs, LayeredFutur
 
 /// A handler of any type.
 pub trait Call: Send {
-    /// Begins an attempt and polls it once.
-    fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started;
+    /// Begins an attempt and polls it once. `None` where it has ended well and returned nothing, as most do: so the answer
+    /// is one word.
+    fn start(&mut self, delivery: &Delivery, cx: &mut task::Context<'_>) -> Option<Box<Started>>;
 }
 
-/// What became of the first poll.
+/// What became of the first poll, where there is more to say than that it ended well.
 pub enum Started {
-    /// It ended well and returned nothing, as most do: said without an outcome to carry about.
-    Handled,
     Done(Outcome),
     Parked(Parked),
 }
@@ -32,7 +31,6 @@ impl Started {
     /// How it ended, if it has.
     pub(crate) fn is_ok(&self) -> Option<bool> {
         match self {
-            Self::Handled => Some(true),
             Self::Done(outcome) => Some(outcome.is_ok()),
             Self::Parked(_) => None,
         }
@@ -65,7 +63,7 @@ impl<F: Future<Output = Outcome>> Future for Place<F> {
 pub(crate) trait Begin: Send {
     type Future: Future<Output = Outcome> + Send + 'static;
 
-    fn begin(&mut self, delivery: &mut Delivery) -> Self::Future;
+    fn begin(&mut self, delivery: &Delivery) -> Self::Future;
 }
 
 /// A bare handler.
@@ -80,7 +78,7 @@ impl<H, Args> HandlerCall<H, Args> {
 impl<H: Handler<Args>, Args> Begin for HandlerCall<H, Args> {
     type Future = H::Future;
 
-    fn begin(&mut self, delivery: &mut Delivery) -> H::Future {
+    fn begin(&mut self, delivery: &Delivery) -> H::Future {
         self.0.call_lent(delivery)
     }
 }
@@ -95,7 +93,7 @@ where
 {
     type Future = LayeredFuture<S>;
 
-    fn begin(&mut self, delivery: &mut Delivery) -> LayeredFuture<S> {
+    fn begin(&mut self, delivery: &Delivery) -> LayeredFuture<S> {
         LayeredFuture::new(self.0.clone(), delivery.clone())
     }
 }
@@ -113,7 +111,7 @@ impl<B: Begin> Caller<B> {
 }
 
 impl<B: Begin> Call for Caller<B> {
-    fn start(&mut self, delivery: &mut Delivery, cx: &mut task::Context<'_>) -> Started {
+    fn start(&mut self, delivery: &Delivery, cx: &mut task::Context<'_>) -> Option<Box<Started>> {
         let mut place = self.spare.take().unwrap_or_else(|| Box::pin(Place { attempt: None }));
         let mut done = None;
         let has_ended = contained(|| {
@@ -123,24 +121,23 @@ impl<B: Begin> Call for Caller<B> {
                 return false;
             }
             place.as_mut().project().attempt.set(None);
-            if !matches!(&polled, Poll::Ready(Ok(outputs)) if outputs.is_empty()) {
-                done = Some(polled);
+            if let Poll::Ready(outcome) = polled
+                && !matches!(&outcome, Ok(outputs) if outputs.is_empty())
+            {
+                done = Some(Box::new(Started::Done(outcome)));
             }
             true
         });
         match has_ended {
-            Ok(false) => Started::Parked(place),
+            Ok(false) => Some(Box::new(Started::Parked(place))),
             Ok(true) => {
                 self.spare = Some(place);
-                match done {
-                    Some(Poll::Ready(outcome)) => Started::Done(outcome),
-                    _ => Started::Handled,
-                }
+                done
             }
             Err(panic) => {
                 // What is left of it may panic again while it is dropped; the first panic is the one to report.
                 drop(contained(|| drop(place)));
-                Started::Done(Err(panic))
+                Some(Box::new(Started::Done(Err(panic))))
             }
         }
     }

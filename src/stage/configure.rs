@@ -184,7 +184,7 @@ impl<H: Handler<Args>, Args: 'static> Handler<Args> for Configured<H, Args> {
         self.handler.call(delivery)
     }
 
-    fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+    fn call_lent(&mut self, delivery: &Delivery) -> Self::Future {
         self.handler.call_lent(delivery)
     }
 

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Extensions};
+use super::{Context, Extensions, lend};
 use crate::{
-    event::{Draft, Envelope},
-    intake::{Current, Intake, Seat},
+    event::{Draft, Envelope, Way},
+    intake::{Cause, Intake, Seat},
     request::Hold,
 };
 
@@ -99,19 +99,35 @@ impl Delivery {
         self.context.get_or_init(|| Context::of(self))
     }
 
-    /// This delivery, for whoever runs its handler elsewhere than in the dispatcher.
-    pub(super) fn current(&self) -> Current {
-        let (event, seat) = (Arc::clone(&self.event), Arc::clone(&self.site.seat));
-        Current { event, seat, delivery: self.id, above: self.above.clone() }
+    /// Runs something as this delivery, on a thread that is not the dispatcher's.
+    pub(super) fn around<R>(self, work: impl FnOnce() -> R) -> R {
+        let mut worked = None;
+        lend(|| self, |_| worked = Some(work()), drop);
+        #[expect(clippy::expect_used, reason = "what is lent is polled")]
+        worked.expect("the work was done")
     }
 
-    /// The site again, which was lent.
-    pub(crate) fn into_site(self) -> Arc<Site> {
-        self.site
+    /// What its handler causes by emitting.
+    pub(super) fn to_cause(&self) -> Cause {
+        let (event, seat) = (&self.event, &self.site.seat);
+        let key = event.key.as_ref().filter(|_| seat.ordered);
+        let hold = Hold {
+            subscription: seat.subscription,
+            delivery: self.id,
+            tenant: event.tenant.clone(),
+            key: key.map(|key| (event.tenant.clone(), key.clone())),
+            above: self.above.clone(),
+        };
+        Cause { event: Arc::clone(event), per_root: seat.per_root, hold: Some(Arc::new(hold)), way: Way::Emitted }
+    }
+
+    /// The event and the site again.
+    pub(crate) fn into_parts(self) -> (Arc<Envelope>, Arc<Site>) {
+        (self.event, self.site)
     }
 
     /// The context, if any extractor asked for it.
-    pub(crate) fn take_context(&mut self) -> Option<Context> {
-        self.context.take()
+    pub(crate) fn asked_context(&self) -> Option<Context> {
+        self.context.get().cloned()
     }
 }

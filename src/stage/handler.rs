@@ -58,9 +58,9 @@ pub trait Handler<Args>: Sized + Send + 'static {
     /// Begins an attempt.
     fn call(&self, delivery: Delivery) -> Self::Future;
 
-    /// Begins an attempt with a delivery that the dispatcher takes back: what needs only a look at it copies nothing.
+    /// Begins an attempt with a delivery that is only lent: what needs no more than a look at it copies nothing.
     #[doc(hidden)]
-    fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+    fn call_lent(&mut self, delivery: &Delivery) -> Self::Future {
         self.call(delivery.clone())
     }
 
@@ -265,12 +265,12 @@ impl<F> fmt::Debug for HandlerFuture<F> {
 
 macro_rules! attempt {
     ($function:ident, $delivery:expr, $($arg:ident)*) => {{
-        let delivery: &mut Delivery = $delivery;
+        let delivery: &Delivery = $delivery;
         $(let $arg = match $arg::extract(delivery) {
             Ok(argument) => argument,
             Err(error) => return HandlerFuture::refused(error),
         };)*
-        HandlerFuture::running($function($($arg),*), delivery.take_context())
+        HandlerFuture::running($function($($arg),*), delivery.asked_context())
     }};
 }
 
@@ -286,12 +286,12 @@ macro_rules! handlers {
             type Future = HandlerFuture<Fut>;
 
             #[allow(non_snake_case, reason = "the type parameters name the arguments")]
-            fn call(&self, mut delivery: Delivery) -> Self::Future {
-                attempt!(self, &mut delivery, $($arg)*)
+            fn call(&self, delivery: Delivery) -> Self::Future {
+                attempt!(self, &delivery, $($arg)*)
             }
 
             #[allow(non_snake_case, reason = "the type parameters name the arguments")]
-            fn call_lent(&mut self, delivery: &mut Delivery) -> Self::Future {
+            fn call_lent(&mut self, delivery: &Delivery) -> Self::Future {
                 attempt!(self, delivery, $($arg)*)
             }
 

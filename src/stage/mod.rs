@@ -8,6 +8,7 @@ mod blocking;
 mod call;
 mod configure;
 mod context;
+mod current;
 mod delivery;
 mod error;
 mod extract;
@@ -34,6 +35,7 @@ pub use self::{
 pub(crate) use self::{
     call::{Call, Parked, Started, contained},
     configure::{Options, Order},
+    current::{cause_at, lend},
     delivery::Site,
     extract::Extensions,
     lift::buried,

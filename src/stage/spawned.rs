@@ -13,7 +13,6 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{BoxError, Delivery, HandlerError, IntoOutputs, Outcome, Outputs, handler::from_layer, outputs::outcome};
-use crate::intake::Current;
 
 /// Runs what it wraps as a tokio task for each attempt; worn by [`Handler::spawned`](super::Handler::spawned).
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +48,7 @@ where
 
     #[expect(clippy::disallowed_methods, reason = "the future owns the task and aborts it when it is dropped")]
     fn call(&mut self, delivery: Delivery) -> SpawnedFuture {
-        let current = delivery.current();
+        let current = delivery.clone();
         SpawnedFuture(AbortOnDropHandle::new(tokio::spawn(Inside { attempt: self.inner.call(delivery), current })))
     }
 }
@@ -59,7 +58,7 @@ pin_project! {
     struct Inside<F> {
         #[pin]
         attempt: F,
-        current: Current,
+        current: Delivery,
     }
 }
 

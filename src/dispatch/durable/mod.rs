@@ -256,11 +256,14 @@ impl Dispatcher {
     fn take_landed(&mut self) -> bool {
         let Some(durable) = &mut self.durable else { return false };
         let mut state = self.parts.intake.lock();
-        let Shore { delayed, .. } = &mut state.log.shore;
-        let delayed = std::mem::take(delayed);
+        let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
+        let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
         let landed = state.log.shore.take();
         drop(state);
         let moved = !landed.is_empty() || !delayed.is_empty();
+        if has_forgotten {
+            durable.horizon.forget();
+        }
         landed.into_iter().for_each(|landed| durable.tail.land(landed));
         delayed.into_iter().for_each(|(due, id)| durable.horizon.add((due, id.as_u128())));
         moved

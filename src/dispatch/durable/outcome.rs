@@ -37,11 +37,12 @@ impl Dispatcher {
         };
         let mut accepted = Vec::with_capacity(outputs.len());
         let mut looped = Vec::new();
+        let now = intake.clock.now();
         for mut draft in outputs.0 {
             // Looks at the data and writes it, which is the user's.
             contained(|| intake.check(&mut draft))?.map_err(HandlerError::permanent)?;
             let name = draft.name.clone();
-            match contained(|| intake.prepare(draft, Some(&cause), None))? {
+            match contained(|| intake.prepare(now, draft, Some(&cause), None))? {
                 Ok(prepared) => accepted.push((name, prepared)),
                 Err(refused) if matches!(refused.reason, Refusal::TooDeep { .. }) => looped.push(refused),
                 Err(refused) => return Err(HandlerError::permanent(refused.reason)),

@@ -73,7 +73,9 @@ impl Dispatcher {
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
         drop(state);
-        durable.hold = Hold::Held(std::sync::Arc::new(tenure));
+        // What waited for that goes on.
+        self.parts.intake.pump();
+        durable.hold = Hold::Held(Arc::new(tenure));
         self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
         self.tell_orphans();
     }
@@ -94,6 +96,7 @@ impl Dispatcher {
         durable.hold = Hold::Lost { until: self.now };
         durable.error = Some(error);
         let mut state = self.parts.intake.lock();
+        state.log.fail(durable.error.as_ref().map_or_else(String::new, |error| chain(error)));
         // What handlers returned and did not land is returned again when they are.
         state.log.afloat -= appended as u64;
         state.tally.unsaved += appended as u64;

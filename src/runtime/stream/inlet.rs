@@ -14,22 +14,22 @@ pub(super) struct Inlet<T> {
 }
 
 impl<T: Extract> Inlet<T> {
-    fn take(&self, delivery: &mut Delivery) -> Outcome {
+    fn take(&self, delivery: &Delivery) -> Outcome {
         let item = T::extract(delivery).inspect_err(|_| self.buffer.skip())?;
         self.buffer.push(item);
         // The reader may have the context already; once it is closed, what he emits with it is refused.
-        Ok(delivery.take_context().map_or_else(Outputs::none, |context| Outputs(context.outbox().close())))
+        Ok(delivery.asked_context().map_or_else(Outputs::none, |context| Outputs(context.outbox().close())))
     }
 }
 
 impl<T: Extract + 'static> Handler<(T,)> for Inlet<T> {
     type Future = Ready<Outcome>;
 
-    fn call(&self, mut delivery: Delivery) -> Ready<Outcome> {
-        ready(self.take(&mut delivery))
+    fn call(&self, delivery: Delivery) -> Ready<Outcome> {
+        ready(self.take(&delivery))
     }
 
-    fn call_lent(&mut self, delivery: &mut Delivery) -> Ready<Outcome> {
+    fn call_lent(&mut self, delivery: &Delivery) -> Ready<Outcome> {
         ready(self.take(delivery))
     }
 
