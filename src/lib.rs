@@ -43,6 +43,7 @@
 
 mod dead_letter;
 mod dispatch;
+mod epoch;
 mod event;
 mod intake;
 mod journal;
