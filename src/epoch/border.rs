@@ -20,7 +20,8 @@ pub(crate) struct Origin {
 /// Why there is an output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cause<'a> {
-    pub(crate) origin: &'a Origin,
+    /// None where a chain that was edited fires the timer of a state that was saved without: then the output is a new root.
+    pub(crate) origin: Option<&'a Origin>,
     /// The largest depth among all events that this key's state has taken. An output's is one more.
     pub(crate) depth: u32,
     /// The deadline that has fired, where it was not the origin itself that led to the output.

@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::{StateKey, rows::{DELTAS, Rows}, value::Broken};
+use super::{
+    StateKey,
+    rows::{DELTAS, Rows},
+    value::Broken,
+};
 use crate::store::Op;
 
 /// Rows are cut just under four pages, so that little of the last page is left empty.
@@ -26,7 +30,10 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    #[expect(clippy::cast_possible_truncation, reason = "keys are under 64 KiB, which the stage checks, states under 4 GiB")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "keys are under 64 KiB, which the stage checks, states under 4 GiB"
+    )]
     pub(super) fn push(&mut self, key: &StateKey, value: Option<&[u8]>) {
         let key = key.as_bytes();
         let length = 6 + key.len() + value.map_or(0, <[u8]>::len);
@@ -109,9 +116,8 @@ impl Deltas {
         ops
     }
 
-    /// Whether a delta older than this epoch's is needed.
-    pub(super) fn is_needed(&self) -> bool {
-        self.0.values().any(|delta| delta.live > 0)
+    pub(super) fn has(&self, epoch: u64) -> bool {
+        self.0.contains_key(&epoch)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -149,6 +155,6 @@ mod tests {
         let expected = [(1, 0), (1, 1), (2, 0), (2, 1)];
         let expected = expected.map(|(epoch, part)| Op::Delete { table: DELTAS, key: rows.delta(epoch, part) });
         assert_eq!(deltas.drop_dead(&rows), expected);
-        assert!(deltas.is_needed());
+        assert!(deltas.has(3) && !deltas.has(2));
     }
 }

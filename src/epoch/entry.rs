@@ -24,6 +24,8 @@ pub(super) struct Live<In, S> {
     pub(super) depth: u32,
     /// The last event taken.
     pub(super) origin: Option<Origin>,
+    /// Whether the chain has seen its start.
+    pub(super) is_started: bool,
 }
 
 /// An item before its time.

@@ -9,9 +9,12 @@ use foldhash::fast::RandomState;
 
 use super::{
     StateKey,
-    entry::{Entry, Row, Touch},
+    entry::{Entry, Kept, Row, Touch},
     moment::{Bound, Moment, Next},
 };
+
+/// How many keys are looked at to find some that can be taken out of memory.
+const LOOKED_AT: usize = 16_384;
 
 /// Some of a stage's keys. A lane owns all that it needs of them; lanes share nothing.
 pub(super) struct Lane<In, S> {
@@ -22,6 +25,7 @@ pub(super) struct Lane<In, S> {
     absent: usize,
     /// Keys that the epoch under way has changed.
     touched: Vec<StateKey>,
+    touched_bytes: usize,
     /// Each key in memory once, about in the order of their last use.
     order: VecDeque<(u64, StateKey)>,
     bytes: usize,
@@ -34,6 +38,7 @@ impl<In, S> Default for Lane<In, S> {
             near: BTreeSet::new(),
             absent: 0,
             touched: Vec::new(),
+            touched_bytes: 0,
             order: VecDeque::new(),
             bytes: 0,
         }
@@ -138,8 +143,9 @@ impl<In, S> Lane<In, S> {
         entry.used = used;
         if entry.touched.is_none() {
             self.touched.push(key.clone());
+            self.touched_bytes += entry.bytes;
             if entry.is_settled(landed) && matches!(entry.row, Row::Present(_)) {
-                entry.kept = super::entry::Kept::OnDisk;
+                entry.kept = Kept::OnDisk;
             }
         }
         entry.touched = Some(touch);
@@ -149,7 +155,12 @@ impl<In, S> Lane<In, S> {
         &self.touched
     }
 
+    pub(super) fn touched_bytes(&self) -> usize {
+        self.touched_bytes
+    }
+
     pub(super) fn take_touched(&mut self) -> Vec<StateKey> {
+        self.touched_bytes = 0;
         std::mem::take(&mut self.touched)
     }
 
@@ -179,7 +190,7 @@ impl<In, S> Lane<In, S> {
 
     /// Takes clean keys out of memory, about the least recently used first, until no more than `limit` bytes are left.
     pub(super) fn evict(&mut self, limit: usize, landed: u64, read_to: &Bound, is_listed: impl Fn(&StateKey) -> bool) {
-        for _ in 0..self.order.len() {
+        for _ in 0..self.order.len().min(LOOKED_AT) {
             if self.bytes <= limit {
                 return;
             }

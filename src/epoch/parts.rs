@@ -205,7 +205,7 @@ impl SavedParts {
 mod tests {
     use std::time::Duration;
 
-    use millstream_operators::{Chain, chain};
+    use millstream_operators::{Chain, Operator as _, chain};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The states of all keys: those in memory, those on disk, and the index of their deadlines.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -117,7 +117,7 @@ impl<In, O: Durable<In>> States<In, O> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of lanes")]
-    fn lane_of(&self, key: &StateKey) -> usize {
+    pub(super) fn lane_of(&self, key: &StateKey) -> usize {
         if self.lanes.len() == 1 { 0 } else { (key.stable_hash() % self.lanes.len() as u64) as usize }
     }
 
@@ -285,9 +285,10 @@ impl<In, O: Durable<In>> States<In, O> {
         let Saved { preface, parts, waiting } = Saved::read(value).map_err(|_| unfit("it is damaged".to_owned()))?;
         let mut migrated = None;
         if preface.version != self.version {
-            let migrate = self.migrate.as_ref().ok_or_else(|| {
-                unfit(format!("it is of version {}, the stage is {}", preface.version, self.version))
-            })?;
+            let migrate = self
+                .migrate
+                .as_ref()
+                .ok_or_else(|| unfit(format!("it is of version {}, the stage is {}", preface.version, self.version)))?;
             let mut saved = SavedParts::of(&parts);
             migrate(preface.version, &mut saved).map_err(|error| unfit(error.to_string()))?;
             migrated = Some(saved);
@@ -298,16 +299,19 @@ impl<In, O: Durable<In>> States<In, O> {
         let Ok(()) = self.chain.parts(&mut state, None, &mut load);
         load.finish().map_err(|misfit| unfit(misfit.to_string()))?;
         let waiting = waiting.into_iter().map(|(at, record)| Waiting { at, record, item: None }).collect();
-        Ok((Live { state, waiting, depth: preface.depth, origin: preface.origin }, preface))
+        Ok((
+            Live { state, waiting, depth: preface.depth, origin: preface.origin, is_started: preface.is_started },
+            preface,
+        ))
     }
 
     /// A key whose newest state is in a delta: it stays in memory until its row is written.
     pub(super) fn restore(&mut self, key: &StateKey, value: Option<Bytes>, epoch: u64) -> Result<(), LoadError> {
         let next = match &value {
             None => None,
-            Some(value) => Preface::read(&mut &value[..])
-                .map_err(|_| LoadError::Unfit("a delta is damaged".to_owned()))?
-                .next,
+            Some(value) => {
+                Preface::read(&mut &value[..]).map_err(|_| LoadError::Unfit("a delta is damaged".to_owned()))?.next
+            }
         };
         let weight = Entry::<In, O::State>::weight(key.as_bytes().len(), value.as_ref().map_or(0, Bytes::len));
         let kept = value.map_or(Kept::Gone, Kept::Value);
@@ -374,6 +378,52 @@ impl<In, O: Durable<In>> States<In, O> {
             lane.drop_absent(&Moment { next: at, key: key.clone() });
         }
         self.parked.insert(key, parked);
+    }
+
+    /// Fires a parked key's timers again. Says whether there was one.
+    pub(super) fn unpark(&mut self, key: &StateKey) -> bool {
+        let was_there = self.parked.remove(key).is_some();
+        if was_there {
+            self.lane(key).list(key);
+            // Where it is on disk alone, the index is read again.
+            self.read_to = Bound::Nothing;
+        }
+        was_there
+    }
+
+    /// The state of a key that is awake; a fresh one where there is none.
+    pub(super) fn live(&mut self, key: &StateKey) -> &mut Live<In, O::State> {
+        self.chain_and_live(key).1
+    }
+
+    pub(super) fn chain_and_live(&mut self, key: &StateKey) -> (&O, &mut Live<In, O::State>) {
+        let lane = self.lane_of(key);
+        let Self { lanes, chain, .. } = self;
+        #[expect(clippy::expect_used, reason = "whoever asks has seen that it is awake")]
+        let entry = lanes[lane].get_mut(key).expect("a key in memory");
+        let live = entry.live.get_or_insert_with(|| Live {
+            state: chain.init(),
+            waiting: VecDeque::new(),
+            depth: 0,
+            origin: None,
+            is_started: false,
+        });
+        (chain, live)
+    }
+
+    /// Puts a key that was stepped in its place in the index.
+    pub(super) fn update_next(&mut self, key: &StateKey) {
+        let (chain, live) = self.chain_and_live(key);
+        let next = live.next(chain);
+        self.set_next(key, next);
+    }
+
+    pub(super) fn touched_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::touched_bytes).sum()
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.touched().is_empty())
     }
 
     /// How much is in memory, in bytes by estimate.

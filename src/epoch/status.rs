@@ -1,8 +1,9 @@
 //! What a stage says of itself.
 
+use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{StateKey, StageCounts};
+use super::{StageCounts, StateKey};
 use crate::store::Seq;
 
 /// A key whose timer could not be fired. Its state stays; its events go to the dead letters.
@@ -14,6 +15,20 @@ pub(crate) struct Parked {
     pub(crate) at: Timestamp,
     /// Whether an epoch has it that was cut.
     pub(super) is_cut: bool,
+}
+
+impl Parked {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut row = Vec::from(self.at.as_nanos().to_be_bytes());
+        row.extend_from_slice(self.reason.as_bytes());
+        row.into()
+    }
+
+    pub(super) fn decode(row: &[u8]) -> Option<Self> {
+        let (at, reason) = row.split_first_chunk::<8>()?;
+        let reason = String::from_utf8(reason.to_vec()).ok()?;
+        Some(Self { reason, at: Timestamp::from_nanos(u64::from_be_bytes(*at)), is_cut: true })
+    }
 }
 
 /// A stage as it is now. What is not committed yet is counted.

@@ -36,6 +36,7 @@ mod part {
     pub(super) const ROOT: u8 = 8;
     pub(super) const CORRELATION: u8 = 16;
     pub(super) const CAUSE: u8 = 32;
+    pub(super) const STARTED: u8 = 64;
 }
 
 /// What is not the chain's own.
@@ -45,6 +46,8 @@ pub(super) struct Preface {
     pub(super) next: Option<Next>,
     pub(super) depth: u32,
     pub(super) origin: Option<Origin>,
+    /// Whether the chain has seen its start.
+    pub(super) is_started: bool,
 }
 
 /// A state as it was saved.
@@ -61,7 +64,7 @@ pub(super) struct Broken;
 
 impl Preface {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let Self { version, next, depth, origin } = self;
+        let Self { version, next, depth, origin, .. } = self;
         out.extend([FORMAT, self.flags()]);
         out.put_u32(*version);
         if let Some(next) = next {
@@ -87,6 +90,7 @@ impl Preface {
             (part::ROOT, differs(|lineage| lineage.root)),
             (part::CORRELATION, differs(|lineage| lineage.correlation)),
             (part::CAUSE, origin.is_some_and(|origin| origin.lineage.cause.is_some())),
+            (part::STARTED, self.is_started),
         ];
         table.into_iter().filter(|(_, is_there)| *is_there).fold(0, |flags, (flag, _)| flags | flag)
     }
@@ -107,7 +111,7 @@ impl Preface {
         };
         let depth = rest.try_get_u32().map_err(|_| Broken)?;
         let origin = if has(part::ORIGIN) { Some(origin(rest, has)?) } else { None };
-        Ok(Self { version, next, depth, origin })
+        Ok(Self { version, next, depth, origin, is_started: has(part::STARTED) })
     }
 }
 
@@ -121,8 +125,14 @@ fn origin(rest: &mut &[u8], has: impl Fn(u8) -> bool) -> Result<Origin, Broken> 
 }
 
 /// Writes the items that wait, after the parts.
-#[expect(clippy::cast_possible_truncation, reason = "a name has 255 bytes at most, a record and their number under 2^32")]
-pub(super) fn write_waiting<'a>(out: &mut Vec<u8>, waiting: impl ExactSizeIterator<Item = (Timestamp, &'a PageRecord)>) {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a name has 255 bytes at most, a record and their number under 2^32"
+)]
+pub(super) fn write_waiting<'a>(
+    out: &mut Vec<u8>,
+    waiting: impl ExactSizeIterator<Item = (Timestamp, &'a PageRecord)>,
+) {
     out.put_u32(waiting.len() as u32);
     for (at, PageRecord { seq, name, time, bytes }) in waiting {
         [at.as_nanos(), seq.0, time.as_nanos()].into_iter().for_each(|number| out.put_u64(number));
@@ -195,7 +205,7 @@ mod tests {
         let origin = Some(Origin { event, lineage, at: Timestamp::from_secs(9) });
         let next = Some(Next { at: Timestamp::from_secs(7), kind: Kind::Item });
         let mut out = Vec::new();
-        Preface { version: 3, next, depth: 5, origin }.write(&mut out);
+        Preface { version: 3, next, depth: 5, origin, is_started: true }.write(&mut out);
         out.put_u16(1);
         out.put_slice(b"\x01a\0\0\0\x02xy");
         let (seq, name, time, bytes) = (Seq(8), "order".into(), Timestamp::from_secs(6), Bytes::from_static(b"{}"));
@@ -208,9 +218,10 @@ mod tests {
     fn a_state_goes_there_and_back() {
         let bytes = sample();
         let saved = Saved::read(&bytes).unwrap();
-        let Preface { version, next, depth, origin } = saved.preface;
+        let Preface { version, next, depth, origin, is_started } = saved.preface;
         let mut again = Vec::new();
-        Preface { version, next, depth, origin }.write(&mut again);
+        Preface { version, next, depth, origin, is_started }.write(&mut again);
+        assert!(is_started);
         assert_eq!(again[..], bytes[..again.len()]);
         assert_eq!((version, depth, saved.parts), (3, 5, vec![("a", &b"xy"[..])]));
         assert_eq!((saved.waiting[0].1.seq, &*saved.waiting[0].1.name), (Seq(8), "order"));
