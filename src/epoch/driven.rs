@@ -21,6 +21,7 @@ use super::{
     input::Input,
     lane::Lane,
     moment::Moment,
+    rows::TURNS,
     states::{LoadError, States},
     time::Time,
 };
@@ -334,6 +335,8 @@ where
                     "an epoch was too large: fewer events from now on"
                 );
             }
+            // The epoch before it is not there: what became of that one is told by its own error, or by the store.
+            CommitError::Conflict { table: TURNS, .. } => {}
             CommitError::TooLarge { .. } | CommitError::Invalid { .. } | CommitError::Conflict { .. } => {
                 self.park(format!("epoch {} cannot be committed: {error}", flight.epoch));
                 return Ok(());

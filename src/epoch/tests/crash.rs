@@ -44,13 +44,15 @@ struct Plan {
     fates: BTreeMap<usize, Fate>,
     /// Out of a hundred steps, after how many the process dies; and how many batches of those in flight land then.
     deaths: u32,
+    /// Before how many of a hundred steps another is begun and dropped.
+    drops: u32,
     /// Whether all that goes in is there from the start.
     is_fed_first: bool,
 }
 
 impl Plan {
     fn quiet(epoch: usize, lanes: usize) -> Self {
-        Self { epoch, lanes, memory: 64 << 10, fates: BTreeMap::new(), deaths: 0, is_fed_first: false }
+        Self { epoch, lanes, memory: 64 << 10, fates: BTreeMap::new(), deaths: 0, drops: 0, is_fed_first: false }
     }
 }
 
@@ -94,6 +96,9 @@ where
             rig.restart(stage()).await;
         }
         let lands = rng.u32(0..4) == 0;
+        if rng.u32(0..100) < plan.drops {
+            rig.begin_step(rng.usize(1..8)).await;
+        }
         let stepped = rig.step().await;
         steps += 1;
         assert!(steps < 20_000, "no end: {stepped:?} {:?}", rig.stage.status());
@@ -155,12 +160,20 @@ fn check(run: &Run, expected: &Model, lateness_waits: bool) {
 }
 
 /// One chain, through quiet and unquiet runs.
-fn every_way<O>(name: &str, is_keyed: bool, make: impl Fn() -> Chain<Tick, O>)
+pub(super) fn every_way<O>(name: &str, is_keyed: bool, make: impl Fn() -> Chain<Tick, O>)
+where
+    O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
+{
+    some_ways(name, is_keyed, 12, make);
+}
+
+/// The same with fewer seeds, unless the environment asks for so many.
+pub(super) fn some_ways<O>(name: &str, is_keyed: bool, seeds: u64, make: impl Fn() -> Chain<Tick, O>)
 where
     O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
 {
     let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let seeds: u64 = std::env::var("MILLSTREAM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
+    let seeds: u64 = std::env::var("MILLSTREAM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(seeds);
     for seed in 0..seeds {
         let mut rng = Rng::with_seed(seed);
         let (events, keys) = (rng.usize(30..160), [3, 12, 60][rng.usize(0..3)]);
@@ -170,7 +183,7 @@ where
         let mut plans = vec![Plan::quiet(1_000, 1), Plan::quiet(1, 4), Plan::quiet(rng.usize(2..20), 16)];
         for _ in 0..4 {
             let mut plan = Plan::quiet(rng.usize(1..20), [1, 4, 16][rng.usize(0..3)]);
-            plan.deaths = rng.u32(0..12);
+            (plan.deaths, plan.drops) = (rng.u32(0..12), rng.u32(0..40));
             let fates = [Fate::Full, Fate::Lost, Fate::LandedUnknown];
             plan.fates = (0..rng.usize(0..8)).map(|_| (rng.usize(0..40), fates[rng.usize(0..3)])).collect();
             plans.push(plan);

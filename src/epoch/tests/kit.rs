@@ -1,6 +1,6 @@
 //! Events, a border, and a stage on a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use millstream_operators::{Chain, Timestamp, durable::Durable};
@@ -152,6 +152,17 @@ impl Rig {
         self.stage.step(self.now).await
     }
 
+    /// Begins a step and drops it after so many polls, unless it is done by then.
+    pub(super) async fn begin_step(&mut self, polls: usize) {
+        let mut step = self.stage.step(self.now);
+        let mut left = polls;
+        std::future::poll_fn(|context| {
+            left = left.saturating_sub(1);
+            if left == 0 || step.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Steps until nothing is left to do, and lands what is handed over.
     pub(super) async fn settle(&mut self) -> Step {
         for _ in 0..100_000 {
@@ -176,7 +187,8 @@ impl Rig {
     pub(super) async fn outputs(&self) -> Vec<Value> {
         let page = self.reader().read(OUT, Seq(0), usize::MAX >> 1, &Wanted::default()).await.unwrap();
         assert!(page.is_end);
-        page.records.iter().map(|record| serde_json::from_slice(&record.bytes).unwrap()).collect()
+        let outputs = page.records.iter().filter(|record| &*record.name == "out");
+        outputs.map(|record| serde_json::from_slice(&record.bytes).unwrap()).collect()
     }
 
     /// What came out for each key: the data alone.

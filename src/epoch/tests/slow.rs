@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::{sync::oneshot, task::yield_now};
 
 use crate::store::{
     Claim, Class, CommitError, Committed, KeyRange, Op, Page, Partition, PartitionId, Reader, Row, Seq, Store,
@@ -41,6 +42,8 @@ pub(super) enum Fate {
     Lost,
     /// It is not on disk, and its owner is told so; those after it go their own way.
     Full,
+    /// It is not on disk, for it is too large.
+    TooLarge,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +93,7 @@ impl Slow {
             Fate::LandedUnknown => held.commit(pending.batch).await.and_then(|_| Err(lost())),
             Fate::Lost => Err(lost()),
             Fate::Full => Err(CommitError::Full),
+            Fate::TooLarge => Err(CommitError::TooLarge { bytes: 2, max: 1 }),
         };
         let mut queue = self.lock();
         queue.is_lost |= matches!(outcome, Err(CommitError::Unknown { .. }));
@@ -123,21 +127,24 @@ impl Store for Slow {
     }
 
     fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.store.reader(partition)
+        Box::new(Held { reader: self.store.reader(partition), queue: Arc::clone(&self.queue), claim: 0 })
     }
 }
 
+/// Every read waits once, so that whoever reads can be dropped there.
 impl Reader for Held {
-    fn get<'a>(
-        &'a self,
-        table: Table,
-        keys: &'a [bytes::Bytes],
-    ) -> StoreFuture<'a, Result<Vec<Option<bytes::Bytes>>, StoreError>> {
-        self.reader.get(table, keys)
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        Box::pin(async move {
+            yield_now().await;
+            self.reader.get(table, keys).await
+        })
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.reader.scan(table, range, limit)
+        Box::pin(async move {
+            yield_now().await;
+            self.reader.scan(table, range, limit).await
+        })
     }
 
     fn read<'a>(
@@ -147,7 +154,10 @@ impl Reader for Held {
         max_bytes: usize,
         wanted: &'a Wanted,
     ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.reader.read(class, from, max_bytes, wanted)
+        Box::pin(async move {
+            yield_now().await;
+            self.reader.read(class, from, max_bytes, wanted).await
+        })
     }
 }
 
