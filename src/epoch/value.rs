@@ -121,7 +121,7 @@ fn origin(rest: &mut &[u8], has: impl Fn(u8) -> bool) -> Result<Origin, Broken> 
     let root = if has(part::ROOT) { id(rest)? } else { event };
     let correlation = if has(part::CORRELATION) { id(rest)? } else { event };
     let cause = if has(part::CAUSE) { Some(id(rest)?) } else { None };
-    Ok(Origin { event, at, lineage: Lineage { root, cause, correlation, depth } })
+    Ok(Origin { event, at, lineage: Lineage { root, cause, correlation, depth, ..Lineage::root(event) } })
 }
 
 /// Writes the items that wait, after the parts.
@@ -201,7 +201,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let ids = IdSource::new(3);
         let [event, root, cause] = [1, 2, 3].map(|ms| ids.next(Timestamp::from_millis(ms)));
-        let lineage = Lineage { root, cause: Some(cause), correlation: event, depth: 4 };
+        let lineage = Lineage { root, cause: Some(cause), depth: 4, ..Lineage::root(event) };
         let origin = Some(Origin { event, lineage, at: Timestamp::from_secs(9) });
         let next = Some(Next { at: Timestamp::from_secs(7), kind: Kind::Item });
         let mut out = Vec::new();

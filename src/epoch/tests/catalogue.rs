@@ -6,13 +6,13 @@ use super::{
     crash::some_ways,
     kit::{Tick, millis, out},
 };
-use crate::event::Draft;
+use crate::{event::Draft, store::Memory};
 
 fn check<O>(name: &str, make: impl Fn() -> Chain<Tick, O>)
 where
     O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
 {
-    some_ways(name, true, 2, make);
+    some_ways(name, true, 2, Memory::new, make);
 }
 
 fn even(tick: &Tick) -> bool {

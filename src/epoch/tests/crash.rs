@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::{
     kit::{Rig, Tick, millis, ms, out},
     model::{Model, model},
-    slow::Fate,
+    slow::{Fate, Slow},
 };
 use crate::{
     epoch::{Late, Stage, StateKey, Step, moment::Kind, value::Saved},
     event::{Draft, Priority},
-    store::Seq,
+    store::{Memory, Seq, Store},
 };
 
 const LATENESS: u64 = 6;
@@ -64,7 +64,14 @@ struct Run {
     handed_over: usize,
 }
 
-async fn run<O>(make: impl Fn() -> Chain<Tick, O>, is_keyed: bool, feed: &Feed, plan: &Plan, rng: &mut Rng) -> Run
+async fn run<O>(
+    store: impl Store,
+    make: impl Fn() -> Chain<Tick, O>,
+    is_keyed: bool,
+    feed: &Feed,
+    plan: &Plan,
+    rng: &mut Rng,
+) -> Run
 where
     O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
 {
@@ -77,7 +84,7 @@ where
             .lanes(plan.lanes)
             .state_memory(plan.memory)
     };
-    let mut rig = Rig::new(stage()).await;
+    let mut rig = Rig::on(Slow::new(store), stage()).await;
     let at_once = if plan.is_fed_first { feed.len() } else { 0 };
     let (mut seqs, mut left, mut batch, mut steps) = (Vec::new(), feed.iter(), 0, 0);
     for (class, tick, at) in left.by_ref().take(at_once) {
@@ -164,12 +171,17 @@ pub(super) fn every_way<O>(name: &str, is_keyed: bool, make: impl Fn() -> Chain<
 where
     O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
 {
-    some_ways(name, is_keyed, 12, make);
+    some_ways(name, is_keyed, 12, Memory::new, make);
 }
 
 /// The same with fewer seeds, unless the environment asks for so many.
-pub(super) fn some_ways<O>(name: &str, is_keyed: bool, seeds: u64, make: impl Fn() -> Chain<Tick, O>)
-where
+pub(super) fn some_ways<S: Store, O>(
+    name: &str,
+    is_keyed: bool,
+    seeds: u64,
+    store: impl Fn() -> S,
+    make: impl Fn() -> Chain<Tick, O>,
+) where
     O: Durable<Tick, Out = Draft, State: Send> + Send + 'static,
 {
     let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -190,7 +202,7 @@ where
         }
         for plan in plans {
             println!("{name}, seed {seed}: {plan:?}");
-            let run = tokio.block_on(run(&make, is_keyed, &feed, &plan, &mut rng));
+            let run = tokio.block_on(run(store(), &make, is_keyed, &feed, &plan, &mut rng));
             // The same order of the same events, whatever the classes.
             let mut items: Vec<_> =
                 run.seqs.iter().zip(&feed).map(|(seq, (_, tick, at))| (*seq, tick.clone(), *at)).collect();
@@ -241,7 +253,7 @@ fn a_failure_of_any_one_commit_leaves_no_trace() {
     let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let feed = feed(&mut Rng::with_seed(99), 60, 30);
     let plan = || Plan { is_fed_first: true, ..Plan::quiet(5, 1) };
-    let go = |plan: &Plan| tokio.block_on(run(make, true, &feed, plan, &mut Rng::with_seed(5)));
+    let go = |plan: &Plan| tokio.block_on(run(Memory::new(), make, true, &feed, plan, &mut Rng::with_seed(5)));
     let quiet = go(&plan());
     assert!(quiet.handed_over > 10, "{}", quiet.handed_over);
     for number in 0..quiet.handed_over {
@@ -251,4 +263,15 @@ fn a_failure_of_any_one_commit_leaves_no_trace() {
             assert!(failed.outputs == quiet.outputs && failed.states == quiet.states);
         }
     }
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn a_stage_on_a_file_is_exact() {
+    use crate::store::Redb;
+
+    let store = || Redb::builder().open_on(redb::backends::InMemoryBackend::new()).unwrap();
+    some_ways("on a file", true, 2, store, || {
+        chain().scan(0_u64, |sum, tick: Tick| *sum += u64::from(tick.number)).delay(millis(4)).map(out)
+    });
 }
