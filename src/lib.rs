@@ -43,6 +43,7 @@
 
 mod dead_letter;
 mod dispatch;
+mod epoch;
 mod event;
 mod intake;
 mod journal;
@@ -86,6 +87,7 @@ pub use tokio_util::sync::CancellationToken;
 pub use self::{
     dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure},
     dispatch::{Retention, SubscriptionBook, UnroutedPolicy},
+    epoch::{Late, MigrateError, SavedParts, Stage, StageCounts, StageItem},
     event::{
         Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,
         Key, NameError, ParseError, Pattern, PatternError, Priority, RecordError, Tenant, UpgradeError,

@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("queue", &[]),
     ("store", &[]),
+    ("epoch", &["event", "store"]),
     ("tenant", &["event"]),
     ("request", &["event"]),
     ("intake", &["event", "queue", "request", "store", "tenant"]),

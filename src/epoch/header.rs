@@ -1,0 +1,59 @@
+//! What a stage knows of itself besides its states: one row, written with each epoch.
+
+use bytes::Bytes;
+use millstream_operators::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How far a stage has come in time. Never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reached {
+    /// The latest time of the clock.
+    pub(super) now: Timestamp,
+    /// All that is due at this time or before has fired, and no item before it is taken: with event time the watermark.
+    pub(super) watermark: Timestamp,
+    /// The latest time of an item, with event time.
+    pub(super) newest: Option<Timestamp>,
+    /// When the last item was taken, by the clock: how long the input has been idle.
+    pub(super) active: Timestamp,
+}
+
+/// What has happened since the stage began. Exact: it is written with the epoch that it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StageCounts {
+    /// Events taken from the log.
+    pub taken: u64,
+    /// Events of other names, passed over.
+    pub skipped: u64,
+    /// Events given out.
+    pub emitted: u64,
+    /// Timers fired.
+    pub fired: u64,
+    /// Events that came when the watermark had passed them.
+    pub late: u64,
+    /// Events that went to the dead letters, late ones among them where the policy says so.
+    pub dead: u64,
+}
+
+/// The row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) epoch: u64,
+    /// The first place that is not taken yet.
+    pub(super) cursor: u64,
+    pub(super) reached: Reached,
+    pub(super) counts: StageCounts,
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Bytes {
+        #[expect(clippy::expect_used, reason = "numbers alone, into memory")]
+        let bytes = rmp_serde::to_vec_named(self).expect("a header can be written");
+        bytes.into()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(bytes)
+    }
+}

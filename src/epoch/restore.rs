@@ -1,0 +1,156 @@
+//! Going on from what the store says: at the start, after a crash, after a commit whose outcome is not known.
+//!
+//! The newest state of a key is in the newest delta that names it, and where none does, in its row. So only the header, the
+//! deltas and the parked keys are read; rows and timers come when they are needed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use millstream_operators::durable::Durable;
+
+use super::{
+    StageError, StageItem, StateKey, delta,
+    driven::{Driven, Phase},
+    header::{Header, Reached, StageCounts},
+    input::Input,
+    rows::{DELTAS, HEADERS, PARKED, TABLES},
+    states::LoadError,
+    status::Parked,
+};
+use crate::{
+    event::IntoDraft,
+    store::{KeyRange, Op, Reader, Row, Seq, StoreError, Table, Tenure},
+};
+
+/// How many rows are read at a time.
+const SCAN: usize = 256;
+
+/// All rows of a range.
+async fn all_rows(reader: &dyn Reader, table: Table, mut range: KeyRange) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    loop {
+        let found = reader.scan(table, range.clone(), SCAN).await?;
+        let is_last = found.len() < SCAN;
+        if let Some((key, _)) = found.last() {
+            range = range.after(key);
+        }
+        rows.extend(found);
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
+
+impl<In, O> Driven<In, O>
+where
+    In: StageItem,
+    O: Durable<In, Out: IntoDraft, State: Send> + Send,
+{
+    pub(super) async fn run_restore(&mut self, tenure: Arc<Tenure>, from: Seq) -> Result<(), StageError> {
+        self.blank();
+        self.poisoned.clear();
+        let header = match tenure.reader().get(HEADERS, &[self.states.rows.header()]).await {
+            Ok(rows) => rows.into_iter().next().flatten(),
+            Err(error) => return self.unrestored(error.into()),
+        };
+        match header {
+            None => self.begin(&tenure, from).await?,
+            Some(header) => {
+                if let Err(error) = self.resume(&header, tenure.reader()).await {
+                    return self.unrestored(error);
+                }
+            }
+        }
+        self.tenure = Some(tenure);
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    fn unrestored(&mut self, error: LoadError) -> Result<(), StageError> {
+        match error {
+            LoadError::Unfit(reason) => {
+                self.park(reason);
+                Ok(())
+            }
+            LoadError::Store(error) => {
+                self.blank();
+                Err(StageError::Read(error))
+            }
+        }
+    }
+
+    /// The first commit of a stage that the store does not know: where it begins is fixed from then on.
+    async fn begin(&mut self, tenure: &Arc<Tenure>, from: Seq) -> Result<(), StageError> {
+        self.set(&Header {
+            version: self.states.version,
+            epoch: 0,
+            cursor: from.0,
+            reached: Reached::default(),
+            counts: StageCounts::default(),
+        });
+        let mut batch = Vec::from(self.states.rows.first_turns());
+        batch.push(self.header(from.0));
+        tenure.commit(batch).await.map(drop).map_err(|error| {
+            self.blank();
+            StageError::Commit(error)
+        })
+    }
+
+    fn set(&mut self, header: &Header) {
+        self.epoch = header.epoch;
+        self.states.landed = header.epoch;
+        self.cursor = Seq(header.cursor);
+        self.time.reached = header.reached;
+        self.counts = header.counts;
+        self.cut = (header.reached, header.counts);
+        self.input = Input::new(self.pattern.clone(), self.cursor);
+    }
+
+    async fn resume(&mut self, header: &Bytes, reader: &dyn Reader) -> Result<(), LoadError> {
+        let unfit = |what: &str| LoadError::Unfit(format!("{what} is damaged"));
+        let header = Header::decode(header).map_err(|_| unfit("the stage's header"))?;
+        self.set(&header);
+        if header.version != self.states.version && self.states.migrate.is_none() {
+            return Err(LoadError::Unfit(format!(
+                "its state is of version {}, the stage is {}: give it a migration from there, or a new name to begin afresh",
+                header.version, self.states.version
+            )));
+        }
+        for (row, value) in all_rows(reader, PARKED, self.states.rows.all()).await? {
+            let key = self.states.rows.key_of(&row).ok_or_else(|| unfit("a parked key"))?;
+            let parked = Parked::decode(&value).ok_or_else(|| unfit("a parked key"))?;
+            self.states.parked.insert(key, parked);
+        }
+        let mut newest: BTreeMap<StateKey, (u64, Option<Bytes>)> = BTreeMap::new();
+        for (row, chunk) in all_rows(reader, DELTAS, self.states.rows.all()).await? {
+            let epoch = self.states.rows.epoch_of(&row).ok_or_else(|| unfit("a delta"))?;
+            self.states.deltas.found(epoch);
+            for (key, value) in delta::read(chunk).map_err(|_| unfit("a delta"))? {
+                newest.insert(key, (epoch, value));
+            }
+        }
+        for (key, (epoch, value)) in newest {
+            self.states.restore(&key, value.map(|value| Bytes::copy_from_slice(&value)), epoch)?;
+        }
+        Ok(())
+    }
+}
+
+/// The operations that remove all that a stage has in the store, a batch at a time: hand each over, and ask again until there
+/// is none. The stage must not be running.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub(crate) async fn forget(reader: &dyn Reader, stage: &str) -> Result<Vec<Op>, StoreError> {
+    /// How many rows are removed in one batch.
+    const BATCH: usize = 4_096;
+    let rows = super::rows::Rows::of(stage);
+    // The header last: until then the stage is known, and the work goes on after a crash.
+    for table in TABLES.into_iter().rev() {
+        let found = reader.scan(table, rows.all(), BATCH).await?;
+        if !found.is_empty() {
+            return Ok(found.into_iter().map(|(key, _)| Op::Delete { table, key }).collect());
+        }
+    }
+    Ok(Vec::new())
+}
