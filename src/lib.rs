@@ -99,9 +99,9 @@ pub use self::{
     queue::Overflow,
     runtime::{
         BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ForwardError, ForwardReport,
-        Health, HealthStatus, OnError, Phase, ProcessError, ProcessReport, Replay, ReplayReport, Runtime,
-        ShutdownReport, Stats, StreamDescription, StreamMeter, StreamOptions, StreamOverflow, SubscriptionDescription,
-        SubscriptionId, TenantHandle,
+        Health, HealthStatus, IntoStage, OnError, Phase, ProcessError, ProcessReport, Replay, ReplayReport, Runtime,
+        ShutdownReport, StageDescription, StageError, Stats, StreamDescription, StreamMeter, StreamOptions,
+        StreamOverflow, SubscriptionDescription, SubscriptionId, TenantHandle,
     },
     stage::{
         Blocking, BoxError, BoxedHandler, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError,

@@ -49,6 +49,10 @@ pub enum Death {
     Saturated,
     /// No subscription wanted it, and the policy is to keep such events.
     Unrouted,
+    /// It came to a stage when the watermark had passed it.
+    Late,
+    /// Its key is parked in a stage, for one of its timers panicked.
+    Parked,
     /// It was returned too deep, as one more than its root may cause, or as one more delayed event than `delayed_size`.
     Loop,
 }
@@ -92,6 +96,8 @@ impl fmt::Display for Death {
             Self::Saturated => "saturated",
             Self::Unrouted => "unrouted",
             Self::Loop => "loop",
+            Self::Late => "late",
+            Self::Parked => "parked",
         })
     }
 }

@@ -24,6 +24,12 @@ impl DeadLetters {
         Self { letters: VecDeque::new(), by_tenant: HashMap::new(), quotas, capacity, last: 0, dropped: 0 }
     }
 
+    /// A number for a letter that is kept once it is written.
+    pub(crate) fn reserve_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
     /// The number that the next letter gets.
     pub(crate) fn next_number(&self) -> u64 {
         self.last + 1
@@ -61,6 +67,11 @@ impl DeadLetters {
                 self.by_tenant.remove(tenant);
             }
         }
+    }
+
+    /// Keeps a letter that has its number and is written, and returns the letters that had to go for it.
+    pub(crate) fn keep_written(&mut self, letter: DeadLetter) -> Vec<DeadLetter> {
+        self.keep(letter)
     }
 
     /// The keys of a subscription that are halted behind a letter.

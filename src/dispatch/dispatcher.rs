@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use super::{
     attempt::First,
     beat::{Beat, SlowPolls, Watchdog},
-    durable::{Durable, Home, Retention},
+    durable::{Durable, Home, NewStage, Retention, Statuses},
     job::{Job, OpenEvent},
     meters::Metrics,
     registry::{Entry, Registry},
@@ -61,6 +61,8 @@ pub(crate) struct Parts {
     /// Where events survive, in a durable runtime.
     pub(crate) home: Option<Home>,
     pub(crate) retention: Retention,
+    /// How the operator stages are.
+    pub(crate) statuses: Arc<Statuses>,
     pub(crate) quotas: Quotas,
     pub(crate) batch_size: usize,
     pub(crate) timeout: Duration,
@@ -81,6 +83,8 @@ pub(crate) enum Command {
     LetGo(Vec<DeadLetter>),
     /// A durable subscription that nobody claims any more is forgotten.
     Forget(String),
+    /// An operator stage joins.
+    Stage(NewStage),
 }
 
 #[derive(Debug)]
@@ -592,6 +596,7 @@ impl Dispatcher {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
                 Command::Forget(name) => self.forget(&name),
+                Command::Stage(stage) => self.add_stage(stage),
             }
         }
         moved

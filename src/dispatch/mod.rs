@@ -22,7 +22,7 @@ mod timers;
 pub(crate) use self::{
     beat::SlowPolls,
     dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
-    durable::Home,
+    durable::{Home, NewStage, StageBorder, Statuses, start_key},
     meters::Meter,
     registry::{AddError, Entry, Registry},
 };

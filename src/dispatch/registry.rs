@@ -94,6 +94,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct List {
+    stages: Vec<(Arc<str>, Pattern)>,
     /// In the order in which they were added: by rising id.
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
@@ -207,7 +208,18 @@ impl Registry {
         numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 
-    /// Whether any subscription selects events of this name.
+    /// A stage of this name takes events of a pattern, for good; `false` where there is one.
+    pub(crate) fn add_stage(&self, name: &str, pattern: Pattern) -> bool {
+        let mut list = self.lock();
+        if list.stages.iter().any(|(other, _)| &**other == name) {
+            return false;
+        }
+        list.stages.push((name.into(), pattern));
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Whether any subscription or stage selects events of this name.
     pub(crate) fn wants(&self, name: &EventName) -> bool {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
@@ -217,7 +229,10 @@ impl Registry {
         if let Some(&is_wanted) = wanted.1.get(name) {
             return is_wanted;
         }
-        let is_wanted = self.lock().entries.iter().any(|entry| entry.pattern.matches(name.as_str()));
+        let list = self.lock();
+        let is_wanted = list.entries.iter().any(|entry| entry.pattern.matches(name.as_str()))
+            || list.stages.iter().any(|(_, pattern)| pattern.matches(name.as_str()));
+        drop(list);
         wanted.1.insert(name.clone(), is_wanted);
         is_wanted
     }

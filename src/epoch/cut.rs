@@ -268,7 +268,7 @@ where
             self.poisoned.remove(&seq);
         }
         self.cut = (self.time.reached, self.counts);
-        let commit = Box::pin(tenure.commit(batch));
+        let commit = Box::pin(tenure.commit_untold(batch));
         self.in_flight.push_back(Flight { epoch: self.epoch, cursor, size: taken.len() + fired, commit });
     }
 

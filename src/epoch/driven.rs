@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     event::{Key, Pattern},
+    stage::Start,
     store::{CommitError, Committed, PageRecord, Reader, Seq, StoreFuture, Tenure},
 };
 
@@ -158,6 +159,7 @@ pub(super) struct Driven<In, O: Durable<In>> {
     pub(super) tenure: Option<Arc<Tenure>>,
     pub(super) states: States<In, O>,
     pub(super) input: Input,
+    pub(super) start: Start,
     /// Records that were read and not taken.
     pub(super) decoded: VecDeque<Decoded<In>>,
     pub(super) time: Time,

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
     event::Pattern,
+    stage::Start,
     store::{CLASSES, Class, PageRecord, Reader, Seq, StoreError, Wanted},
 };
 
@@ -30,6 +31,7 @@ struct Log {
 pub(super) struct Input {
     pattern: Pattern,
     wanted: Wanted,
+    start: Start,
     logs: Vec<Log>,
     ready: VecDeque<PageRecord>,
     /// After the last record that was seen of any class.
@@ -38,13 +40,14 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(pattern: Pattern, from: Seq) -> Self {
+    pub(super) fn new(pattern: Pattern, from: Seq, start: Start) -> Self {
         let is_name = !pattern.as_str().split('.').any(|token| matches!(token, "*" | ">"));
         let names = is_name.then(|| BTreeSet::from([pattern.as_str().into()]));
         let log = || Log { next: from, known: from, ..Log::default() };
         Self {
             pattern,
-            wanted: Wanted { names, ..Wanted::default() },
+            wanted: Wanted { names, since: start.since(), ..Wanted::default() },
+            start,
             logs: (0..CLASSES).map(|_| log()).collect(),
             ready: VecDeque::new(),
             seen: from,
@@ -107,7 +110,7 @@ impl Input {
             let Some(first) = heads.min_by_key(|log| log.buffer.front().map(|record| record.seq)) else { return };
             let is_next = |record: &mut PageRecord| known.is_none_or(|known| record.seq < known);
             let Some(record) = first.buffer.pop_front_if(is_next) else { return };
-            if self.pattern.matches(&record.name) {
+            if self.pattern.matches(&record.name) && self.start.includes(record.time) {
                 self.ready.push_back(record);
             } else {
                 self.skipped += 1;

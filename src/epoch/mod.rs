@@ -41,7 +41,7 @@ pub(crate) use self::{
     driven::{DurableStage, Step},
     error::StageError,
     key::StateKey,
-    restore::forget,
+    restore::{cursors, forget},
     status::{Parked, StageStatus},
 };
 pub use self::{

@@ -90,7 +90,7 @@ where
         });
         let mut batch = Vec::from(self.states.rows.first_turns());
         batch.push(self.header(from.0));
-        tenure.commit(batch).await.map(drop).map_err(|error| {
+        tenure.commit_untold(batch).await.map(drop).map_err(|error| {
             self.blank();
             StageError::Commit(error)
         })
@@ -103,7 +103,7 @@ where
         self.time.reached = header.reached;
         self.counts = header.counts;
         self.cut = (header.reached, header.counts);
-        self.input = Input::new(self.pattern.clone(), self.cursor);
+        self.input = Input::new(self.pattern.clone(), self.cursor, self.start);
     }
 
     async fn resume(&mut self, header: &Bytes, reader: &dyn Reader) -> Result<(), LoadError> {
@@ -134,6 +134,21 @@ where
         }
         Ok(())
     }
+}
+
+/// How far each stage is that the store knows, whether it runs or not.
+///
+/// # Errors
+/// Where the store cannot be read, or a header is damaged.
+pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, Seq)>, StoreError> {
+    let headers = all_rows(reader, HEADERS, KeyRange::all()).await?;
+    let cursor = |(row, header): (Bytes, Bytes)| {
+        let name = String::from_utf8_lossy(row.strip_suffix(&[0]).unwrap_or(&row)).into_owned();
+        let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
+        let cursor = Header::decode(&header).map_err(damaged)?.cursor;
+        Ok((name, Seq(cursor)))
+    };
+    headers.into_iter().map(cursor).collect()
 }
 
 /// The operations that remove all that a stage has in the store, a batch at a time: hand each over, and ask again until there

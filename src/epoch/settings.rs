@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     event::{IntoDraft, Key, Pattern},
+    stage::Start,
     store::Seq,
 };
 
@@ -48,6 +49,7 @@ pub enum Late {
 /// | [`late`](Self::late) | [`Late::DeadLetter`] |
 /// | [`lanes`](Self::lanes) | 1 |
 /// | [`state_memory`](Self::state_memory) | 64 MiB |
+/// | [`starting_at`](Self::starting_at) | [`Start::Latest`] |
 /// | [`migrate`](Self::migrate) | none: a stage of another version parks |
 ///
 /// State is kept by (tenant, key), with [`new`](Self::new) by tenant. It may be larger than memory. A key whose state is as
@@ -90,6 +92,7 @@ pub struct Stage<In, O> {
     lanes: usize,
     state_memory: usize,
     migrate: Option<Migrate>,
+    start: Start,
     input: PhantomData<fn(In)>,
 }
 
@@ -130,6 +133,7 @@ impl<In: StageItem, O: Operator<In>> Stage<In, Chain<In, O>> {
             lanes: 1,
             state_memory: 64 << 20,
             migrate: None,
+            start: Start::default(),
             input: PhantomData,
         }
     }
@@ -203,6 +207,16 @@ impl<In, O> Stage<In, O> {
         self
     }
 
+    /// Where it begins when the store sees its name for the first time.
+    pub fn starting_at(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    pub(crate) fn start(&self) -> Start {
+        self.start
+    }
+
     fn refused(&self, name: &str) -> Vec<SettingError> {
         let one = "is 0; allowed is 1 or more";
         let table = [
@@ -250,7 +264,8 @@ where
         };
         Ok(Box::new(Driven {
             name: name.to_owned(),
-            input: Input::new(pattern.clone(), Seq(0)),
+            input: Input::new(pattern.clone(), Seq(0), self.start),
+            start: self.start,
             pattern,
             key: self.key,
             drops_late: self.late == Late::Drop,

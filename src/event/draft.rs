@@ -227,6 +227,15 @@ impl Draft {
         data.into_inner().map_err(|data| Self { name, version, priority, key, tenant, data, more, name_is_checked })
     }
 
+    /// When it is due, if that is to come.
+    pub(crate) fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = match self.more.as_ref()?.due? {
+            Due::After(delay) => now + delay,
+            Due::At(at) => at,
+        };
+        (due > now).then_some(due)
+    }
+
     pub(crate) fn more(&mut self) -> &mut More {
         self.more.get_or_insert_default()
     }

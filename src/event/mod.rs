@@ -31,7 +31,7 @@ pub use self::{
 };
 pub(crate) use self::{
     data::JsonSize,
-    draft::{Due, More},
+    draft::More,
     envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
     payload::dropped_badly,

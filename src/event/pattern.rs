@@ -49,6 +49,10 @@ impl Pattern {
 
     /// Whether it selects events of this name.
     pub fn matches(&self, name: &str) -> bool {
+        // A record without a name is the mark of a place, and no event.
+        if name.is_empty() {
+            return false;
+        }
         if self.0 == "*" || self.0 == ">" || self.0 == name {
             return true;
         }

@@ -15,7 +15,7 @@ use super::{
     Refusal, State, Step, Stored, Types, What,
 };
 use crate::{
-    event::{Clock, Draft, Due, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
+    event::{Clock, Draft, Envelope, EventId, IdSource, JsonSize, Lineage, Tenant, aggregate_key},
     queue::Offer,
     request::Request,
     tenant::Use,
@@ -227,7 +227,7 @@ impl Intake {
     }
 
     /// What the store gets of an event.
-    fn to_store(&self, event: &Envelope, is_request: bool) -> Result<Stored, Refusal> {
+    pub(crate) fn to_store(&self, event: &Envelope, is_request: bool) -> Result<Stored, Refusal> {
         if self.pump.is_none() {
             return Err(Refusal::NeedsStore { what: "an idempotency key" });
         }
@@ -253,11 +253,7 @@ impl Intake {
     /// The id, the due time if that is to come, and the lineage.
     fn place(&self, draft: &mut Draft, cause: Option<&Cause>, now: Timestamp) -> (EventId, Option<Timestamp>, Lineage) {
         let id = draft.id().unwrap_or_else(|| self.ids.next(now));
-        let due = draft.more.as_ref().and_then(|more| more.due).map(|due| match due {
-            Due::After(delay) => now + delay,
-            Due::At(at) => at,
-        });
-        let due = due.filter(|&due| due > now);
+        let due = draft.due(now);
         let lineage = match cause {
             None => Self::root(draft, id),
             Some(cause) => {

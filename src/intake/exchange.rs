@@ -9,7 +9,7 @@ use super::{
     What,
 };
 use crate::{
-    event::{Draft, Envelope, Tenant},
+    event::{Draft, Envelope, Lineage, Tenant},
     queue::CLASSES,
 };
 
@@ -126,6 +126,22 @@ impl Intake {
     fn too_many_delayed(&self, state: &State, prepared: &Prepared) -> Option<Refusal> {
         let limit = self.limits.delayed;
         (prepared.due.is_some() && state.delayed.len() >= limit).then_some(Refusal::DelayedFull { limit })
+    }
+
+    /// Whether an operator may give out an event of this lineage; counts it against its root.
+    pub(crate) fn admit_lineage(&self, draft: &Draft, lineage: Lineage) -> Result<(), Refusal> {
+        let Lineage { root, depth, .. } = lineage;
+        if depth > self.limits.depth {
+            return Err(Refusal::TooDeep { name: draft.name.clone(), depth, limit: self.limits.depth });
+        }
+        if depth > 0 {
+            let mut state = self.lock();
+            if state.roots.is_spent(root, self.limits.per_root) {
+                return Err(Refusal::RootExhausted { name: draft.name.clone(), limit: self.limits.per_root });
+            }
+            state.roots.count(root, self.clock.now());
+        }
+        Ok(())
     }
 
     /// Counts an event that a handler returned and that goes to the log, or says why its root may not cause it.

@@ -299,7 +299,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 impl Stored {
     /// Whether it may be refused for what is in the store already.
-    fn is_conditional(&self) -> bool {
+    pub(crate) fn is_conditional(&self) -> bool {
         self.once.is_some() || self.version.is_some()
     }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     dead_letter::DeadLetter,
+    epoch,
     event::Envelope,
     queue::CLASSES,
     store::{Class, KeyRange, PartitionId, Seq, Store, StoreError, Table, Tenure, tables},
@@ -31,6 +32,8 @@ pub(crate) struct Restored {
     pub(crate) known: HashMap<String, Known>,
     /// Where those begin that are not known.
     pub(crate) starts: HashMap<String, Seq>,
+    /// How far each stage is.
+    pub(crate) stage_cursors: HashMap<String, Seq>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) horizon: Horizon,
     /// The last reading of the clock that was written.
@@ -79,12 +82,13 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
         let seq = seq[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
         starts.insert(String::from_utf8_lossy(&name).into_owned(), Seq(u64::from_be_bytes(seq)).next());
     }
+    let stage_cursors = epoch::cursors(tenure.reader()).await?.into_iter().collect();
     let dead = scan(&tenure, tables::DEAD, KeyRange::all()).await?;
     let dead = dead.into_iter().map(|(_, value)| dead_row(value)).collect::<Result<_, _>>()?;
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    Ok(Restored { tenure, known, starts, dead, horizon, last_now: last_now(now) })
+    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now) })
 }
 
 /// The clock's last reading that was written.

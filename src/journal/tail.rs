@@ -14,7 +14,17 @@ pub(crate) struct Tail {
     next: Seq,
     events: VecDeque<(Seq, Arc<Envelope>)>,
     /// What has landed behind something that nobody has told yet.
-    early: BTreeMap<Seq, Landed>,
+    early: BTreeMap<Seq, Early>,
+}
+
+/// What was written together, and whether its events are here.
+#[derive(Debug)]
+enum Early {
+    Told(Landed),
+    /// They are in the log alone.
+    Unread {
+        end: Seq,
+    },
 }
 
 /// What came of a look at what has landed.
@@ -53,8 +63,24 @@ impl Tail {
     pub(crate) fn land(&mut self, landed: Landed) {
         // What was claimed with the partition is read from the log.
         if landed.begin >= self.next {
-            self.early.insert(landed.begin, landed);
+            self.early.insert(landed.begin, Early::Told(landed));
         }
+    }
+
+    /// As [`land`](Self::land), where nobody has the events.
+    pub(crate) fn land_unread(&mut self, begin: Seq, end: Seq) {
+        if begin >= self.next {
+            self.early.insert(begin, Early::Unread { end });
+        }
+    }
+
+    /// Where the log ends, as far as anybody has told.
+    pub(crate) fn end(&self) -> Seq {
+        let early = self.early.last_key_value().map(|(_, early)| match early {
+            Early::Told(landed) => landed.end,
+            Early::Unread { end } => *end,
+        });
+        early.unwrap_or(self.next).max(self.next)
     }
 
     /// The next events, in the order of the log. `more` says that what is missing may still be told.
@@ -64,13 +90,13 @@ impl Tail {
             if more {
                 return Step::Nothing;
             }
-            let told = self.next;
             let begin = *first.key();
-            (self.from, self.next) = (begin, begin);
-            self.events.clear();
-            return Step::Gap { told };
+            return self.skip_to(begin);
         }
-        let Landed { end, events, .. } = first.remove();
+        let Landed { end, events, .. } = match first.remove() {
+            Early::Told(landed) => landed,
+            Early::Unread { end } => return self.skip_to(end),
+        };
         self.next = end;
         self.events.extend(events.iter().cloned());
         while self.events.len() > Self::MOST
@@ -79,6 +105,13 @@ impl Tail {
             self.from = oldest.next();
         }
         Step::Events(events)
+    }
+
+    fn skip_to(&mut self, end: Seq) -> Step {
+        let told = self.next;
+        (self.from, self.next) = (end, end);
+        self.events.clear();
+        Step::Gap { told }
     }
 
     /// The events at or after a place, if it has all of them.

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{Runtime, handle::Shared};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Dispatcher, Home, Parts, Registry, Retention, SlowPolls, UnroutedPolicy},
+    dispatch::{Dispatcher, Home, Parts, Registry, Retention, SlowPolls, Statuses, UnroutedPolicy},
     event::{Clock, Event, Priority, Tenant},
     intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
@@ -339,6 +339,7 @@ impl Builder {
         self.types.iter().for_each(|&event_type| intake.types.add(event_type));
         let letters = Arc::new(Mutex::new(DeadLetters::new(self.dead_letter_size, self.quotas.clone())));
         let commands = Arc::new(Mutex::new(Vec::new()));
+        let statuses = Arc::new(Statuses::default());
         let slow = self.watchdog.then(|| Arc::new(SlowPolls::default()));
         let dispatcher = Dispatcher::new(Parts {
             intake: Arc::clone(&intake),
@@ -347,6 +348,7 @@ impl Builder {
             commands: Arc::clone(&commands),
             home: self.home,
             retention: self.retention,
+            statuses: Arc::clone(&statuses),
             quotas: self.quotas,
             batch_size: self.batch_size,
             timeout: self.operation_timeout,
@@ -363,6 +365,7 @@ impl Builder {
             slow,
             extensions: Arc::new(self.extensions),
             outside: self.outside,
+            statuses,
             dispatcher: tokio::sync::Mutex::new(dispatcher),
             stop: CancellationToken::new(),
             life: Mutex::default(),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Command, Dispatcher, Registry, SlowPolls},
+    dispatch::{Command, Dispatcher, Registry, SlowPolls, Statuses},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) extensions: Arc<Extensions>,
     /// What all handlers wear.
     pub(super) outside: Outside,
+    /// How the operator stages are.
+    pub(super) statuses: Arc<Statuses>,
     /// Held by whoever drives.
     pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
     /// Cancelled when a shutdown's grace is over.

@@ -53,7 +53,16 @@ impl Runtime {
             )
         });
         let broken = state.log.broken.iter().map(|(name, why)| format!("subscription `{name}` cannot read on: {why}"));
-        failure.chain(orphans).chain(broken).collect()
+        let mut findings: Vec<_> = failure.chain(orphans).chain(broken).collect();
+        drop(state);
+        for stage in self.stages() {
+            let name = &stage.name;
+            findings.extend(stage.parked.iter().map(|why| format!("stage `{name}` is parked: {why}")));
+            if stage.parked_keys > 0 {
+                findings.push(format!("stage `{name}` has {} keys whose timers panicked", stage.parked_keys));
+            }
+        }
+        findings
     }
 
     fn findings(&self) -> Vec<String> {

@@ -11,6 +11,7 @@ mod health;
 mod letters;
 mod shutdown;
 mod source;
+mod stages;
 mod stats;
 mod stream;
 mod subscribe;
@@ -25,6 +26,7 @@ pub use self::{
     letters::{Replay, ReplayReport},
     shutdown::{Phase, ShutdownReport},
     source::{EventSource, ForwardError, ForwardReport},
+    stages::{IntoStage, StageDescription, StageError},
     stats::Stats,
     stream::{EventStream, StreamMeter, StreamOptions, StreamOverflow},
     subscribe::{OnError, SubscriptionId},

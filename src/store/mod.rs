@@ -30,7 +30,7 @@ pub use self::redb::{
     Compaction, Inspector, LogStats, PartitionStats, Progress, Redb, RedbBuilder, StoreStats, TableRow, TableStats,
     Verification,
 };
-pub(crate) use self::tenure::Tenure;
+pub(crate) use self::tenure::{Tenure, Untold};
 #[cfg(feature = "testing")]
 pub use self::ticket::{ClockHold, hold_clock};
 pub use self::{

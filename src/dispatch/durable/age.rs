@@ -95,11 +95,16 @@ impl Dispatcher {
     /// What all have handled, and nothing keeps, goes.
     pub(super) fn trim(&mut self) {
         let Some(durable) = &mut self.durable else { return };
-        if durable.known.is_empty() {
-            return;
+        for stage in &durable.stages {
+            if let Some(cursor) = stage.cursor() {
+                durable.stage_cursors.insert(stage.border().stage.to_string(), cursor);
+            }
         }
+        let stages = durable.stage_cursors.values().copied().min();
         for class in 0..CLASSES {
-            let floor = durable.known.values().map(|known| known.cursors[class].floor()).min().unwrap_or_default();
+            let floor = durable.known.values().map(|known| known.cursors[class].floor()).chain(stages).min();
+            // Where nobody reads, nobody has handled anything.
+            let Some(floor) = floor else { return };
             let kept = match self.parts.retention {
                 Retention::Handled => floor,
                 Retention::Age(_) => durable.aged.first.map_or(Seq(0), |first| first[class]),

@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{Batch, Durable, Pending};
@@ -74,7 +75,7 @@ impl Dispatcher {
         self.write_cursors();
         let now = self.parts.intake.clock.now();
         let Some(durable) = &mut self.durable else { return false };
-        if durable.batch.ops.is_empty() {
+        if durable.batch.ops.is_empty() && now.since(durable.saved_now) < CLOCK_STEP {
             return false;
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
@@ -157,6 +158,9 @@ impl Durable {
         }
     }
 }
+
+/// How far the clock may be ahead of its last reading in the store, while anything moves.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 /// Places that a cursor may be behind in the store where nothing but passing over was done.
 const LAG: u64 = 1_024;

@@ -5,21 +5,27 @@
 //! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
 
 mod age;
+mod border;
 mod commit;
 mod delay;
 mod open;
 mod outcome;
 mod read;
 mod recover;
+mod stages;
 
 pub use self::age::Retention;
+pub(crate) use self::{
+    border::StageBorder,
+    stages::{NewStage, Statuses, start_key},
+};
 
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     task::Context,
 };
 
@@ -30,11 +36,11 @@ use millstream_operators::Timestamp;
 use self::{age::Aged, commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
 use super::dispatcher::Dispatcher;
 use crate::{
-    event::Envelope,
+    event::{Envelope, EventName},
     intake::Shore,
-    journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now},
+    journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
     queue::CLASSES,
-    store::{Op, PartitionId, Seq, Store, StoreError, Tenure, tables},
+    store::{Op, PartitionId, Seq, Store, StoreError, Tenure, Untold, tables},
 };
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -89,6 +95,9 @@ pub(super) struct Durable {
     reading: FuturesUnordered<PageReading>,
     due: Option<Due>,
     looking: Option<Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>>,
+    stages: Vec<stages::Runner>,
+    /// How far each stage is that the store knows, whether it runs or not.
+    stage_cursors: HashMap<String, Seq>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -172,6 +181,8 @@ impl Durable {
             reading: FuturesUnordered::new(),
             due: None,
             looking: None,
+            stages: Vec::new(),
+            stage_cursors: HashMap::new(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             aged: Aged::default(),
@@ -193,7 +204,7 @@ impl Durable {
     }
 
     /// Whether nothing is on its way to or from the store.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&self, now: Timestamp) -> bool {
         self.tenure().is_some()
             && self.batch.ops.is_empty()
             && self.committing.is_empty()
@@ -203,6 +214,7 @@ impl Durable {
             && self.looking.is_none()
             && self.horizon.wants().is_none()
             && self.aged.is_quiet()
+            && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
     /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
@@ -210,13 +222,16 @@ impl Durable {
         match self.hold {
             Hold::Lost { until } => Some(until),
             Hold::Claiming(_) => None,
-            Hold::Held(_) => self.horizon.next().filter(|_| self.due.is_none()),
+            Hold::Held(_) => {
+                let delayed = self.horizon.next().filter(|_| self.due.is_none());
+                delayed.into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
+            }
         }
     }
 
-    /// When the next delayed event is due.
+    /// When the next delayed event is due, or a stage's deadline.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.horizon.next()
+        self.horizon.next().into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
     }
 }
 
@@ -244,6 +259,8 @@ impl Dispatcher {
             return true;
         }
         moved |= self.take_landed();
+        moved |= self.step_stages(cx);
+        moved |= self.take_untold();
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
@@ -269,9 +286,46 @@ impl Dispatcher {
         moved
     }
 
+    /// What stages have committed since the last look goes into the books.
+    fn take_untold(&mut self) -> bool {
+        let Some(tenure) = self.durable.as_ref().and_then(|durable| durable.tenure().cloned()) else { return false };
+        let untold = tenure.take_untold();
+        let moved = !untold.is_empty();
+        for Untold { committed, names, puts } in untold {
+            let wanted: Vec<_> =
+                names.iter().map(|name| self.parts.registry.wants(&EventName::unchecked(name))).collect();
+            let Some(durable) = &mut self.durable else { return moved };
+            if !names.is_empty() {
+                durable.tail.land_unread(committed.begin, committed.end);
+            }
+            let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
+            delayed.iter().filter_map(|(_, key)| parse_key(key)).for_each(|key| durable.horizon.add(key));
+            let mut state = self.parts.intake.lock();
+            state.tally.emitted += (wanted.len() + delayed.len()) as u64;
+            state.tally.delayed += delayed.len() as u64;
+            state.tally.route(&wanted);
+            state.log.ends_at(committed.end);
+            drop(state);
+            for (_, key) in puts.iter().filter(|(table, _)| *table == tables::DEAD) {
+                self.keep_stage_letter(key);
+            }
+        }
+        moved
+    }
+
+    /// A dead letter of a stage is in the store.
+    fn keep_stage_letter(&mut self, key: &[u8]) {
+        let Some(number) = key.try_into().ok().map(u64::from_be_bytes) else { return };
+        let Some(durable) = &self.durable else { return };
+        let letter = durable.stages.iter().find_map(|stage| stage.border().take_letter(number));
+        let Some(letter) = letter else { return };
+        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).keep_written(letter);
+        gone.iter().for_each(|letter| self.log_letter_gone(letter));
+    }
+
     /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.
     pub(super) fn is_settled(&mut self) -> bool {
-        let is_quiet = self.durable.as_ref().is_none_or(|durable| durable.is_quiet()) && self.all_keep_up();
+        let is_quiet = self.durable.as_ref().is_none_or(|durable| durable.is_quiet(self.now)) && self.all_keep_up();
         if let Some(durable) = &self.durable {
             let mut state = self.parts.intake.lock();
             let is_quiet = is_quiet && state.log.afloat == 0 && state.log.on_way == 0 && state.log.shore.is_empty();

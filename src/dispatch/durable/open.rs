@@ -202,7 +202,7 @@ impl Dispatcher {
 
 impl Durable {
     /// Where a new subscription begins; none while that is not known.
-    fn start_of(start: Start, end: Option<Seq>) -> Option<Seq> {
+    pub(super) fn start_of(start: Start, end: Option<Seq>) -> Option<Seq> {
         match start {
             Start::Earliest | Start::At(_) => Some(Seq(0)),
             Start::Latest => end,

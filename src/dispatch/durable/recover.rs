@@ -59,12 +59,13 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, known, starts, dead, horizon, last_now } = restored;
+        let Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now } = restored;
         durable.failures = 0;
         durable.error = None;
         durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
         durable.known = known;
         durable.starts = starts;
+        durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
         durable.told = tenure.end;
@@ -92,6 +93,7 @@ impl Dispatcher {
         durable.reading.clear();
         (durable.due, durable.looking) = (None, None);
         durable.aged.forget();
+        durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
         durable.hold = Hold::Lost { until: self.now };
         durable.error = Some(error);
