@@ -434,7 +434,8 @@ impl Dispatcher {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is asked for each event, and mostly says yes at once")]
     pub(super) fn wants(&self, place: usize, event: &Envelope) -> Result<bool, HandlerError> {
         let entry = &self.subscribers[place].entry;
         if !entry.serves(event) {
@@ -448,7 +449,8 @@ impl Dispatcher {
     }
 
     /// Makes the route of this name the current one: the subscriptions that take events of it.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is asked for each event, and mostly nothing has changed")]
     pub(super) fn find_route(&mut self, name: &EventName) {
         if !self.route.0.is_same(name) {
             self.route = (name.clone(), self.route_of(name));
