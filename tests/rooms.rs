@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stage", &["event", "intake", "queue", "request"]),
     ("dead_letter", &["event", "stage", "tenant"]),
     ("journal", &["dead_letter", "event", "intake", "queue", "store"]),
+    ("archive", &["dead_letter", "event", "intake", "journal", "store"]),
     ("dispatch", &["dead_letter", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"]),
     (
         "runtime",

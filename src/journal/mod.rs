@@ -10,6 +10,8 @@ mod restore;
 mod row;
 mod tail;
 
+#[cfg(feature = "archive")]
+pub(crate) use self::horizon::parse_key;
 pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, row_key},

@@ -22,7 +22,6 @@ pub use self::{
     drive::{ProcessError, ProcessReport},
     handle::Runtime,
     health::{Health, HealthStatus},
-    letters::{Replay, ReplayReport},
     shutdown::{Phase, ShutdownReport},
     source::{EventSource, ForwardError, ForwardReport},
     stats::Stats,
