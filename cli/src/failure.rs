@@ -39,6 +39,10 @@ impl Failure {
         self.kind == CLOSED_PIPE
     }
 
+    pub(crate) fn is_damage(&self) -> bool {
+        self.kind == DAMAGE
+    }
+
     /// The same, with what it was about in front.
     pub(crate) fn about(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
@@ -51,6 +55,7 @@ impl Failure {
 }
 
 const CLOSED_PIPE: &str = "closed_pipe";
+const DAMAGE: &str = "corrupt";
 
 /// An error with its sources, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
@@ -74,7 +79,7 @@ impl From<StoreError> for Failure {
             StoreError::Newer { .. } => "newer",
             StoreError::InUse { .. } => "in_use",
             StoreError::ReadOnly { .. } | StoreError::Frozen { .. } => "read_only",
-            StoreError::Corrupt { .. } => "corrupt",
+            StoreError::Corrupt { .. } => DAMAGE,
             StoreError::Full => "full",
             _ => "io",
         };

@@ -21,6 +21,12 @@ pub(crate) fn look_unchecked(path: &Path) -> Result<Redb, Failure> {
     Ok(Redb::builder().check(0).open_frozen(path)?)
 }
 
+/// The same, and checks the whole file first, however long it is.
+pub(crate) fn look_checked(path: &Path) -> Result<Redb, Failure> {
+    must_be_there(path)?;
+    Ok(Redb::builder().check(u64::MAX).open_frozen(path)?)
+}
+
 /// Opens a file that is there, to change it.
 pub(crate) fn change(path: &Path) -> Result<Redb, Failure> {
     must_be_there(path)?;

@@ -9,7 +9,12 @@ mod files;
 mod output;
 mod times;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::Write as _,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
 
 use clap::Parser as _;
 
@@ -18,10 +23,23 @@ use self::{args::Cli, failure::Failure, output::Output};
 /// What a command has found: all well, or something that whoever called it must look at.
 type Verdict = Result<ExitCode, Failure>;
 
+/// The last panic, whoever contained it.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Output::new(cli.json, cli.quiet);
-    let verdict = commands::run(&cli, &mut out).and_then(|code| out.flush().map(|()| code));
+    // redb panics where a file's structure is damaged. The store contains that and says what is damaged, so nobody else has
+    // to hear of it.
+    panic::set_hook(Box::new(|panic| {
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
+    }));
+    let ran = panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &mut out)));
+    let verdict = ran.unwrap_or_else(|_| {
+        let panic = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        Err(Failure::new("bug", format!("this is a mistake in millstream, please report it: {panic}")))
+    });
+    let verdict = verdict.and_then(|code| out.flush().map(|()| code));
     match verdict {
         Ok(code) => code,
         // Whoever read our output has seen enough: `millstream log FILE | head`.

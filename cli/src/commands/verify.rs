@@ -24,6 +24,10 @@ pub(crate) async fn run(file: &Path, out: &mut Output) -> Verdict {
     if wrong.is_empty() {
         wrong = unreadable(&store, out).await?.into_iter().map(|what| ("unreadable", what)).collect();
     }
+    drop(store);
+    if wrong.is_empty() {
+        wrong.extend(structure(file, out)?.map(|what| ("damaged", what)));
+    }
     for (how, what) in &wrong {
         out.item(&json!({ *how: what }), |_| format!("{how}: {what}"))?;
     }
@@ -41,6 +45,18 @@ pub(crate) async fn run(file: &Path, out: &mut Output) -> Verdict {
         }
     })?;
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong with the pages that hold the file together, and hold no row.
+fn structure(file: &Path, out: &Output) -> Result<Option<String>, Failure> {
+    let spinner = out.spinner("checking the structure");
+    let opened = files::look_checked(file);
+    spinner.finish_and_clear();
+    match opened {
+        Ok(_) => Ok(None),
+        Err(failure) if failure.is_damage() => Ok(Some(failure.to_string())),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What is as it was written and yet means nothing to this version.
