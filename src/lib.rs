@@ -39,8 +39,11 @@
 //!
 //! # Features
 //! - `redb`, on by default: the store in one file.
+//! - `archive`: a store that no runtime has open, module [`archive`]: its events, dead letters and rows, for tools.
 //! - `testing`: the test kit, module [`testing`]: virtual time, `settle`, a timeline, probes.
 
+#[cfg(feature = "archive")]
+pub mod archive;
 mod dead_letter;
 mod dispatch;
 mod epoch;
@@ -85,7 +88,7 @@ pub use serde_json::Value as JsonValue;
 pub use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure},
+    dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure, Replay, ReplayReport},
     dispatch::{Retention, SubscriptionBook, UnroutedPolicy},
     epoch::{Late, MigrateError, SavedParts, Stage, StageCounts, StageItem},
     event::{
@@ -99,9 +102,9 @@ pub use self::{
     queue::Overflow,
     runtime::{
         BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ForwardError, ForwardReport,
-        Health, HealthStatus, IntoStage, OnError, Phase, ProcessError, ProcessReport, Replay, ReplayReport, Runtime,
-        ShutdownReport, StageDescription, StageError, Stats, StreamDescription, StreamMeter, StreamOptions,
-        StreamOverflow, SubscriptionDescription, SubscriptionId, TenantHandle,
+        Health, HealthStatus, IntoStage, OnError, Phase, ProcessError, ProcessReport, Runtime, ShutdownReport,
+        StageDescription, StageError, Stats, StreamDescription, StreamMeter, StreamOptions, StreamOverflow,
+        SubscriptionDescription, SubscriptionId, TenantHandle,
     },
     stage::{
         Blocking, BoxError, BoxedHandler, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError,

@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("epoch", &["event", "stage", "store"]),
     ("dead_letter", &["event", "stage", "tenant"]),
     ("journal", &["dead_letter", "epoch", "event", "intake", "queue", "store"]),
+    ("archive", &["dead_letter", "event", "intake", "journal", "store"]),
     (
         "dispatch",
         &["dead_letter", "epoch", "event", "intake", "journal", "queue", "request", "stage", "store", "tenant"],

@@ -1,5 +1,7 @@
 //! Which dead letters are meant.
 
+use std::collections::BTreeSet;
+
 use super::{DeadLetter, Death};
 use crate::event::{EventId, Key, Pattern, Tenant};
 
@@ -14,6 +16,7 @@ use crate::event::{EventId, Key, Pattern, Tenant};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct DeadLetterFilter {
+    numbers: Option<BTreeSet<u64>>,
     subscription: Option<String>,
     event: Option<Pattern>,
     id: Option<EventId>,
@@ -26,6 +29,12 @@ impl DeadLetterFilter {
     /// All of them.
     pub fn all() -> Self {
         Self::default()
+    }
+
+    /// Those of these numbers.
+    pub fn numbers(mut self, numbers: impl IntoIterator<Item = u64>) -> Self {
+        self.numbers = Some(numbers.into_iter().collect());
+        self
     }
 
     /// Those of one subscription.
@@ -66,7 +75,8 @@ impl DeadLetterFilter {
 
     pub(crate) fn selects(&self, letter: &DeadLetter) -> bool {
         let event = &letter.event;
-        self.subscription.as_ref().is_none_or(|name| letter.subscription.as_ref() == Some(name))
+        self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.number))
+            && self.subscription.as_ref().is_none_or(|name| letter.subscription.as_ref() == Some(name))
             && self.event.as_ref().is_none_or(|pattern| pattern.matches(event.name.as_str()))
             && self.id.is_none_or(|id| event.id == id)
             && self.key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))

@@ -5,10 +5,12 @@
 
 mod filter;
 mod letter;
+mod replay;
 mod store;
 
 pub(crate) use self::store::DeadLetters;
 pub use self::{
     filter::DeadLetterFilter,
     letter::{DeadLetter, Death, Failure},
+    replay::{Replay, ReplayReport},
 };

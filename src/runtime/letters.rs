@@ -1,63 +1,10 @@
 //! Dead letters: list, replay, purge.
 
-use std::{num::NonZeroU32, time::Duration};
-
 use super::Runtime;
 use crate::{
-    dead_letter::{DeadLetter, DeadLetterFilter},
+    dead_letter::{DeadLetter, DeadLetterFilter, Replay, ReplayReport},
     dispatch::{Command, Replay as Replayed},
 };
-
-/// Which dead letters to deliver again, how many, and how fast. Default: all, at once.
-///
-/// ```
-/// use millstream::{DeadLetterFilter, Replay};
-///
-/// let gently = Replay::of(DeadLetterFilter::all().subscription("mailer")).limit(500).rate(50.try_into()?);
-/// # let _ = gently;
-/// # Ok::<(), std::num::TryFromIntError>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Replay {
-    filter: DeadLetterFilter,
-    limit: usize,
-    rate: Option<NonZeroU32>,
-}
-
-/// What a replay has begun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ReplayReport {
-    /// Deliveries and events that are on their way again.
-    pub replayed: usize,
-    /// Letters that stay, because their subscription is gone or there is no room for their event.
-    pub kept: usize,
-}
-
-impl Replay {
-    /// All dead letters.
-    pub fn all() -> Self {
-        Self::of(DeadLetterFilter::all())
-    }
-
-    /// Those that a filter selects.
-    pub fn of(filter: DeadLetterFilter) -> Self {
-        Self { filter, limit: usize::MAX, rate: None }
-    }
-
-    /// So many at most, the oldest first.
-    pub fn limit(mut self, letters: usize) -> Self {
-        self.limit = letters;
-        self
-    }
-
-    /// So many a second: their due times are spread.
-    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
-        self.rate = Some(per_second);
-        self
-    }
-}
 
 impl Runtime {
     /// The dead letters that a filter selects, oldest first.
@@ -74,7 +21,6 @@ impl Runtime {
         let taken = self.shared.letters().take(&replay.filter, replay.limit);
         let (mut replays, mut kept) = (Vec::new(), Vec::new());
         let mut report = ReplayReport::default();
-        let step = replay.rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.get());
         let mut due = self.clock().now();
         for letter in taken {
             let is_begun = match letter.subscription.as_deref() {
@@ -89,7 +35,7 @@ impl Runtime {
             };
             if is_begun {
                 report.replayed += 1;
-                due = due + step;
+                due = due + replay.step();
             } else {
                 kept.push(letter);
             }

@@ -23,7 +23,6 @@ pub use self::{
     drive::{ProcessError, ProcessReport},
     handle::Runtime,
     health::{Health, HealthStatus},
-    letters::{Replay, ReplayReport},
     shutdown::{Phase, ShutdownReport},
     source::{EventSource, ForwardError, ForwardReport},
     stages::{IntoStage, StageDescription, StageError},

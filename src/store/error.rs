@@ -43,6 +43,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was opened to be looked at.
+    #[error("{} was opened to be looked at: open it to write", path.display())]
+    Frozen {
+        /// The file.
+        path: PathBuf,
+    },
     /// Bytes that were read are not those that were written.
     #[error("{what} is damaged: restore a backup, or run `verify` to see what else is")]
     Corrupt {

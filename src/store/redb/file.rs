@@ -12,6 +12,7 @@ use redb::{Database, ReadableDatabase as _, StorageBackend, TableHandle as _, ba
 use super::{
     chunk::Damage,
     fault::{self, Fault, contain},
+    frozen::Frozen,
     meter::{Meter, Seen},
     row,
     tables::{self, META},
@@ -40,6 +41,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) enum Source {
     File(PathBuf),
+    /// A file that is only looked at.
+    Frozen(PathBuf),
     Backend(Arc<dyn StorageBackend>),
 }
 
@@ -53,15 +56,21 @@ impl Source {
     /// What to call it.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::File(path) => path,
+            Self::File(path) | Self::Frozen(path) => path,
             Self::Backend(_) => Path::new("(a storage backend)"),
         }
+    }
+
+    /// What those are told who want to write, where nobody may.
+    pub(super) fn forbids(&self) -> Option<StoreError> {
+        if let Self::Frozen(path) = self { Some(StoreError::Frozen { path: path.clone() }) } else { None }
     }
 
     /// Opens it; makes it where there is none.
     pub(super) fn open(&self, settings: Settings) -> Result<Opened, StoreError> {
         let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match self {
             Self::File(path) => (Arc::new(backend(path)?), true),
+            Self::Frozen(path) => (Arc::new(Frozen::open(path)?), true),
             Self::Backend(backend) => (Arc::clone(backend), false),
         };
         let (meter, seen) = Meter::new(backend, is_owner);

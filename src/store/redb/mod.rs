@@ -10,6 +10,7 @@ mod chunk;
 mod committer;
 mod fault;
 mod file;
+mod frozen;
 mod group;
 mod lane;
 mod meter;
@@ -159,6 +160,16 @@ impl RedbBuilder {
         Redb::start(Source::File(PathBuf::from(path.as_ref())), self.settings)
     }
 
+    /// Opens a file to look at it: it must be there, and stays as it is, byte for byte. What has to be repaired after a crash
+    /// is repaired in memory. Several may look at a file at once, in several processes, and nobody may have it open otherwise.
+    ///
+    /// # Errors
+    /// As [`Redb::open`]. Whoever claims a partition or compacts the store is told that it is
+    /// [`Frozen`](StoreError::Frozen), and batches are [`Invalid`](CommitError::Invalid).
+    pub fn open_frozen(self, path: impl AsRef<Path>) -> Result<Redb, StoreError> {
+        Redb::start(Source::Frozen(PathBuf::from(path.as_ref())), self.settings)
+    }
+
     /// Opens what a backend holds: a simulated disk, say. It is used again where the store is opened again after a failure, and
     /// closed with the store; whoever gives it takes care that nobody else uses it.
     ///
@@ -217,6 +228,9 @@ impl Owner {
         ops: Vec<Op>,
         author: Author,
     ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        if let Some(error) = self.shared.source.forbids() {
+            return Box::pin(ready(Err(CommitError::Invalid { reason: error.to_string() })));
+        }
         let bytes = match check::batch(&ops, author) {
             Ok(bytes) => bytes,
             Err(refusal) => return Box::pin(ready(Err(refusal))),
@@ -245,6 +259,9 @@ impl Store for Redb {
     }
 
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        if let Some(error) = self.owner.shared.source.forbids() {
+            return Box::pin(ready(Err(error)));
+        }
         let (settle, pending) = ticket();
         self.owner.shared.queue.push(Job::Claim { partition, settle });
         let view = View { owner: Arc::clone(&self.owner), partition };

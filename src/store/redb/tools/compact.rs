@@ -28,6 +28,9 @@ impl Redb {
     /// # Cancel safety
     /// Dropping the future does not stop it.
     pub async fn compact(&self) -> Result<Compaction, StoreError> {
+        if let Some(error) = self.owner.shared.source.forbids() {
+            return Err(error);
+        }
         let (settle, pending) = ticket();
         self.owner.shared.queue.push(Job::Tool(Box::new(move |committer| {
             let compacted = committer.exclusively(|opened| {

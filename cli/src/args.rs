@@ -1,0 +1,256 @@
+//! What the command line says.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use millstream::{DeadLetterFilter, Death, EventId, Pattern, Priority, Timestamp, archive::LogFilter, store::Seq};
+
+use crate::times;
+
+/// Looks into the file of a durable millstream runtime, mends it, and takes events out and in.
+///
+/// For a file that no runtime has open. Commands that only look never change it.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print one JSON object a line; the last line of standard output is one as well, errors included
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no progress and no closing line
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// The partition to look at
+    #[arg(long, global = true, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) partition: u32,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What is in a file: its format, its tables, its logs
+    Inspect { file: PathBuf },
+    /// The events of the log, in their order
+    Log(Log),
+    /// How far each subscription is, or the rows of a table
+    State(State),
+    /// Dead letters: what was given up
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Read every byte and say what is damaged; exits with 1 where anything is
+    Verify { file: PathBuf },
+    /// Write events as CloudEvents 1.0, one a line
+    Export(Export),
+    /// Take in CloudEvents 1.0, one a line; those that are there already are passed over
+    Import(Import),
+    /// Copy a file to one that is not there yet, without gaps, and verify it on the way
+    Backup { file: PathBuf, to: PathBuf },
+    /// Give back to the system what a file does not need any more
+    Compact { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) filter: EventFilter,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX, hide_default_value = true)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventFilter {
+    /// Of this class; may be given several times
+    #[arg(long)]
+    class: Vec<Class>,
+    /// Whose name a pattern selects, such as `order.*` or `order.>`
+    #[arg(long, value_name = "PATTERN")]
+    event: Option<Pattern>,
+    /// Of this time or later: 2026-01-31T12:00:00Z, or a date
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    since: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    until: Option<Timestamp>,
+    /// With this key
+    #[arg(long)]
+    key: Option<String>,
+    /// Of this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+    /// From this place of the log on
+    #[arg(long, value_name = "PLACE", default_value_t = 0, hide_default_value = true)]
+    from: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Class {
+    Critical,
+    High,
+    Normal,
+    Low,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct State {
+    pub(crate) file: PathBuf,
+    /// The table whose rows to print; `inspect` names them all
+    pub(crate) table: Option<String>,
+    /// Rows whose key begins with this text
+    #[arg(long, requires = "table", default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// At most so many rows
+    #[arg(long, value_name = "NUMBER", requires = "table", default_value_t = usize::MAX, hide_default_value = true)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dlq {
+    /// The dead letters, oldest first
+    List(Letters),
+    /// One dead letter with its event and all that went wrong
+    Show { file: PathBuf, number: u64 },
+    /// Let dead letters be delivered again once a runtime opens the file
+    Replay(Replay),
+    /// Forget dead letters for good
+    Purge(ChosenLetters),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Letters {
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) filter: LetterFilter,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) letters: ChosenLetters,
+    /// At most so many, the oldest first
+    #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX, hide_default_value = true)]
+    pub(crate) limit: usize,
+    /// So many a second; default: all at once
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) rate: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("chosen").required(true).multiple(true)))]
+pub(crate) struct ChosenLetters {
+    pub(crate) file: PathBuf,
+    /// Those of these numbers
+    #[arg(group = "chosen")]
+    pub(crate) number: Vec<u64>,
+    /// All of them
+    #[arg(long, group = "chosen", action = ArgAction::SetTrue)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: LetterFilter,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LetterFilter {
+    /// Of this subscription
+    #[arg(long, value_name = "NAME", group = "chosen")]
+    subscription: Option<String>,
+    /// Whose event's name a pattern selects
+    #[arg(long, value_name = "PATTERN", group = "chosen")]
+    event: Option<Pattern>,
+    /// Of one event
+    #[arg(long, group = "chosen")]
+    id: Option<EventId>,
+    /// Whose event has this key
+    #[arg(long, group = "chosen")]
+    key: Option<String>,
+    /// Of this tenant
+    #[arg(long, group = "chosen")]
+    tenant: Option<String>,
+    /// That died of this
+    #[arg(long, value_name = "REASON", value_parser = death, group = "chosen")]
+    death: Option<Death>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    pub(crate) file: PathBuf,
+    /// Where to; `-` is standard output
+    #[arg(default_value = "-")]
+    pub(crate) to: PathBuf,
+    /// Write over what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) filter: EventFilter,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file to add to; it is made where there is none
+    pub(crate) file: PathBuf,
+    /// Where from; `-` is standard input
+    #[arg(default_value = "-")]
+    pub(crate) from: PathBuf,
+}
+
+impl EventFilter {
+    pub(crate) fn build(&self) -> LogFilter {
+        let mut filter = LogFilter::all().from(Seq(self.from));
+        for class in &self.class {
+            filter = filter.priority((*class).into());
+        }
+        filter = self.event.clone().into_iter().fold(filter, LogFilter::event);
+        filter = self.since.into_iter().fold(filter, LogFilter::since);
+        filter = self.until.into_iter().fold(filter, LogFilter::until);
+        filter = self.key.as_deref().into_iter().fold(filter, LogFilter::key);
+        self.tenant.as_deref().into_iter().fold(filter, LogFilter::tenant)
+    }
+}
+
+impl LetterFilter {
+    pub(crate) fn build(&self) -> DeadLetterFilter {
+        let mut filter = DeadLetterFilter::all();
+        filter = self.subscription.as_deref().into_iter().fold(filter, DeadLetterFilter::subscription);
+        filter = self.event.clone().into_iter().fold(filter, DeadLetterFilter::event);
+        filter = self.id.into_iter().fold(filter, DeadLetterFilter::id);
+        filter = self.key.as_deref().into_iter().fold(filter, DeadLetterFilter::key);
+        filter = self.tenant.as_deref().into_iter().fold(filter, DeadLetterFilter::tenant);
+        self.death.into_iter().fold(filter, DeadLetterFilter::death)
+    }
+}
+
+impl ChosenLetters {
+    pub(crate) fn build(&self) -> DeadLetterFilter {
+        let filter = self.filter.build();
+        if self.number.is_empty() { filter } else { filter.numbers(self.number.iter().copied()) }
+    }
+}
+
+impl From<Class> for Priority {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Critical => Self::Critical,
+            Class::High => Self::High,
+            Class::Normal => Self::Normal,
+            Class::Low => Self::Low,
+        }
+    }
+}
+
+fn death(text: &str) -> Result<Death, String> {
+    let expected = "permanent, exhausted, retry_quota, saturated, unrouted and loop are the reasons";
+    serde_json::from_value(text.into()).map_err(|_| expected.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

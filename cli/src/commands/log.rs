@@ -1,0 +1,39 @@
+//! `log`: the events, in their order.
+
+use millstream::{Envelope, archive::LogEntry};
+use serde_json::json;
+
+use crate::{args::Log, failure::Failure, files, output::Output, times};
+
+pub(crate) async fn run(args: &Log, partition: u32, out: &mut Output) -> Result<(), Failure> {
+    let store = files::look(&args.file)?;
+    let archive = files::archive(&store, partition);
+    let mut log = archive.log(args.filter.build());
+    let mut events = 0;
+    while events < args.limit
+        && let Some(entry) = log.next().await?
+    {
+        out.item(&entry, line)?;
+        events += 1;
+    }
+    let next = log.passed().0;
+    out.done(&json!({"command": "log", "events": events, "next": next}), |_| {
+        format!("{events} events; `--from {next}` goes on behind them")
+    })
+}
+
+fn line(entry: &LogEntry) -> String {
+    format!("{:>8}  {}", entry.place.0, event(&entry.event))
+}
+
+/// An event in one line.
+pub(super) fn event(event: &Envelope) -> String {
+    let mut line = format!("{}  {:<8} {}  {}", times::show(event.time()), event.priority(), event.id(), event.name());
+    for (name, value) in
+        [("key", event.key().map(millstream::Key::as_str)), ("tenant", event.tenant().map(millstream::Tenant::as_str))]
+    {
+        value.into_iter().for_each(|value| line.push_str(&format!("  {name}={value}")));
+    }
+    let data = event.data().to_json().map_or_else(|error| format!("(no JSON: {error})"), |data| data.to_string());
+    format!("{line}  {data}")
+}

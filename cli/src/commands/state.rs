@@ -1,0 +1,120 @@
+//! `state`: how far each subscription is, and the rows of any table.
+
+use millstream::{
+    Timestamp,
+    archive::{Archive, Row, SubscriptionState},
+    store::{PartitionId, Redb, TableRow},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{args::State, failure::Failure, files, output::Output, times};
+
+/// Rows that are read at a time.
+const PAGE: usize = 1_024;
+
+pub(crate) async fn run(args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
+    let store = files::look(&args.file)?;
+    match &args.table {
+        Some(table) => rows(&store, table, args, partition, out),
+        None => subscriptions(&store, &files::archive(&store, partition), partition, out).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Subscription<'a> {
+    #[serde(flatten)]
+    state: &'a SubscriptionState,
+    /// Places behind it, of whatever name and class.
+    behind: u64,
+}
+
+async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mut Output) -> Result<(), Failure> {
+    let stats = store.stats()?;
+    let mine = stats.partitions.iter().find(|other| other.partition == PartitionId(partition));
+    let end = mine.map_or(0, |partition| partition.end.0);
+    let states = archive.subscriptions().await?;
+    for state in &states {
+        let read = state.read.iter().map(|reading| reading.place).min().unwrap_or_default();
+        out.item(&Subscription { state, behind: end.saturating_sub(read) }, line)?;
+    }
+    let (mut delayed, mut next_due) = (0, None::<Timestamp>);
+    archive
+        .delayed(|due, _| {
+            delayed += 1;
+            next_due.get_or_insert(due);
+        })
+        .await?;
+    let count = states.len();
+    let summary = json!({
+        "command": "state", "subscriptions": count, "end": end, "delayed": delayed, "next_due_ns": next_due,
+    });
+    out.done(&summary, |_| {
+        let next = next_due.map(|due| format!(", the next one due {}", times::show(due))).unwrap_or_default();
+        format!("{count} subscriptions; the next place is {end}; {delayed} delayed events{next}")
+    })
+}
+
+fn line(subscription: &Subscription<'_>) -> String {
+    let Subscription { state, behind } = subscription;
+    let SubscriptionState { name, pattern, waiting, blocked, dead, .. } = state;
+    let open: usize = state.read.iter().map(|reading| reading.open).sum();
+    let due = state.next_due_ns.map(|due| format!(", next {}", times::show(due))).unwrap_or_default();
+    format!(
+        "{name} on {pattern}: {behind} places behind, {open} open, {waiting} waiting{due}, {blocked} blocked, {dead} dead"
+    )
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    table: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_ns: Option<Timestamp>,
+    #[serde(flatten)]
+    row: Row,
+}
+
+fn rows(store: &Redb, table: &str, args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
+    let mut count = 0;
+    each_row(store, table, |row| {
+        if count < args.limit && row.partition.0 == partition && row.key.starts_with(args.prefix.as_bytes()) {
+            let shown = Shown { table, until_ns: row.until, row: Row::parse(table, &row.key, &row.value)? };
+            out.item(&shown, text)?;
+            count += 1;
+        }
+        Ok(count < args.limit)
+    })?;
+    out.done(&json!({"command": "state", "table": table, "rows": count}), |_| format!("{count} rows"))
+}
+
+/// A row in one line: what a program would get, without the braces around it.
+fn text(shown: &Shown<'_>) -> String {
+    serde_json::to_string(&shown.row).unwrap_or_default()
+}
+
+/// All rows of a table, while `row` wants more.
+pub(super) fn each_row(
+    store: &Redb,
+    table: &str,
+    mut row: impl FnMut(TableRow) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let inspector = store.inspector();
+    let mut after = None::<(PartitionId, Vec<u8>)>;
+    loop {
+        let from = after.as_ref().map(|(partition, key)| (*partition, &key[..]));
+        let Some(page) = inspector.rows(table, from, PAGE)? else {
+            let names = inspector.tables()?.join(", ");
+            return Err(Failure::new("missing", format!("there is no table `{table}`; there are: {names}")));
+        };
+        let is_last = page.len() < PAGE;
+        for found in page {
+            after = Some((found.partition, found.key.to_vec()));
+            if !row(found)? {
+                return Ok(());
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Commands that look: inspect, log, state, verify, backup. They say what is there, and leave the file as it is.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::{Value, json};
+use support::{Folder, fill, finish, millstream};
+
+fn ids(events: &[Value]) -> Vec<u64> {
+    events.iter().map(|event| event["data"]["id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn inspect_counts_what_is_there() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let found = &millstream(["inspect", "--json", file.to_str().unwrap()]).ok().lines()[0];
+    assert_eq!((&found["format"], &found["file_bytes"]), (&json!(1), &json!(fs::metadata(&file).unwrap().len())));
+    let rows = |name: &str| {
+        let tables = found["tables"].as_array().unwrap();
+        tables.iter().find(|table| table["name"] == name).map(|table| table["rows"].as_u64().unwrap())
+    };
+    assert_eq!([rows("dead"), rows("delayed"), rows("subscription"), rows("none")], [Some(2), Some(1), Some(1), None]);
+    let logs = found["partitions"][0]["logs"].as_array().unwrap();
+    assert_eq!(logs.iter().map(|log| log["class"].as_str().unwrap()).collect::<Vec<_>>(), ["critical", "normal"]);
+    let text = millstream(["inspect", file.to_str().unwrap()]).ok().stdout;
+    assert!(text.contains("format 1") && text.contains("table dead"), "{text}");
+}
+
+#[test]
+fn log_selects_by_class_name_time_key_tenant_place_and_number() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let log = |args: &[&str]| {
+        let args = [&["log", "--json", file.to_str().unwrap()], args].concat();
+        millstream(args).ok().split()
+    };
+    let (all, last) = log(&[]);
+    let places: Vec<_> = all.iter().map(|event| event["place"].as_u64().unwrap()).collect();
+    assert!(all.len() == 11 && places.is_sorted() && last["events"] == 11, "{last}");
+    for selects_rare in [
+        ["--class", "critical"],
+        ["--event", "stock.>"],
+        ["--until", "2001-09-10"],
+        ["--tenant", "acme"],
+        ["--from", &places[10].to_string()],
+    ] {
+        let (found, _) = log(&selects_rare);
+        assert_eq!(found.iter().map(|event| &event["name"]).collect::<Vec<_>>(), ["stock.größe"], "{selects_rare:?}");
+    }
+    assert_eq!(ids(&log(&["--key", "k1"]).0), [1, 4, 7]);
+    assert_eq!(log(&["--since", "2010-01-01T00:00:00Z", "--class", "high", "--class", "normal"]).0.len(), 10);
+    let (first, last) = log(&["--event", "order.*", "--limit", "4"]);
+    let (rest, _) = log(&["--event", "order.*", "--from", &last["next"].to_string()]);
+    assert_eq!((ids(&first), ids(&rest)), (vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]));
+    let text = millstream(["log", file.to_str().unwrap(), "--key", "k0", "--limit", "1"]).ok().stdout;
+    assert!(text.contains("order.placed  key=k0  {\"id\":0}"), "{text}");
+}
+
+#[test]
+fn state_shows_how_far_each_subscription_is_and_the_rows_of_each_table() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let state = |args: &[&str]| millstream([&["state", "--json", file.to_str().unwrap()], args].concat()).ok().split();
+    let (subscriptions, last) = state(&[]);
+    let bank = &subscriptions[0];
+    assert_eq!(
+        [&bank["name"], &bank["pattern"], &bank["dead"], &bank["waiting"], &bank["behind"], &last["delayed"]],
+        [&json!("bank"), &json!("order.*"), &json!(2), &json!(0), &json!(0), &json!(1)]
+    );
+    let kinds = |table: &str| -> BTreeSet<String> {
+        state(&[table]).0.iter().map(|row| row["row"].as_str().unwrap().to_owned()).collect()
+    };
+    for (table, kind) in [
+        ("engine", "setting"),
+        ("subscription", "subscription"),
+        ("cursor", "cursor"),
+        ("dead", "dead_letter"),
+        ("delayed", "delayed"),
+        ("aggregate", "aggregate"),
+    ] {
+        assert_eq!(kinds(table), [kind.to_owned()].into(), "{table}");
+    }
+    assert_eq!(state(&["cursor", "--limit", "2"]).1["rows"], 2);
+    assert_eq!(
+        [state(&["subscription", "--prefix", "b"]).0.len(), state(&["subscription", "--prefix", "x"]).0.len()],
+        [1, 0]
+    );
+    let (kind, message) = millstream(["state", "--json", file.to_str().unwrap(), "nothing"]).refusal();
+    assert!(kind == "missing" && message.contains("subscription"), "{message}");
+}
+
+#[test]
+fn looking_changes_no_byte_even_of_a_file_that_was_not_closed() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    // The mark of a store that is open: what a killed process leaves behind.
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[9] |= 2;
+    for (name, bytes) in [("closed.redb", fs::read(&file).unwrap()), ("killed.redb", bytes)] {
+        let file = folder.file(name);
+        fs::write(&file, &bytes).unwrap();
+        let path = file.to_str().unwrap();
+        let copy = folder.file(&format!("copy of {name}"));
+        let export = folder.file(&format!("export of {name}"));
+        for args in [
+            vec!["inspect", path],
+            vec!["log", path],
+            vec!["state", path],
+            vec!["state", path, "dead"],
+            vec!["dlq", "list", path],
+            vec!["dlq", "show", path, "1"],
+            vec!["verify", path],
+            vec!["export", path, export.to_str().unwrap()],
+            vec!["backup", path, copy.to_str().unwrap()],
+        ] {
+            let ran = millstream(&args).ok();
+            assert!(!ran.stdout.is_empty(), "{args:?}");
+            assert!(fs::read(&file).unwrap() == bytes, "{args:?} of {name}");
+        }
+    }
+}
+
+#[test]
+fn a_backup_holds_the_same_and_is_written_over_nothing() {
+    let folder = Folder::new();
+    let (file, copy) = (folder.file("events.redb"), folder.file("copy.redb"));
+    fill(&file);
+    let (file, to) = (file.to_str().unwrap(), copy.to_str().unwrap());
+    let last = millstream(["backup", "--json", file, to]).ok().split().1;
+    assert_eq!(last["bytes"], fs::metadata(&copy).unwrap().len());
+    for args in [vec!["log", "--json"], vec!["dlq", "list", "--json"], vec!["state", "--json"]] {
+        let of = |file| millstream([&args[..], &[file]].concat()).ok().stdout;
+        assert_eq!(of(file), of(to), "{args:?}");
+    }
+    let before = fs::read(&copy).unwrap();
+    let (kind, message) = millstream(["backup", "--json", file, to]).refusal();
+    assert!(kind == "exists" && message.contains("copy.redb") && fs::read(&copy).unwrap() == before, "{message}");
+}
+
+#[test]
+fn compact_makes_a_file_smaller_and_loses_nothing() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let path = file.to_str().unwrap();
+    let events = millstream(["log", "--json", path]).ok().stdout;
+    let last = millstream(["compact", "--json", path]).ok().split().1;
+    assert!(last["after"].as_u64() < last["before"].as_u64(), "{last}");
+    assert_eq!(millstream(["log", "--json", path]).ok().stdout, events);
+    assert_eq!(millstream(["verify", "--json", path]).ok().split().1["sound"], true);
+}
+
+#[test]
+fn who_reads_our_output_may_stop_at_any_time() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let script = format!("{} log {} | true", env!("CARGO_BIN_EXE_millstream"), file.display());
+    let ran = finish(Command::new("sh").args(["-c", &script]), "");
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+}

@@ -1,0 +1,191 @@
+//! Dead letters: list, replay, purge.
+
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Archive, ArchiveError, COMMIT_BYTES, append_op};
+use crate::{
+    dead_letter::{DeadLetter, DeadLetterFilter, Replay, ReplayReport},
+    event::{Clock, Envelope, IdSource, Lineage, aggregate_key},
+    intake::class_of,
+    journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_row, failed_op, last_now, row_key},
+    store::{Op, Seq, StoreError, Tenure, tables},
+};
+use millstream_operators::Timestamp;
+
+/// What is written with each commit, and how much that is.
+struct Batch {
+    tenure: Arc<Tenure>,
+    ops: Vec<Op>,
+    bytes: usize,
+}
+
+impl Batch {
+    async fn begin(archive: &Archive) -> Result<Self, StoreError> {
+        let tenure = Tenure::begin(&*archive.store, archive.partition).await?;
+        Ok(Self { tenure: Arc::new(tenure), ops: Vec::new(), bytes: 0 })
+    }
+
+    /// Steps that are written together, with others or alone.
+    async fn add(&mut self, ops: Vec<Op>, bytes: usize) -> Result<(), ArchiveError> {
+        self.ops.extend(ops);
+        self.bytes += bytes;
+        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit().await }
+    }
+
+    async fn commit(&mut self) -> Result<(), ArchiveError> {
+        let ops = mem::take(&mut self.ops);
+        self.bytes = 0;
+        if !ops.is_empty() {
+            self.tenure.commit(ops).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What replaying needs to know.
+struct Ground {
+    known: HashMap<String, u32>,
+    ids: IdSource,
+    now: Timestamp,
+}
+
+impl Archive {
+    /// The dead letters that a filter selects, oldest first.
+    ///
+    /// # Errors
+    /// Where the rows cannot be read.
+    pub async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, ArchiveError> {
+        let mut letters = Vec::new();
+        self.each(tables::DEAD, |_, value| {
+            letters.extend(Some(dead_row(value)?).filter(|letter| filter.selects(letter)));
+            Ok(())
+        })
+        .await?;
+        Ok(letters)
+    }
+
+    /// Lets dead letters be delivered again once a runtime opens the store, just as
+    /// [`Runtime::replay`](crate::Runtime::replay) does: the same event with the same id, to its own subscription alone,
+    /// with all its attempts. An event that was given up before any subscription got it is appended once more, as a new
+    /// event. A letter stays where nobody knows its subscription, or where its aggregate's version is taken meanwhile.
+    ///
+    /// A letter and what becomes of it are one commit: it is never both, and never neither.
+    ///
+    /// # Ordering
+    /// Where a key was halted, its head goes first and the rest follows.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written. What was committed before stays.
+    pub async fn replay(&self, replay: &Replay, clock: &Clock) -> Result<ReplayReport, ArchiveError> {
+        let mut batch = Batch::begin(self).await?;
+        let ground = self.ground(clock).await?;
+        let mut report = ReplayReport::default();
+        let mut due = ground.now;
+        for letter in self.dead_letters(&replay.filter).await?.into_iter().take(replay.limit) {
+            let Some((mut ops, bytes)) = self.revive(&letter, &ground, due, &batch).await? else {
+                report.kept += 1;
+                continue;
+            };
+            ops.push(gone(&letter));
+            batch.add(ops, bytes).await?;
+            report.replayed += 1;
+            due = due + replay.step();
+        }
+        batch.commit().await?;
+        Ok(report)
+    }
+
+    /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on once a
+    /// runtime opens the store.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written. What was committed before stays.
+    ///
+    /// # Data loss
+    /// That is what it is for.
+    pub async fn purge(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, ArchiveError> {
+        let mut batch = Batch::begin(self).await?;
+        let letters = self.dead_letters(filter).await?;
+        for letter in &letters {
+            batch.add(vec![gone(letter)], size_of::<Op>()).await?;
+        }
+        batch.commit().await?;
+        Ok(letters)
+    }
+
+    async fn ground(&self, clock: &Clock) -> Result<Ground, ArchiveError> {
+        let mut known = HashMap::new();
+        self.each(tables::SUBSCRIPTION, |key, value| {
+            let (name, Subscribed { id, .. }) = super::rows::subscription(&key, &value)?;
+            known.insert(name, id);
+            Ok(())
+        })
+        .await?;
+        // Time never goes back, whatever this machine's clock says.
+        let saved = last_now(self.reader.get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?);
+        Ok(Ground { known, ids: IdSource::new(fastrand::u64(..)), now: clock.now().max(saved) })
+    }
+
+    /// What a letter becomes, and about how many bytes that is; none where it stays.
+    async fn revive(
+        &self,
+        letter: &DeadLetter,
+        ground: &Ground,
+        due: Timestamp,
+        batch: &Batch,
+    ) -> Result<Option<(Vec<Op>, usize)>, ArchiveError> {
+        let Some(name) = &letter.subscription else { return self.emit_again(letter, ground, due, batch).await };
+        let (Some(&subscription), Some(place)) = (ground.known.get(name), letter.place) else { return Ok(None) };
+        let bytes = record_of(&letter.event)?;
+        let standing = Standing {
+            stand: Stand::Waiting,
+            attempt: 1,
+            due,
+            first_began: ground.now,
+            delay: Duration::ZERO,
+            failures: Vec::new(),
+        };
+        let key = FailedKey { subscription, class: class_of(&letter.event), seq: Seq(place) };
+        Ok(Some((vec![failed_op(key, &standing, &bytes)], bytes.len())))
+    }
+
+    /// An event that no subscription got is emitted once more.
+    async fn emit_again(
+        &self,
+        letter: &DeadLetter,
+        ground: &Ground,
+        due: Timestamp,
+        batch: &Batch,
+    ) -> Result<Option<(Vec<Op>, usize)>, ArchiveError> {
+        let id = ground.ids.next(ground.now);
+        let event = Envelope::new((*letter.event).clone().into_draft(), id, ground.now, Lineage::root(id));
+        let bytes = record_of(&event)?;
+        let mut ops = Vec::new();
+        if let Some(version) = event.aggregate().map(aggregate_key) {
+            let is_new = |op: &Op| matches!(op, Op::PutNew { key, .. } if *key == version);
+            let taken = self.reader.get(tables::AGGREGATE, std::slice::from_ref(&version)).await?;
+            if taken.iter().any(Option::is_some) || batch.ops.iter().any(is_new) {
+                return Ok(None);
+            }
+            ops.push(Op::PutNew { table: tables::AGGREGATE, key: version, value: bytes.clone(), life: None });
+        }
+        let size = bytes.len() * (ops.len() + 1);
+        ops.push(if due > ground.now {
+            Op::Put { table: tables::DELAYED, key: row_key((due, id.as_u128())), value: bytes }
+        } else {
+            append_op(&event, bytes)
+        });
+        Ok(Some((ops, size)))
+    }
+}
+
+fn gone(letter: &DeadLetter) -> Op {
+    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&letter.number.to_be_bytes()) }
+}
+
+/// An event's record. It was read from one.
+fn record_of(event: &Envelope) -> Result<Bytes, StoreError> {
+    event.to_record().map_err(|error| super::corrupt(tables::DEAD, error))
+}
