@@ -1,5 +1,4 @@
 //! Every store keeps the contract of the trait.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,6 +1,6 @@
 //! What the rows beside the log mean.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use bytes::{Buf, Bytes};
 use millstream_operators::Timestamp;
@@ -228,7 +228,12 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 fn readable(bytes: &[u8]) -> String {
-    let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = || {
+        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
     text(bytes).map_or_else(hex, str::to_owned)
 }
 

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     dead_letter::{DeadLetter, DeadLetters, Death},
+    epoch::StateKey,
     event::{self, Envelope, EventName, Tenant},
     intake::{Held, Intake, Outlook, Pulled, Settlement, What},
     request::NoAnswer,
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     LetGo(Vec<DeadLetter>),
     /// A durable subscription that nobody claims any more is forgotten.
     Forget(String),
+    /// The timers of a parked key of a stage fire again.
+    Unpark { stage: String, key: StateKey },
     /// An operator stage joins.
     Stage(NewStage),
 }
@@ -598,6 +601,7 @@ impl Dispatcher {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
                 Command::Forget(name) => self.forget(&name),
+                Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
             }
         }

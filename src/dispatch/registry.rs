@@ -173,8 +173,12 @@ impl Registry {
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
         let count = removed.len();
-        handlers.into_iter().for_each(|(entry, call)| Self::let_go(Arc::clone(&entry), Some((entry, call))));
-        removed.into_iter().for_each(|entry| Self::let_go(entry, None));
+        for (entry, call) in handlers {
+            Self::let_go(Arc::clone(&entry), Some((entry, call)));
+        }
+        for entry in removed {
+            Self::let_go(entry, None);
+        }
         count
     }
 

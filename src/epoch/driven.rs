@@ -53,9 +53,6 @@ pub(crate) enum Step {
 
 /// A durable stage, whatever its chain. It has no task: whoever runs it steps it.
 pub(crate) trait DurableStage: fmt::Debug + Send {
-    /// Its name.
-    fn name(&self) -> &str;
-
     /// Which events it takes.
     fn pattern(&self) -> &Pattern;
 
@@ -103,6 +100,7 @@ pub(super) struct Decoded<In> {
 
 #[derive(Debug)]
 pub(super) struct Item<In> {
+    #[expect(clippy::struct_field_names, reason = "what the chain takes is an item")]
     pub(super) item: In,
     pub(super) key: StateKey,
     /// The event's own time.
@@ -361,10 +359,6 @@ where
     In: super::StageItem,
     O: Durable<In, Out: crate::event::IntoDraft, State: Send> + Send,
 {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn pattern(&self) -> &Pattern {
         &self.pattern
     }

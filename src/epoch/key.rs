@@ -10,7 +10,7 @@ use crate::event::{Key, Tenant};
 pub(crate) struct StateKey(CompactString);
 
 impl StateKey {
-    pub(super) fn new(tenant: Option<&Tenant>, key: &str) -> Self {
+    pub(crate) fn new(tenant: Option<&Tenant>, key: &str) -> Self {
         let tenant = tenant.map(Tenant::as_str);
         let mut text = CompactString::with_capacity(tenant.map_or(0, |tenant| tenant.len() + 4) + key.len() + 1);
         if let Some(tenant) = tenant {

@@ -36,13 +36,17 @@ mod tests;
 mod time;
 mod value;
 
+#[cfg(test)]
+pub(crate) use self::border::Origin;
+#[cfg(test)]
+pub(crate) use self::status::Parked;
 pub(crate) use self::{
-    border::{Border, Cause, Death, Origin, Sink},
+    border::{Border, Cause, Death, Sink},
     driven::{DurableStage, Step},
     error::StageError,
     key::StateKey,
     restore::{cursors, forget},
-    status::{Parked, StageStatus},
+    status::StageStatus,
 };
 pub use self::{
     header::StageCounts,

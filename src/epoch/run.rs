@@ -218,28 +218,25 @@ where
             (Kind::Item, Some(live)) => live.waiting.pop_front(),
             _ => None,
         });
-        match waiting {
-            Some(waiting) => {
-                let touch = Touch::Item(waiting.record.seq);
-                *blame = Blame::Event(waiting.record.seq);
-                self.states.touch(key, touch);
-                match self.due_item(&waiting.record, waiting.item) {
-                    Ok((item, origin)) => self.feed(key, item, Origin { at, ..origin }, touch, effects),
-                    Err(death) => {
-                        self.work.buried.push(waiting.record.seq);
-                        effects.push(Effect::Dead(waiting.record, death));
-                    }
+        if let Some(waiting) = waiting {
+            let touch = Touch::Item(waiting.record.seq);
+            *blame = Blame::Event(waiting.record.seq);
+            self.states.touch(key, touch);
+            match self.due_item(&waiting.record, waiting.item) {
+                Ok((item, origin)) => self.feed(key, item, Origin { at, ..origin }, touch, effects),
+                Err(death) => {
+                    self.work.buried.push(waiting.record.seq);
+                    effects.push(Effect::Dead(waiting.record, death));
                 }
             }
-            None => {
-                *blame = Blame::Timer(key.clone(), at);
-                self.states.touch(key, Touch::Timer(at));
-                self.count_repeats(moment);
-                self.counts.fired += 1;
-                self.step_key(key, Touch::Timer(at), Some(at), effects, |chain, live, mut out| {
-                    chain.on_time(&mut live.state, at, &mut out);
-                });
-            }
+        } else {
+            *blame = Blame::Timer(key.clone(), at);
+            self.states.touch(key, Touch::Timer(at));
+            self.count_repeats(moment);
+            self.counts.fired += 1;
+            self.step_key(key, Touch::Timer(at), Some(at), effects, |chain, live, mut out| {
+                chain.on_time(&mut live.state, at, &mut out);
+            });
         }
         self.states.update_next(key);
     }

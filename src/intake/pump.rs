@@ -129,7 +129,7 @@ impl Pump {
             while let Some(first) = way.front_mut() {
                 let Poll::Ready(landed) = first.landing.as_mut().poll(&mut cx) else { return };
                 if let Some(Batch { load, .. }) = way.pop_front() {
-                    self.settle(&intake, load, &landed);
+                    self.settle(&intake, &load, &landed);
                 }
             }
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -188,7 +188,7 @@ impl Pump {
     }
 
     /// A batch has landed, or not: room comes free, and whoever waits is told.
-    fn settle(&self, intake: &Arc<Intake>, load: Load, landed: &Result<Committed, CommitError>) {
+    fn settle(&self, intake: &Arc<Intake>, load: &Load, landed: &Result<Committed, CommitError>) {
         let events = load.events();
         let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
         let mut state = intake.lock();

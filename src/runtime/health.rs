@@ -49,7 +49,7 @@ impl Runtime {
         let failure = state.log.failure.iter().map(|why| format!("the store has failed: {why}"));
         let orphans = state.log.orphans.iter().map(|name| {
             format!(
-                "nobody subscribes as `{name}`, and the store keeps what it has not read: subscribe it, or `forget` it"
+                "nobody subscribes or runs as `{name}`, and the store keeps what it has not read: claim it, or `forget` it"
             )
         });
         let broken = state.log.broken.iter().map(|(name, why)| format!("subscription `{name}` cannot read on: {why}"));

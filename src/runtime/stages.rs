@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Runtime;
 use crate::{
     dispatch::{Command, NewStage, StageBorder, start_key},
-    epoch::{Stage, StageCounts, StageItem},
-    event::IntoDraft,
+    epoch::{Stage, StageCounts, StageItem, StateKey},
+    event::{IntoDraft, Key, Tenant},
     stage::Start,
 };
 
@@ -138,25 +138,32 @@ impl Runtime {
         if self.is_stopped() {
             return Err(StageError::Stopped);
         }
-        let stage = stage.into_stage();
-        let start = stage.start();
+        let asked = stage.into_stage();
+        let start = asked.start();
         let border = StageBorder::new(name.into(), Arc::clone(&self.shared.intake), Arc::clone(&self.shared.letters));
-        let built = stage.build(name, Arc::clone(&border) as _);
+        let built = asked.build(name, Arc::clone(&border) as _);
         let stage = built.map_err(|source| StageError::Settings { name: name.to_owned(), source })?;
         if !self.shared.registry.add_stage(name, stage.pattern().clone()) {
             return Err(StageError::DuplicateName { name: name.to_owned() });
         }
         let end = {
-            let mut state = self.shared.intake.lock();
+            let mut intake = self.shared.intake.lock();
             if start == Start::Latest {
-                state.log.to_mark.push_back(start_key(name).into());
+                intake.log.to_mark.push_back(start_key(name).into());
             }
-            state.log.unsettled = true;
-            state.log.start_at_end()
+            intake.log.unsettled = true;
+            intake.log.start_at_end()
         };
         pump.go();
         self.shared.command(Command::Stage(NewStage { stage, border, start, end }));
         Ok(())
+    }
+
+    /// Fires the timers of a key again that is parked because one of them panicked, once somebody drives: after the chain
+    /// was mended, or to try again.
+    pub fn unpark(&self, stage: &str, tenant: Option<&Tenant>, key: &Key) {
+        let key = StateKey::new(tenant, key.as_str());
+        self.shared.command(Command::Unpark { stage: stage.to_owned(), key });
     }
 
     /// The stages as they are now, by name.

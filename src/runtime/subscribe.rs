@@ -166,8 +166,8 @@ impl Runtime {
         }
     }
 
-    /// Forgets a durable subscription that nobody claims, and all that waits for it, once somebody drives. One that is
-    /// subscribed is not touched.
+    /// Forgets a durable subscription that nobody claims, or a stage that does not run, and all that waits for it, once
+    /// somebody drives. One that is subscribed or runs is not touched.
     ///
     /// # Data loss
     /// What it has not handled is not handled.

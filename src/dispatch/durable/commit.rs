@@ -49,7 +49,9 @@ impl Dispatcher {
     fn landed(&mut self, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
         let Some(Committing { events, delayed, .. }) = durable.committing.pop_front() else { return };
-        delayed.into_iter().for_each(|key| durable.horizon.add(key));
+        for key in delayed {
+            durable.horizon.add(key);
+        }
         if !events.is_empty() {
             let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();
             let count = events.len() as u64;

@@ -43,6 +43,8 @@ use crate::{
     store::{Op, PartitionId, Seq, Store, StoreError, Tenure, Untold, tables},
 };
 
+/// The next delayed events, and whether they are the last.
+type Looking = Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a durable runtime is made of.
@@ -94,10 +96,13 @@ pub(super) struct Durable {
     opening: FuturesUnordered<Opening>,
     reading: FuturesUnordered<PageReading>,
     due: Option<Due>,
-    looking: Option<Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>>,
+    looking: Option<Looking>,
     stages: Vec<stages::Runner>,
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
+    /// Stages whose rows go, and the steps that remove the next of them.
+    to_forget: Vec<String>,
+    forgetting: Option<Pending<Result<Vec<Op>, StoreError>>>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -183,6 +188,8 @@ impl Durable {
             looking: None,
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
+            to_forget: Vec::new(),
+            forgetting: None,
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             aged: Aged::default(),
@@ -214,6 +221,7 @@ impl Durable {
             && self.looking.is_none()
             && self.horizon.wants().is_none()
             && self.aged.is_quiet()
+            && self.to_forget.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
@@ -260,6 +268,7 @@ impl Dispatcher {
         }
         moved |= self.take_landed();
         moved |= self.step_stages(cx);
+        moved |= self.forget_stages(cx);
         moved |= self.take_untold();
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
@@ -281,8 +290,12 @@ impl Dispatcher {
         if has_forgotten {
             durable.horizon.forget();
         }
-        landed.into_iter().for_each(|landed| durable.tail.land(landed));
-        delayed.into_iter().for_each(|(due, id)| durable.horizon.add((due, id.as_u128())));
+        for landed in landed {
+            durable.tail.land(landed);
+        }
+        for (due, id) in delayed {
+            durable.horizon.add((due, id.as_u128()));
+        }
         moved
     }
 
@@ -320,7 +333,9 @@ impl Dispatcher {
         let letter = durable.stages.iter().find_map(|stage| stage.border().take_letter(number));
         let Some(letter) = letter else { return };
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).keep_written(letter);
-        gone.iter().for_each(|letter| self.log_letter_gone(letter));
+        for letter in &gone {
+            self.log_letter_gone(letter);
+        }
     }
 
     /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.

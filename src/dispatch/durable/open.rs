@@ -188,6 +188,10 @@ impl Dispatcher {
             return;
         }
         let Some(durable) = &mut self.durable else { return };
+        let is_stage = durable.stage_cursors.contains_key(name);
+        if is_stage && !durable.stages.iter().any(|stage| &*stage.border().stage == name) {
+            durable.to_forget.push(name.to_owned());
+        }
         let Some(known) = durable.known.remove(name) else { return };
         let ops = &mut durable.batch.ops;
         let key = Bytes::copy_from_slice(name.as_bytes());

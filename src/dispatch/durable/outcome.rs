@@ -55,14 +55,14 @@ impl Dispatcher {
         }
         for (name, prepared) in accepted {
             entry.meter.returned(name.as_str());
-            self.append_returned(prepared);
+            self.append_returned(&prepared);
         }
         Ok(())
     }
 
-    fn append_returned(&mut self, prepared: Prepared) {
+    fn append_returned(&mut self, prepared: &Prepared) {
         let intake = Arc::clone(&self.parts.intake);
-        if let Err(refusal) = intake.admit_returned(&prepared) {
+        if let Err(refusal) = intake.admit_returned(prepared) {
             intake.count_loop(&prepared.held.event);
             return self.loop_died(&prepared.held.event, &refusal);
         }

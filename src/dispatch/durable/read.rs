@@ -234,7 +234,9 @@ impl Dispatcher {
         if can_follow {
             return self.attach(place, classes, cx);
         }
-        classes.iter().for_each(|&class| reader.is_reading[class] = true);
+        for &class in classes {
+            reader.is_reading[class] = true;
+        }
         let wanted = wanted(&subscriber.entry);
         let pages = Box::pin(async move {
             let mut pages = Vec::with_capacity(from.len());
@@ -265,7 +267,9 @@ impl Dispatcher {
             .cloned()
             .collect();
         let Some(reader) = &mut self.subscribers[place].reader else { return false };
-        classes.iter().for_each(|&class| reader.is_attached[class] = true);
+        for &class in classes {
+            reader.is_attached[class] = true;
+        }
         for (seq, event) in missed {
             let class = event.priority.class();
             let Some(reader) = &mut self.subscribers[place].reader else { break };
@@ -284,7 +288,9 @@ impl Dispatcher {
     /// Delivers what was read: in the order of the log, as far as it is known of all classes that were asked for.
     fn take_pages(&mut self, place: usize, classes: &[usize], pages: Vec<Page>, cx: &mut Context<'_>) {
         let Some(reader) = &mut self.subscribers[place].reader else { return };
-        classes.iter().for_each(|&class| reader.is_reading[class] = false);
+        for &class in classes {
+            reader.is_reading[class] = false;
+        }
         let is_end = pages.iter().all(|page| page.is_end);
         let known_to = pages.iter().filter(|page| is_end || !page.is_end).map(|page| page.next);
         let known_to = if is_end { known_to.max() } else { known_to.min() }.unwrap_or_default();
@@ -302,7 +308,9 @@ impl Dispatcher {
             self.take_record(place, class, &record, cx);
         }
         let Some(reader) = &mut self.subscribers[place].reader else { return };
-        classes.iter().for_each(|&class| reader.has_read_to(class, known_to));
+        for &class in classes {
+            reader.has_read_to(class, known_to);
+        }
     }
 
     fn take_record(&mut self, place: usize, class: usize, record: &PageRecord, cx: &mut Context<'_>) {
@@ -337,7 +345,9 @@ impl Dispatcher {
         tracing::error!(subscription = &**name, error = %error, "a subscription cannot read on");
         self.parts.intake.lock().log.broken.insert(name.to_string(), error.to_string());
         if let Some(reader) = &mut subscriber.reader {
-            classes.iter().for_each(|&class| reader.is_reading[class] = false);
+            for &class in classes {
+                reader.is_reading[class] = false;
+            }
             reader.broken = Some(error);
         }
         true

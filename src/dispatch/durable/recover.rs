@@ -91,7 +91,7 @@ impl Dispatcher {
         durable.committing.clear();
         durable.opening.clear();
         durable.reading.clear();
-        (durable.due, durable.looking) = (None, None);
+        (durable.due, durable.looking, durable.forgetting) = (None, None, None);
         durable.aged.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
@@ -140,7 +140,10 @@ impl Dispatcher {
         let Some(durable) = &self.durable else { return };
         let is_claimed =
             |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
-        let mut orphans: Vec<_> = durable.known.keys().filter(|name| !is_claimed(name)).cloned().collect();
+        let runs = |name: &str| durable.stages.iter().any(|stage| &*stage.border().stage == name);
+        let subscriptions = durable.known.keys().filter(|name| !is_claimed(name));
+        let stages = durable.stage_cursors.keys().filter(|name| !runs(name));
+        let mut orphans: Vec<_> = subscriptions.chain(stages).cloned().collect();
         orphans.sort_unstable();
         self.parts.intake.lock().log.orphans = orphans;
     }

@@ -12,9 +12,9 @@ use millstream_operators::Timestamp;
 use super::{Durable, Pending, border::StageBorder};
 use crate::{
     dispatch::Dispatcher,
-    epoch::{DurableStage, StageError, StageStatus, Step},
+    epoch::{DurableStage, StageError, StageStatus, StateKey, Step, forget},
     stage::Start,
-    store::{Seq, StoreError, Tenure},
+    store::{Op, Seq, StoreError, Tenure, tables},
 };
 
 /// A stage that was given to the runtime.
@@ -57,6 +57,8 @@ pub(super) struct Runner {
     next: Next,
     /// The partition was lost: whatever the work comes to, it is restored.
     is_lost: bool,
+    /// Keys whose timers are to fire again.
+    unpark: Vec<StateKey>,
     pub(super) status: StageStatus,
 }
 
@@ -80,7 +82,7 @@ impl Runner {
         let NewStage { stage, border, start, end } = new;
         let status = stage.status();
         let new = NewStagePart { border, start, end };
-        Self { new, stage: Some(stage), work: None, next: Next::Restore, is_lost: false, status }
+        Self { new, stage: Some(stage), work: None, next: Next::Restore, is_lost: false, unpark: Vec::new(), status }
     }
 
     pub(super) fn border(&self) -> &StageBorder {
@@ -121,6 +123,11 @@ impl Runner {
             self.next = Next::Step;
         }
         let Some(mut stage) = self.stage.take() else { return false };
+        for key in self.unpark.drain(..) {
+            if stage.unpark(&key) && matches!(self.next, Next::Idle { .. }) {
+                self.next = Next::Step;
+            }
+        }
         let (tenure, next) = (Arc::clone(tenure), self.next);
         let start = match (next, start) {
             (Next::Idle { .. } | Next::Parked, _) | (Next::Restore, None) => {
@@ -171,6 +178,42 @@ impl Dispatcher {
         if let Some(durable) = &mut self.durable {
             durable.stages.push(Runner::new(new));
         }
+    }
+
+    /// The timers of a parked key fire again.
+    pub(in crate::dispatch) fn unpark(&mut self, stage: &str, key: StateKey) {
+        let Some(durable) = &mut self.durable else { return };
+        if let Some(runner) = durable.stages.iter_mut().find(|runner| &*runner.border().stage == stage) {
+            runner.unpark.push(key);
+        }
+    }
+
+    /// A stage that does not run is forgotten: its rows go, some with each commit.
+    pub(super) fn forget_stages(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        let Some(tenure) = durable.tenure().cloned() else { return false };
+        if durable.forgetting.is_none()
+            && durable.batch.ops.is_empty()
+            && durable.committing.is_empty()
+            && let Some(name) = durable.to_forget.first().cloned()
+        {
+            durable.forgetting = Some(Box::pin(async move { forget(tenure.reader(), &name).await }));
+        }
+        let Some(forgetting) = &mut durable.forgetting else { return false };
+        let Poll::Ready(ops) = forgetting.as_mut().poll(cx) else { return false };
+        durable.forgetting = None;
+        match ops {
+            Ok(ops) if ops.is_empty() => {
+                let name = durable.to_forget.remove(0);
+                let key = start_key(&name).into_bytes().into();
+                durable.batch.ops.push(Op::Delete { table: tables::START, key });
+                durable.stage_cursors.remove(&name);
+                self.tell_orphans();
+            }
+            Ok(ops) => durable.batch.ops.extend(ops),
+            Err(error) => self.lose(error),
+        }
+        true
     }
 
     /// Steps the stages as far as they can go now.

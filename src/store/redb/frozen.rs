@@ -120,12 +120,12 @@ impl StorageBackend for Frozen {
         let mut above = self.above();
         let shown = above.shown;
         for (number, to, from, length) in touched(offset, data.len()) {
-            if !above.pieces.contains_key(&number) {
+            if let std::collections::btree_map::Entry::Vacant(e) = above.pieces.entry(number) {
                 let mut piece = vec![0; PIECE].into_boxed_slice();
                 if length < PIECE {
                     self.read_below(shown, number * PIECE as u64, &mut piece)?;
                 }
-                above.pieces.insert(number, piece);
+                e.insert(piece);
             }
             if let Some(piece) = above.pieces.get_mut(&number) {
                 piece[to..to + length].copy_from_slice(&data[from..from + length]);
