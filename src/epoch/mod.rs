@@ -15,6 +15,8 @@
 mod border;
 mod cut;
 mod delta;
+#[cfg(feature = "testing")]
+mod drill;
 mod driven;
 mod entry;
 mod error;
@@ -36,6 +38,8 @@ mod tests;
 mod time;
 mod value;
 
+#[cfg(feature = "testing")]
+pub use self::drill::Drill;
 pub(crate) use self::{
     border::{Border, Cause, Death, Origin, Sink},
     driven::{DurableStage, Step},
