@@ -116,8 +116,11 @@ pub use self::{
 
 #[doc(hidden)]
 pub mod __private {
-    //! For the derive macro alone.
+    //! For the derive macro and the benches alone.
     pub use serde::{Serialize, de::DeserializeOwned};
+
+    #[cfg(feature = "testing")]
+    pub use crate::epoch::Drill;
 }
 
 /// The README's examples are tests.

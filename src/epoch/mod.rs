@@ -15,6 +15,8 @@
 mod border;
 mod cut;
 mod delta;
+#[cfg(feature = "testing")]
+mod drill;
 mod driven;
 mod entry;
 mod error;
@@ -38,8 +40,8 @@ mod value;
 
 #[cfg(test)]
 pub(crate) use self::border::Origin;
-#[cfg(test)]
-pub(crate) use self::status::Parked;
+#[cfg(feature = "testing")]
+pub use self::drill::Drill;
 pub(crate) use self::{
     border::{Border, Cause, Death, Sink},
     driven::{DurableStage, Step},

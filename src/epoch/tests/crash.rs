@@ -246,6 +246,16 @@ fn one_state_for_all_is_exact() {
     every_way("unkeyed", false, || chain().per_key(|tick: &Tick| tick.key, |each| each.debounce(millis(4))).map(out));
 }
 
+/// Keys come and go from memory all the time.
+#[test]
+fn states_that_do_not_fit_into_memory_are_exact() {
+    every_way("large", true, || {
+        let start = (0_u64, "x".repeat(2_000));
+        let sum = chain().scan(start, |(sum, _), tick: Tick| *sum += u64::from(tick.number)).map(|(sum, _)| sum);
+        sum.debounce(millis(9)).map(out)
+    });
+}
+
 /// For every batch, every fate: the systematic part.
 #[test]
 fn a_failure_of_any_one_commit_leaves_no_trace() {

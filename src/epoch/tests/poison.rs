@@ -105,6 +105,18 @@ async fn an_event_that_has_waited_for_the_watermark_is_given_up_as_well() {
     assert_eq!(panics.load(Ordering::Relaxed), 1);
 }
 
+#[tokio::test]
+async fn time_is_that_of_the_last_cut_when_an_epoch_is_run_again() {
+    let panics = Arc::new(AtomicUsize::new(0));
+    let mut rig = Rig::new(touchy(&panics).event_time(millis(0))).await;
+    for (number, at) in [(5, 10), (POISON, 20), (6, 20), (7, 30)] {
+        rig.tick(1, number, at).await;
+    }
+    rig.settle().await;
+    assert_eq!(rig.data().await, [json!(5), json!(11), json!(18)]);
+    assert_eq!((rig.stage.status().counts.late, rig.dead().await.len()), (0, 1));
+}
+
 /// Gives out after a delay what it took, and panics at 13 when it is due.
 fn timed() -> Stage<Tick, Chain<Tick, impl Durable<Tick, Out = Draft, State: Send> + Send + 'static>> {
     let late = chain().delay(millis(10)).map(|tick: Tick| {
