@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench store` prints a table, `-- --json` an object a line; `--job append|read|open`, `--emitters N`
 //! and `--added MICROS` take a part of it. `MILLSTREAM_BENCH` names the folder for the files, which is the current one otherwise. The figures go with the disk: its own flush
-//! time is printed first, and all is done again with 1 ms and 5 ms added to each flush. SQLite is beside both in
+//! time is printed first, and all is done again with 1 ms and 5 ms added to each flush. `SQLite` is beside both in
 //! `cargo run --release --manifest-path benches/store_peers/Cargo.toml`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 #![allow(unreachable_pub, reason = "modules are shared with another program")]

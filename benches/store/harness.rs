@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
@@ -57,7 +58,7 @@ pub fn events(count: u64) -> Arc<[Bytes]> {
             ["eu-west", "us-east", "ap-south"][random.usize(..3)],
         );
         while text.len() < EVENT {
-            text.push_str(&format!("{:08x}", random.u32(..)));
+            write!(text, "{:08x}", random.u32(..)).expect("a string takes all");
         }
         text.truncate(EVENT);
         Bytes::from(text)

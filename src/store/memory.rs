@@ -92,7 +92,9 @@ impl Shared {
             }
             committed
         };
-        moved.into_iter().for_each(|(partition, end)| self.watch.advance(partition, end));
+        for (partition, end) in moved {
+            self.watch.advance(partition, end);
+        }
         Ok(committed)
     }
 

@@ -219,7 +219,9 @@ impl Committer {
             self.stop(Arc::clone(&cause));
             Failure::Unknown(cause)
         };
-        answers.into_iter().for_each(|answer| answer.fail(&failure));
+        for answer in answers {
+            answer.fail(&failure);
+        }
     }
 
     /// Opens the file again and looks whether the commit that failed is in it. Where it is not, work goes on: what is opened
