@@ -13,8 +13,8 @@ use fastrand::Rng;
 use millstream::{
     Timestamp,
     store::{
-        Class, CommitError, KeyRange, Memory, Op, PageRecord, Partition, PartitionId, Record, Redb, RowKey, Seq, Store,
-        StoreError, Table, Wanted,
+        Class, CommitError, KeyRange, Memory, Op, PageRecord, Partition, PartitionId, Reader, Record, Redb, RowKey,
+        Seq, Store, StoreError, Table, Wanted,
     },
 };
 
@@ -148,11 +148,11 @@ async fn check(store: &dyn Store, partition: PartitionId, model: &mut Model, ran
     let reader = store.reader(partition);
     for (class, at) in (0..4).map(Class).zip(0..) {
         let log = &model.logs[at];
-        let from = Seq(random.u64(0..model.next + 1));
+        let from = Seq(random.u64(0..=model.next));
         let wanted = match random.u8(0..4) {
             0 => Wanted { names: Some(["x".into()].into()), ..Wanted::default() },
             1 => Wanted { since: Some(Timestamp::from_nanos(50)), ..Wanted::default() },
-            2 => Wanted { below: Some(Seq(random.u64(0..model.next + 1))), ..Wanted::default() },
+            2 => Wanted { below: Some(Seq(random.u64(0..=model.next))), ..Wanted::default() },
             _ => Wanted::default(),
         };
         let is_wanted = |record: &&PageRecord| {
@@ -187,6 +187,10 @@ async fn check(store: &dyn Store, partition: PartitionId, model: &mut Model, ran
         let kept: Vec<PageRecord> = kept.collect();
         assert_eq!(read, kept, "class {at} from {from:?}, {wanted:?}");
     }
+    check_rows(&*reader, model, random).await;
+}
+
+async fn check_rows(reader: &dyn Reader, model: &mut Model, random: &mut Rng) {
     for table in [TABLES[0], TABLES[1], LIVES] {
         let found: BTreeMap<Bytes, Bytes> =
             reader.scan(table, KeyRange::all(), 1_000).await.unwrap().into_iter().collect();
@@ -196,7 +200,9 @@ async fn check(store: &dyn Store, partition: PartitionId, model: &mut Model, ran
             .filter(|((of, key), row)| *of == table && !found.contains_key(key) && model.may_be_swept(row))
             .map(|(place, _)| place.clone())
             .collect();
-        swept.into_iter().for_each(|place| drop(model.rows.remove(&place)));
+        for place in swept {
+            model.rows.remove(&place);
+        }
         let there = model.rows.iter().filter(|((of, _), _)| *of == table);
         let there: BTreeMap<Bytes, Bytes> = there.map(|((_, key), row)| (key.clone(), row.value.clone())).collect();
         assert_eq!(found, there, "table {table:?}");

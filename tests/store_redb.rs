@@ -1,6 +1,7 @@
 //! The store in one file: what it says of bad files and bad disks, its tools, and the clock that it holds.
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+#![expect(clippy::disallowed_methods, reason = "the clock that is looked at is the one that is paused")]
 
 mod disk;
 
@@ -66,7 +67,8 @@ fn refusal(path: &Path, bytes: &[u8]) -> StoreError {
 fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
-    let foreign = [&b"SQLite format 3\0"[..], b"x", &[7; 100_000], b"{\"json\": true}\n"];
+    let noise = vec![7; 100_000];
+    let foreign = [&b"SQLite format 3\0"[..], b"x", &noise, b"{\"json\": true}\n"];
     for bytes in foreign {
         let error = refusal(&path, bytes);
         assert!(matches!(error, StoreError::NotOurs { .. }), "{error:?}");
@@ -353,7 +355,7 @@ async fn a_commit_in_flight_holds_the_clock() {
     let alarm = {
         let has_rung = Arc::clone(&has_rung);
         async move {
-            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             has_rung.store(true, Ordering::Relaxed);
         }
     };
@@ -375,7 +377,7 @@ async fn a_commit_in_flight_holds_the_clock() {
     assert!(!has_rung.load(Ordering::Relaxed), "the alarm rings before the commit has landed");
     assert_eq!(begin.elapsed(), Duration::ZERO);
     tasks.join_next().await.unwrap().unwrap();
-    assert_eq!(begin.elapsed(), Duration::from_secs(3_600), "and goes on afterwards");
+    assert_eq!(begin.elapsed(), Duration::from_hours(1), "and goes on afterwards");
 }
 
 #[tokio::test]
@@ -387,13 +389,13 @@ async fn a_backup_is_what_the_store_was_while_others_write() {
     let copy = folder.path().join("copy");
     let mut told = Vec::new();
     let writer = store.clone();
-    let mut writes = Vec::new();
+    let mut meanwhile = Vec::new();
     let progress = |progress: millstream::store::Progress| {
         told.push(progress);
-        writes.push(writer.append(HOME, vec![append("meanwhile")]));
+        meanwhile.push(writer.append(HOME, vec![append("meanwhile")]));
     };
     store.backup(&copy, progress).unwrap();
-    futures::future::try_join_all(writes).await.unwrap();
+    futures::future::try_join_all(meanwhile).await.unwrap();
     assert!(told.len() > 1 && told.is_sorted_by_key(|progress| progress.done));
     assert!(told.last().is_some_and(|progress| progress.done == progress.total));
     let error = store.backup(&copy, |_| {}).unwrap_err();
@@ -467,4 +469,33 @@ async fn tables_are_inspected_by_name_page_by_page() {
     }
     assert_eq!(all.len(), 20);
     assert!(all.is_sorted_by_key(|row| (row.partition, row.key.clone())));
+}
+
+#[tokio::test]
+async fn sealed_chunks_fill_their_pages_and_the_open_one_stays_small() {
+    let store = Redb::builder().open_on(Disk::default()).unwrap();
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut write = async |records: usize| {
+        let text = |number| format!("{{\"id\":\"{number:016x}\",\"region\":\"eu-west\"}}");
+        let ops = (0..records).map(|_| append(text(random.u64(..)))).collect();
+        store.append(HOME, ops).await.unwrap();
+        let stats = store.stats().unwrap();
+        (stats.log_bytes, stats.partitions[0].logs[0].chunks)
+    };
+    for _ in 0..3 {
+        write(20_000).await;
+    }
+    let (bytes, chunks) = write(20_000).await;
+    // Redb keeps a value in a power of two of pages, so one that is a little longer than 32 KiB takes twice as much.
+    assert!((26_000..32 << 10).contains(&(bytes / chunks)), "{bytes} bytes in {chunks} chunks");
+    let mut largest = 0;
+    for _ in 0..600 {
+        let before = write(0).await;
+        let after = write(1).await;
+        largest = largest.max(after.0.saturating_sub(before.0));
+    }
+    assert!(largest < 1_000, "a record of 40 bytes adds {largest}");
+    let (more, sealed) = write(0).await;
+    assert!(more - bytes < 600 * 60 && sealed > chunks, "{sealed} chunks after {chunks}");
+    assert_eq!(log(&store).await.unwrap().len(), 4 * 20_000 + 600);
 }

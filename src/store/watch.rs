@@ -18,7 +18,7 @@ pub(super) struct Watch(Mutex<Ends>);
 
 #[derive(Debug, Default)]
 struct Ends {
-    at: HashMap<PartitionId, Seq>,
+    known: HashMap<PartitionId, Seq>,
     waiters: Slab<(PartitionId, Seq, Waker)>,
     /// How often the store has stopped: whoever waited before it is told.
     stops: u64,
@@ -28,14 +28,14 @@ impl Watch {
     /// Whether anything is known of a partition.
     #[cfg(feature = "redb")]
     pub(super) fn knows(&self, partition: PartitionId) -> bool {
-        self.lock().at.contains_key(&partition)
+        self.lock().known.contains_key(&partition)
     }
 
     /// The partition ends at `end`: wakes who waited for it. Never goes back.
     pub(super) fn advance(&self, partition: PartitionId, end: Seq) {
         let woken: Vec<Waker> = {
             let mut ends = self.lock();
-            let known = ends.at.entry(partition).or_default();
+            let known = ends.known.entry(partition).or_default();
             *known = end.max(*known);
             if ends.waiters.is_empty() {
                 return;
@@ -54,7 +54,7 @@ impl Watch {
         let waiters = {
             let mut ends = self.lock();
             ends.stops += 1;
-            ends.at.clear();
+            ends.known.clear();
             std::mem::take(&mut ends.waiters)
         };
         waiters.into_iter().for_each(|(_, (_, _, waker))| waker.wake());
@@ -91,7 +91,7 @@ impl Future for Appended {
             this.slot = None;
             return Poll::Ready(Err(StoreError::Closed));
         }
-        if ends.at.get(&this.partition).is_some_and(|end| this.seq < *end) {
+        if ends.known.get(&this.partition).is_some_and(|end| this.seq < *end) {
             // Whoever waits for what is there has been woken, and so taken out.
             this.slot = None;
             return Poll::Ready(Ok(()));
@@ -109,7 +109,8 @@ impl Drop for Appended {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
         let mut ends = self.watch.lock();
-        if ends.stops == self.stops && ends.at.get(&self.partition).is_none_or(|end| self.seq >= *end) {
+        let waits = ends.known.get(&self.partition).is_none_or(|end| *end <= self.seq);
+        if ends.stops == self.stops && waits {
             ends.waiters.try_remove(slot);
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use millstream_operators::Timestamp;
 use redb::{ReadableTable as _, WriteTransaction};
 
@@ -35,9 +36,9 @@ pub(super) struct Part {
 /// What is kept from one commit to the next. After a failure it is thrown away and read again.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    parts: HashMap<PartitionId, Part>,
+    parts: HashMap<PartitionId, Part, RandomState>,
     /// Tables that are known to be there.
-    tables: HashSet<Table>,
+    tables: HashSet<Table, RandomState>,
     /// Where the search for expired rows goes on.
     sweeps: HashMap<(PartitionId, Table), Vec<u8>>,
     tools: Tools,
@@ -51,10 +52,10 @@ pub(super) struct Group<'txn> {
     txn: &'txn WriteTransaction,
     kept: &'txn mut Kept,
     opening: u64,
-    tables: HashMap<Table, redb::Table<'txn, Raw, Raw>>,
+    tables: HashMap<Table, redb::Table<'txn, Raw, Raw>, RandomState>,
     log: redb::Table<'txn, Raw, Raw>,
     partitions: redb::Table<'txn, Raw, Raw>,
-    rows: HashMap<PartitionId, Rows>,
+    rows: HashMap<PartitionId, Rows, RandomState>,
     expiring: HashMap<(PartitionId, Table), (usize, Timestamp)>,
     is_changed: bool,
 }
@@ -65,10 +66,10 @@ impl<'txn> Group<'txn> {
             txn,
             kept,
             opening,
-            tables: HashMap::new(),
+            tables: HashMap::default(),
             log: txn.open_table(tables::definition(LOG))?,
             partitions: txn.open_table(tables::definition(PARTITION))?,
-            rows: HashMap::new(),
+            rows: HashMap::default(),
             expiring: HashMap::new(),
             is_changed: false,
         })

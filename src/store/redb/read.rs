@@ -17,6 +17,8 @@ use crate::store::{Class, KeyRange, Page, PartitionId, Reader, Row, Seq, StoreEr
 
 /// How many bytes of chunks that nobody wants are passed over in one call.
 const MAX_PASSED: usize = 16 << 20;
+/// Room is made for a chunk's records at once, as long as they are at least so long on average.
+const LEAST_RESERVED: usize = 64;
 
 /// Reads a partition.
 #[derive(Clone, Debug)]
@@ -184,6 +186,8 @@ impl Reading<'_> {
             page.next = chunk.end;
             return Ok(true);
         }
+        let most = usize::try_from(chunk.count).unwrap_or_default();
+        page.records.reserve(most.min(self.max_bytes / LEAST_RESERVED));
         for record in chunk.records().map_err(damaged)? {
             let record = record.map_err(damaged)?;
             if record.seq < from {

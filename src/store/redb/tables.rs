@@ -3,7 +3,7 @@
 //! redb does not verify what it reads, so a flipped bit in a key would make a row invisible. Whoever misses a row looks at
 //! what lies on both sides of its place: a search for a key that was damaged, or that was led astray by one, ends beside it.
 
-use std::{borrow::Cow, fmt::Write, ops::Bound};
+use std::{borrow::Cow, fmt, ops::Bound};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 
@@ -41,16 +41,17 @@ pub(super) fn describe(table: &str, key: &[u8]) -> String {
 pub(super) fn readable(key: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(key) {
         Ok(text) if !text.chars().any(char::is_control) => text.into(),
-        _ => hex(key).into(),
+        _ => Hex(key).to_string().into(),
     }
 }
 
-/// Two digits for each byte.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Bytes that are no text.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Opens a table of rows; none where there is none yet.
