@@ -1,7 +1,7 @@
 //! The batches of one commit: planned one after the other against what is there and what those before them change, then
 //! written together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
@@ -35,7 +35,7 @@ pub(super) struct Part {
 /// What is kept from one commit to the next. After a failure it is thrown away and read again.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    parts: HashMap<PartitionId, Part>,
+    parts: BTreeMap<PartitionId, Part>,
     /// Tables that are known to be there.
     tables: HashSet<Table>,
     /// Where the search for expired rows goes on.
@@ -51,11 +51,11 @@ pub(super) struct Group<'txn> {
     txn: &'txn WriteTransaction,
     kept: &'txn mut Kept,
     opening: u64,
-    tables: HashMap<Table, redb::Table<'txn, Raw, Raw>>,
+    tables: BTreeMap<Table, redb::Table<'txn, Raw, Raw>>,
     log: redb::Table<'txn, Raw, Raw>,
     partitions: redb::Table<'txn, Raw, Raw>,
     rows: HashMap<PartitionId, Rows>,
-    expiring: HashMap<(PartitionId, Table), (usize, Timestamp)>,
+    expiring: BTreeMap<(PartitionId, Table), (usize, Timestamp)>,
     is_changed: bool,
 }
 
@@ -65,11 +65,11 @@ impl<'txn> Group<'txn> {
             txn,
             kept,
             opening,
-            tables: HashMap::new(),
+            tables: BTreeMap::new(),
             log: txn.open_table(tables::definition(LOG))?,
             partitions: txn.open_table(tables::definition(PARTITION))?,
             rows: HashMap::new(),
-            expiring: HashMap::new(),
+            expiring: BTreeMap::new(),
             is_changed: false,
         })
     }
