@@ -4,7 +4,10 @@ use std::{
     fs::OpenOptions,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableHandle as _, backends::FileBackend};
@@ -36,9 +39,16 @@ pub(super) struct Settings {
     pub(super) check: u64,
 }
 
-/// Where the bytes are.
+/// Where the bytes are, and whether what can be read of them is on disk.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) struct Source {
+    place: Place,
+    /// A sync has failed. The system may count as written what it has lost, and a later sync says nothing of that.
+    is_doubtful: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+enum Place {
     File(PathBuf),
     Backend(Arc<dyn StorageBackend>),
 }
@@ -50,26 +60,38 @@ pub(super) struct Opened {
 }
 
 impl Source {
+    pub(super) fn file(path: PathBuf) -> Self {
+        Self { place: Place::File(path), is_doubtful: Arc::default() }
+    }
+
+    pub(super) fn backend(backend: impl StorageBackend) -> Self {
+        Self { place: Place::Backend(Arc::new(backend)), is_doubtful: Arc::default() }
+    }
+
     /// What to call it.
     pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::File(path) => path,
-            Self::Backend(_) => Path::new("(a storage backend)"),
+        match &self.place {
+            Place::File(path) => path,
+            Place::Backend(_) => Path::new("(a storage backend)"),
         }
     }
 
     /// Opens it; makes it where there is none.
     pub(super) fn open(&self, settings: Settings) -> Result<Opened, StoreError> {
-        let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match self {
-            Self::File(path) => (Arc::new(backend(path)?), true),
-            Self::Backend(backend) => (Arc::clone(backend), false),
+        let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match &self.place {
+            Place::File(path) => (Arc::new(backend(path)?), true),
+            Place::Backend(backend) => (Arc::clone(backend), false),
         };
-        let (meter, seen) = Meter::new(backend, is_owner);
+        let (meter, seen) = Meter::new(backend, is_owner, Arc::clone(&self.is_doubtful));
         let opened = contain(|| {
             match recognise(&meter).map_err(redb::Error::Io)? {
                 Kind::Redb => {}
                 Kind::Unfinished => meter.set_len(0).map_err(redb::Error::Io)?,
                 Kind::Foreign(what) => return Ok((None, Format::Foreign(what.into()))),
+            }
+            if self.is_doubtful.load(Ordering::Relaxed) {
+                write_again(&meter).map_err(redb::Error::Io)?;
+                self.is_doubtful.store(false, Ordering::Relaxed);
             }
             let bytes = meter.len().map_err(redb::Error::Io)?;
             let mut builder = Database::builder();
@@ -95,7 +117,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Backend(backend) = self {
+        if let Place::Backend(backend) = &self.place {
             // Nobody is left to be told of a failure, and all that was acknowledged is on disk.
             let _ = backend.close();
         }
@@ -106,6 +128,22 @@ fn backend(path: &Path) -> Result<FileBackend, StoreError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
     let file = options.open(path).map_err(|error| fault::from_io(path, error))?;
     FileBackend::new(file).map_err(|error| fault::opening(path, error.into()))
+}
+
+/// Writes all that can be read once more, so that what is built upon it is on disk. If the machine stops meanwhile, there
+/// is what was there, and any part of what was not synced: nothing that opening does not know how to repair.
+fn write_again(backend: &dyn StorageBackend) -> io::Result<()> {
+    let length = backend.len()?;
+    let mut block = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let size = usize::try_from(length - at).map_or(block.len(), |left| left.min(block.len()));
+        let block = &mut block[..size];
+        backend.read(at, block)?;
+        backend.write(at, block)?;
+        at += size as u64;
+    }
+    backend.sync_data()
 }
 
 /// What a file is before redb sees it.

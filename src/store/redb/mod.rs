@@ -156,7 +156,7 @@ impl RedbBuilder {
     /// # Errors
     /// As [`Redb::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Redb, StoreError> {
-        Redb::start(Source::File(PathBuf::from(path.as_ref())), self.settings)
+        Redb::start(Source::file(PathBuf::from(path.as_ref())), self.settings)
     }
 
     /// Opens what a backend holds: a simulated disk, say. It is used again where the store is opened again after a failure, and
@@ -165,7 +165,7 @@ impl RedbBuilder {
     /// # Errors
     /// As [`Redb::open`].
     pub fn open_on(self, backend: impl StorageBackend) -> Result<Redb, StoreError> {
-        Redb::start(Source::Backend(Arc::new(backend)), self.settings)
+        Redb::start(Source::backend(backend), self.settings)
     }
 }
 
