@@ -111,6 +111,8 @@ struct State {
     broken: Option<FaultKind>,
     injected: u64,
     lies: bool,
+    /// A failed sync has lost what can still be read.
+    has_unseen: bool,
     gate: Gate,
 }
 
@@ -205,6 +207,14 @@ impl SimDisk {
         (state.fault, state.broken) = (None, None);
     }
 
+    /// What a failed sync has lost cannot be read any more: the system's cache is dropped, as it is where a machine starts.
+    pub fn drop_cache(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.has_unseen) {
+            state.live = state.real(Landing::All);
+        }
+    }
+
     /// Holds back the next step, until [`release`](Self::release).
     pub fn hold(&self) {
         self.state().gate = Gate::Shut;
@@ -275,15 +285,22 @@ impl State {
         self.note(|| Step::Write { offset, data: data.into() });
     }
 
-    /// A sync failed: what it lost is gone, at once or only once the machine stops.
+    /// A sync failed: what it lost is gone, at once or only once the cache is dropped.
     fn lose(&mut self, unseen: bool) {
-        let Some(record) = &mut self.record else { return };
-        record.push(Step::FailedSync { seed: record.len() as u64 });
-        if !unseen {
-            let mut replay = Replay::new(&self.base, record);
-            replay.go_to(record.len());
-            self.live = replay.image(Landing::Nothing, &mut fastrand::Rng::with_seed(0));
+        let seed = self.requests.len() as u64;
+        self.note(|| Step::FailedSync { seed });
+        self.has_unseen |= unseen;
+        if !unseen && self.record.is_some() {
+            self.live = self.real(Landing::Nothing);
         }
+    }
+
+    /// What the disk holds, once what is on its way has landed as said.
+    fn real(&self, landing: Landing) -> Image {
+        let steps = self.record.as_deref().unwrap_or_default();
+        let mut replay = Replay::new(&self.base, steps);
+        replay.go_to(steps.len());
+        replay.image(landing, &mut fastrand::Rng::with_seed(0))
     }
 }
 

@@ -131,7 +131,7 @@ impl<'a> Drive<'a> {
         } else if let Some(seed) = &mut self.faults.seed {
             let mut rng = Rng::with_seed(*seed);
             *seed = rng.u64(..);
-            let kind = [FaultKind::Eio, FaultKind::Enospc, FaultKind::Short][rng.usize(..3)];
+            let kind = FaultKind::ALL[rng.usize(..FaultKind::ALL.len())];
             self.disk.break_at(Fault { at: self.disk.asked() + rng.u64(..400), kind, lasts: rng.bool() });
         }
     }
@@ -218,6 +218,8 @@ impl<'a> Drive<'a> {
             if is_mended {
                 self.disk.mend();
             }
+            // A store that is opened anew cannot know of a sync that failed before.
+            self.disk.drop_cache();
             match self.opens.open(self.disk) {
                 Ok(store) => self.store = Some(store),
                 Err(error) => self.report("the store does not open", &error),
@@ -260,7 +262,12 @@ impl<'a> Drive<'a> {
             return Ok(());
         }
         self.holder = None;
-        if !self.claim()? {
+        let mut is_held = self.claim()?;
+        if !is_held && self.disk.is_broken() && self.rng.bool() {
+            self.disk.mend();
+            is_held = self.claim()?;
+        }
+        if !is_held {
             self.store = None;
             self.open()?;
         }

@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
 
 /// The first fault strikes somewhere in the run, the others after it.
 fn faults(rng: &mut Rng) -> Faults {
-    let kind = [FaultKind::Eio, FaultKind::Enospc, FaultKind::Short][rng.usize(..3)];
+    let kind = FaultKind::ALL[rng.usize(..FaultKind::ALL.len())];
     Faults { first: Some(Fault { at: rng.u64(..600), kind, lasts: rng.bool() }), seed: Some(rng.u64(..)) }
 }
 

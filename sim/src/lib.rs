@@ -21,7 +21,8 @@
 //!
 //! # What it does not know
 //! A disk that breaks the promise of a sync, or tears a sector, is beyond what a store can survive; both can be simulated, and
-//! are noticed. A process that is killed leaves what it wrote to the system's cache, so [`kill`] says nothing of syncs;
+//! are noticed. What a failed sync has lost may be read as long as the machine runs, and nobody who opens the file anew can
+know of it: such a store is taken to read the disk, not the system's cache. A process that is killed leaves what it wrote to the system's cache, so [`kill`] says nothing of syncs;
 //! images do.
 
 pub mod author;

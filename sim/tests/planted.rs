@@ -1,5 +1,7 @@
 //! Each planted bug is caught within few images, flips or failures.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
 use millstream_sim::{
     bugs::Bug,
     planted::{Settings, look_for},
