@@ -20,10 +20,10 @@
 //! it to the history ([`check`]), and goes on working. A fifth of the images crash again while they are opened.
 //!
 //! # What it does not know
-//! A disk that breaks the promise of a sync, or tears a sector, is beyond what a store can survive; both can be simulated, and
-//! are noticed. What a failed sync has lost may be read as long as the machine runs, and nobody who opens the file anew can
-know of it: such a store is taken to read the disk, not the system's cache. A process that is killed leaves what it wrote to the system's cache, so [`kill`] says nothing of syncs;
-//! images do.
+//! Sectors of 512 bytes are written whole or not at all. A disk that breaks the promise of a sync is beyond what a store can
+//! survive; it can be simulated, and is noticed. What a failed sync has lost may be read as long as the machine runs, and nobody who opens the file anew can
+//! know of it: such a store is taken to read the disk, not the system's cache. A process that is killed leaves what it wrote
+//! to the system's cache, so [`kill`] says nothing of syncs; images do.
 
 pub mod author;
 pub mod bugs;

@@ -19,6 +19,9 @@ use crate::disk::SimDisk;
 /// How long an answer may take. On a disk in memory each takes microseconds.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Nobody was woken yet.
+const NOT_YET: usize = usize::MAX;
+
 /// No answer came.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no answer within {PATIENCE:?}")]
@@ -66,8 +69,8 @@ impl<T> fmt::Debug for Waiting<T> {
 impl<T> Waiting<T> {
     /// Looks for the answer once, so that the moment of it will be known.
     pub fn new(future: StoreFuture<'static, T>, disk: &SimDisk) -> Self {
-        let at = AtomicUsize::new(disk.position());
-        let told = Told { disk: disk.clone(), thread: thread::current(), is_woken: AtomicBool::new(true), at };
+        let (is_woken, at) = (AtomicBool::new(true), AtomicUsize::new(NOT_YET));
+        let told = Told { disk: disk.clone(), thread: thread::current(), is_woken, at };
         let mut waiting = Self { future, told: Arc::new(told), answer: None };
         waiting.look();
         waiting
@@ -81,6 +84,8 @@ impl<T> Waiting<T> {
         let waker = Waker::from(Arc::clone(&self.told));
         let at = self.told.at.load(Ordering::Relaxed);
         if let Poll::Ready(answer) = self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            // An answer that was there before anybody looked came at some moment up to now.
+            let at = if at == NOT_YET { self.told.disk.position() } else { at };
             self.answer = Some((answer, at));
         }
     }
