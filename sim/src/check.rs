@@ -72,8 +72,8 @@ impl<'a> Check<'a> {
             if entry.handed > self.position {
                 self.say(format!("batch {number} is there before it was handed over"));
             }
-            if let Fate::Refused(error) = &entry.fate {
-                self.say(format!("batch {number} is there, although it was refused: {error}"));
+            if entry.is_refused_by(self.position) {
+                self.say(format!("batch {number} is there, although it was refused: {:?}", entry.fate));
             }
             self.applied.insert(number);
         }
@@ -94,7 +94,7 @@ impl<'a> Check<'a> {
             }
             // Who only appends is not told that what he handed over after an unknown batch failed with it.
             let is_owed = match entry.fate {
-                Fate::Refused(_) => false,
+                Fate::Refused { .. } => false,
                 Fate::Unknown => matches!(entry.caller, Caller::Holder(_)),
                 Fate::Open | Fate::Acked { .. } => true,
             };

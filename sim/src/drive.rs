@@ -317,9 +317,9 @@ impl<'a> Drive<'a> {
         let duty = self.driven.history.entries[number].duty;
         let fate = match answer {
             Ok(committed) => self.acked(number, committed, at),
-            Err(error) => self.failed(number, error),
+            Err(error) => self.failed(number, error, at),
         };
-        let is_refused = matches!(fate, Fate::Refused(_));
+        let is_refused = matches!(fate, Fate::Refused { .. });
         if let (Fate::Acked { .. }, Duty::Refuse | Duty::Fence) = (&fate, duty) {
             self.say(format!("batch {number} was committed, but had to be refused: {duty:?}"));
         }
@@ -339,7 +339,7 @@ impl<'a> Drive<'a> {
         Fate::Acked { at, appended, end }
     }
 
-    fn failed(&mut self, number: usize, error: CommitError) -> Fate {
+    fn failed(&mut self, number: usize, error: CommitError, at: usize) -> Fate {
         let duty = self.driven.history.entries[number].duty;
         match (&error, duty) {
             (CommitError::Conflict { .. }, _) => self.look_at_conflict(number, &error),
@@ -350,7 +350,7 @@ impl<'a> Drive<'a> {
                 return Fate::Unknown;
             }
         }
-        Fate::Refused(error)
+        Fate::Refused { at, error }
     }
 
     /// Only a row that another batch wrote, or may have written, is in the way.
@@ -363,7 +363,7 @@ impl<'a> Drive<'a> {
             }
             _ => false,
         };
-        let standing = self.driven.history.entries.iter().filter(|entry| !matches!(entry.fate, Fate::Refused(_)));
+        let standing = self.driven.history.entries.iter().filter(|entry| !matches!(entry.fate, Fate::Refused { .. }));
         if !standing.flat_map(|entry| &entry.ops).any(writes) {
             self.say(format!("batch {number} was refused for a row that nobody wrote: {error}"));
         }

@@ -67,8 +67,13 @@ pub enum Fate {
         /// After the last record.
         end: Seq,
     },
-    /// Nothing of it may ever be seen.
-    Refused(CommitError),
+    /// Nothing of it may be seen from then on; and before then neither, if it was refused for what it asks for.
+    Refused {
+        /// When that was said.
+        at: usize,
+        /// Why.
+        error: CommitError,
+    },
     /// It may be there or not.
     Unknown,
 }
@@ -138,6 +143,16 @@ impl Entry {
     /// After the last record when it was committed, as far as the caller was told.
     pub fn end(&self) -> Option<Seq> {
         if let Fate::Acked { end, .. } = self.fate { Some(end) } else { None }
+    }
+
+    /// Whether nothing of it may be there when the disk had recorded so many steps. What the disk had no room for may have
+    /// been on its way until the caller was told.
+    pub fn is_refused_by(&self, position: usize) -> bool {
+        match &self.fate {
+            Fate::Refused { at, error: CommitError::Full } => *at <= position,
+            Fate::Refused { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the caller had been told that it is safe when the disk had recorded so many steps.
