@@ -4,7 +4,10 @@ use std::{
     fs::OpenOptions,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableHandle as _, backends::FileBackend};
@@ -37,9 +40,16 @@ pub(super) struct Settings {
     pub(super) check: u64,
 }
 
-/// Where the bytes are.
+/// Where the bytes are, and whether what can be read of them is on disk.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) struct Source {
+    place: Place,
+    /// A sync has failed. The system may count as written what it has lost, and a later sync says nothing of that.
+    is_doubtful: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+enum Place {
     File(PathBuf),
     /// A file that is only looked at.
     Frozen(PathBuf),
@@ -53,32 +63,49 @@ pub(super) struct Opened {
 }
 
 impl Source {
+    pub(super) fn file(path: PathBuf) -> Self {
+        Self { place: Place::File(path), is_doubtful: Arc::default() }
+    }
+
+    /// A file that is only looked at.
+    pub(super) fn frozen(path: PathBuf) -> Self {
+        Self { place: Place::Frozen(path), is_doubtful: Arc::default() }
+    }
+
+    pub(super) fn backend(backend: impl StorageBackend) -> Self {
+        Self { place: Place::Backend(Arc::new(backend)), is_doubtful: Arc::default() }
+    }
+
     /// What to call it.
     pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::File(path) | Self::Frozen(path) => path,
-            Self::Backend(_) => Path::new("(a storage backend)"),
+        match &self.place {
+            Place::File(path) | Place::Frozen(path) => path,
+            Place::Backend(_) => Path::new("(a storage backend)"),
         }
     }
 
     /// What those are told who want to write, where nobody may.
     pub(super) fn forbids(&self) -> Option<StoreError> {
-        if let Self::Frozen(path) = self { Some(StoreError::Frozen { path: path.clone() }) } else { None }
+        if let Place::Frozen(path) = &self.place { Some(StoreError::Frozen { path: path.clone() }) } else { None }
     }
 
     /// Opens it; makes it where there is none.
     pub(super) fn open(&self, settings: Settings) -> Result<Opened, StoreError> {
-        let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match self {
-            Self::File(path) => (Arc::new(backend(path)?), true),
-            Self::Frozen(path) => (Arc::new(Frozen::open(path)?), true),
-            Self::Backend(backend) => (Arc::clone(backend), false),
+        let (backend, is_owner): (Arc<dyn StorageBackend>, _) = match &self.place {
+            Place::File(path) => (Arc::new(backend(path)?), true),
+            Place::Frozen(path) => (Arc::new(Frozen::open(path)?), true),
+            Place::Backend(backend) => (Arc::clone(backend), false),
         };
-        let (meter, seen) = Meter::new(backend, is_owner);
+        let (meter, seen) = Meter::new(backend, is_owner, Arc::clone(&self.is_doubtful));
         let opened = contain(|| {
             match recognise(&meter).map_err(redb::Error::Io)? {
                 Kind::Redb => {}
                 Kind::Unfinished => meter.set_len(0).map_err(redb::Error::Io)?,
                 Kind::Foreign(what) => return Ok((None, Format::Foreign(what.into()))),
+            }
+            if self.is_doubtful.load(Ordering::Relaxed) {
+                write_again(&meter).map_err(redb::Error::Io)?;
+                self.is_doubtful.store(false, Ordering::Relaxed);
             }
             let bytes = meter.len().map_err(redb::Error::Io)?;
             let mut builder = Database::builder();
@@ -104,7 +131,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Backend(backend) = self {
+        if let Place::Backend(backend) = &self.place {
             // Nobody is left to be told of a failure, and all that was acknowledged is on disk.
             let _ = backend.close();
         }
@@ -115,6 +142,22 @@ fn backend(path: &Path) -> Result<FileBackend, StoreError> {
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
     let file = options.open(path).map_err(|error| fault::from_io(path, error))?;
     FileBackend::new(file).map_err(|error| fault::opening(path, error.into()))
+}
+
+/// Writes all that can be read once more, so that what is built upon it is on disk. If the machine stops meanwhile, there
+/// is what was there, and any part of what was not synced: nothing that opening does not know how to repair.
+fn write_again(backend: &dyn StorageBackend) -> io::Result<()> {
+    let length = backend.len()?;
+    let mut block = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let size = usize::try_from(length - at).map_or(block.len(), |left| left.min(block.len()));
+        let block = &mut block[..size];
+        backend.read(at, block)?;
+        backend.write(at, block)?;
+        at += size as u64;
+    }
+    backend.sync_data()
 }
 
 /// What a file is before redb sees it.

@@ -1,7 +1,7 @@
 //! The batches of one commit: planned one after the other against what is there and what those before them change, then
 //! written together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -36,7 +36,7 @@ pub(super) struct Part {
 /// What is kept from one commit to the next. After a failure it is thrown away and read again.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    parts: HashMap<PartitionId, Part, RandomState>,
+    parts: BTreeMap<PartitionId, Part>,
     /// Tables that are known to be there.
     tables: HashSet<Table, RandomState>,
     /// Where the search for expired rows goes on.
@@ -52,11 +52,11 @@ pub(super) struct Group<'txn> {
     txn: &'txn WriteTransaction,
     kept: &'txn mut Kept,
     opening: u64,
-    tables: HashMap<Table, redb::Table<'txn, Raw, Raw>, RandomState>,
+    tables: BTreeMap<Table, redb::Table<'txn, Raw, Raw>>,
     log: redb::Table<'txn, Raw, Raw>,
     partitions: redb::Table<'txn, Raw, Raw>,
-    rows: HashMap<PartitionId, Rows, RandomState>,
-    expiring: HashMap<(PartitionId, Table), (usize, Timestamp)>,
+    rows: HashMap<PartitionId, Rows>,
+    expiring: BTreeMap<(PartitionId, Table), (usize, Timestamp)>,
     is_changed: bool,
 }
 
@@ -66,11 +66,11 @@ impl<'txn> Group<'txn> {
             txn,
             kept,
             opening,
-            tables: HashMap::default(),
+            tables: BTreeMap::new(),
             log: txn.open_table(tables::definition(LOG))?,
             partitions: txn.open_table(tables::definition(PARTITION))?,
-            rows: HashMap::default(),
-            expiring: HashMap::new(),
+            rows: HashMap::new(),
+            expiring: BTreeMap::new(),
             is_changed: false,
         })
     }

@@ -60,12 +60,18 @@ pub(super) struct Meter {
     seen: Arc<Seen>,
     /// Whether this is the only one who uses the backend: then it locks and closes it.
     is_owner: bool,
+    /// Set where a sync fails: what can be read then need not be on disk, nor ever come there.
+    is_doubtful: Arc<AtomicBool>,
 }
 
 impl Meter {
-    pub(super) fn new(inner: Arc<dyn StorageBackend>, is_owner: bool) -> (Self, Arc<Seen>) {
+    pub(super) fn new(
+        inner: Arc<dyn StorageBackend>,
+        is_owner: bool,
+        is_doubtful: Arc<AtomicBool>,
+    ) -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen::default());
-        (Self { inner, seen: Arc::clone(&seen), is_owner }, seen)
+        (Self { inner, seen: Arc::clone(&seen), is_owner, is_doubtful }, seen)
     }
 
     fn owned<T>(&self, lock: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
@@ -91,7 +97,7 @@ impl StorageBackend for Meter {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.seen.write(|| self.inner.sync_data())
+        self.seen.write(|| self.inner.sync_data().inspect_err(|_| self.is_doubtful.store(true, Ordering::Relaxed)))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

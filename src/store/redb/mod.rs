@@ -157,7 +157,7 @@ impl RedbBuilder {
     /// # Errors
     /// As [`Redb::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Redb, StoreError> {
-        Redb::start(Source::File(PathBuf::from(path.as_ref())), self.settings)
+        Redb::start(Source::file(PathBuf::from(path.as_ref())), self.settings)
     }
 
     /// Opens a file to look at it: it must be there, and stays as it is, byte for byte. What has to be repaired after a crash
@@ -167,7 +167,7 @@ impl RedbBuilder {
     /// As [`Redb::open`]. Whoever claims a partition or compacts the store is told that it is
     /// [`Frozen`](StoreError::Frozen), and batches are [`Invalid`](CommitError::Invalid).
     pub fn open_frozen(self, path: impl AsRef<Path>) -> Result<Redb, StoreError> {
-        Redb::start(Source::Frozen(PathBuf::from(path.as_ref())), self.settings)
+        Redb::start(Source::frozen(PathBuf::from(path.as_ref())), self.settings)
     }
 
     /// Opens what a backend holds: a simulated disk, say. It is used again where the store is opened again after a failure, and
@@ -176,7 +176,7 @@ impl RedbBuilder {
     /// # Errors
     /// As [`Redb::open`].
     pub fn open_on(self, backend: impl StorageBackend) -> Result<Redb, StoreError> {
-        Redb::start(Source::Backend(Arc::new(backend)), self.settings)
+        Redb::start(Source::backend(backend), self.settings)
     }
 }
 

@@ -132,6 +132,9 @@ impl Reading<'_> {
         for entry in table.range(&begin[..]..)? {
             let (key, value) = entry?;
             let chunk = self.verify(key.value(), value.value(), before)?;
+            if before.is_none() && chunk.first != start {
+                return Err(lane::missing(self.partition, self.class, start));
+            }
             before = Some(chunk.first);
             if chunk.end > from {
                 passed += value.value().len();
@@ -161,7 +164,9 @@ impl Reading<'_> {
         let at = chunk::key(self.partition, self.class, from);
         let mut cursor = table.upper_bound(Bound::Included(&at[..]))?;
         let found = cursor.peek_prev()?.and_then(|(key, _)| chunk::parse_key(key.value()));
-        let mine = found.filter(|(partition, class, _)| (*partition, *class) == (self.partition, self.class));
+        // A search that a damaged key has led astray may end behind what it is for.
+        let mine = found
+            .filter(|(partition, class, first)| (*partition, *class) == (self.partition, self.class) && *first <= from);
         mine.map(|(_, _, first)| first).ok_or_else(|| lane::missing(self.partition, self.class, from))
     }
 
