@@ -23,7 +23,7 @@ fn inspect_counts_what_is_there() {
         let tables = found["tables"].as_array().unwrap();
         tables.iter().find(|table| table["name"] == name).map(|table| table["rows"].as_u64().unwrap())
     };
-    assert_eq!([rows("dead"), rows("delayed"), rows("subscription"), rows("none")], [Some(2), Some(1), Some(1), None]);
+    assert_eq!([rows("dead"), rows("delayed"), rows("subscription"), rows("none")], [Some(2), Some(1), Some(2), None]);
     let logs = found["partitions"][0]["logs"].as_array().unwrap();
     assert_eq!(logs.iter().map(|log| log["class"].as_str().unwrap()).collect::<Vec<_>>(), ["critical", "normal"]);
     let text = millstream(["inspect", file.to_str().unwrap()]).ok().stdout;
@@ -79,6 +79,7 @@ fn state_shows_how_far_each_subscription_is_and_the_rows_of_each_table() {
     for (table, kind) in [
         ("engine", "setting"),
         ("subscription", "subscription"),
+        ("start", "start"),
         ("cursor", "cursor"),
         ("dead", "dead_letter"),
         ("delayed", "delayed"),

@@ -12,7 +12,7 @@ use crate::{
     dead_letter::{DeadLetter, Failure},
     event::{Envelope, EventId, Priority},
     journal::{Cursor, FailedKey, Stand, Subscribed, dead_row, parse_failed, parse_key},
-    store::{Class, StoreError, Table, tables},
+    store::{Class, Seq, StoreError, Table, tables},
 };
 
 /// A row of a table, read for people and for their programs.
@@ -37,6 +37,13 @@ pub enum Row {
         pattern: String,
         /// Its first name.
         origin: String,
+    },
+    /// Where a subscription begins that was made before it was opened for the first time.
+    Start {
+        /// Its name.
+        name: String,
+        /// The first place that is its own.
+        place: u64,
     },
     /// How far a subscription has read a class.
     Cursor {
@@ -152,6 +159,10 @@ impl Row {
                 let Subscribed { id, pattern, origin } = row;
                 Self::Subscription { name, id, pattern, origin }
             }),
+            Some(tables::START) => {
+                let mark = value[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
+                Ok(Self::Start { name: readable(key), place: Seq(u64::from_be_bytes(mark)).next().0 })
+            }
             Some(tables::CURSOR) => {
                 cursor(key, value).map(|(subscription, reading)| Self::Cursor { subscription, reading })
             }

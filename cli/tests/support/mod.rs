@@ -132,6 +132,8 @@ pub(crate) fn fill(path: &Path) {
     block_on(async {
         let runtime = open(path);
         runtime.on("order.*", failing(|id| id == 3 || id == 6).named("bank").starting_at(Start::Earliest)).unwrap();
+        // Begins at the end of the log, which a mark in it says.
+        runtime.on("nothing.>", failing(|_| true).named("late")).unwrap();
         for id in 0..10 {
             runtime.emit(order(id)).unwrap().await.unwrap();
         }
