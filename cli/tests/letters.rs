@@ -141,8 +141,7 @@ fn after_halt(path: &Path) -> Vec<u64> {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(300), runtime.process()).await;
         close(runtime).await;
     });
-    let numbers = seen.lock().unwrap().clone();
-    numbers
+    seen.lock().unwrap().clone()
 }
 
 #[test]

@@ -101,10 +101,13 @@ fn looking_changes_no_byte_even_of_a_file_that_was_not_closed() {
     let folder = Folder::new();
     let file = folder.file("events.redb");
     fill(&file);
-    // The mark of a store that is open: what a killed process leaves behind.
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[9] |= 2;
-    for (name, bytes) in [("closed.redb", fs::read(&file).unwrap()), ("killed.redb", bytes)] {
+    let closed = fs::read(&file).unwrap();
+    // What a process leaves behind that is killed now.
+    let open = millstream::store::Redb::open(&file).unwrap();
+    let killed = fs::read(&file).unwrap();
+    drop(open);
+    assert!(closed != killed);
+    for (name, bytes) in [("closed.redb", closed), ("killed.redb", killed)] {
         let file = folder.file(name);
         fs::write(&file, &bytes).unwrap();
         let path = file.to_str().unwrap();

@@ -26,6 +26,8 @@
 mod read;
 mod write;
 
+use std::fmt::Write as _;
+
 use millstream_operators::Timestamp;
 
 use crate::event::Envelope;
@@ -156,7 +158,8 @@ fn escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             byte if is_plain(byte) => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
+            // Nothing fails that is written to a text.
+            byte => drop(write!(out, "%{byte:02X}")),
         }
     }
     out

@@ -239,8 +239,8 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 fn readable(bytes: &[u8]) -> String {
-    let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    text(bytes).map_or_else(hex, str::to_owned)
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+    text(bytes).map_or_else(|| bytes.iter().flat_map(digits).collect(), str::to_owned)
 }
 
 fn shown(bytes: &[u8]) -> Value {

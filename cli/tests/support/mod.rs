@@ -148,7 +148,7 @@ pub(crate) fn fill(path: &Path) {
             .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
             .header("X-Other", "1");
         runtime.emit(rare).unwrap().await.unwrap();
-        let late = Draft::json("order.late", json!(null)).delay(Duration::from_secs(100 * 365 * 24 * 3_600));
+        let late = Draft::json("order.late", json!(null)).delay(Duration::from_hours(100 * 365 * 24));
         runtime.emit(late).unwrap().await.unwrap();
         runtime.process().await.unwrap();
         assert_eq!(runtime.dead_letters(&millstream::DeadLetterFilter::all()).len(), 2);

@@ -26,7 +26,7 @@ impl CloudEvent {
     /// Reads an event from its JSON text.
     ///
     /// # Errors
-    /// Where the text is no CloudEvent of version 1.0, its type is no [`EventName`], or its data is no JSON.
+    /// Where the text is no `CloudEvent` of version 1.0, its type is no [`EventName`], or its data is no JSON.
     pub fn parse(text: &[u8]) -> Result<Self, CloudEventError> {
         let mut all: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(text)?;
         let data = all.remove("data").map_or_else(|| "null".to_owned(), |data| data.get().to_owned());
