@@ -82,6 +82,9 @@ pub(crate) struct EventFilter {
     /// From this place of the log on
     #[arg(long, value_name = "PLACE", default_value_t = 0, hide_default_value = true)]
     from: u64,
+    /// Read what can still be read of a damaged file: it is not checked as a whole, each event is all the same
+    #[arg(long)]
+    pub(crate) damaged: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

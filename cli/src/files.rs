@@ -15,6 +15,11 @@ pub(crate) fn look(path: &Path) -> Result<Redb, Failure> {
     Ok(Redb::builder().open_frozen(path)?)
 }
 
+/// The same, checked as a whole or not, as somebody asks for it.
+pub(crate) fn look_at(path: &Path, is_damaged: bool) -> Result<Redb, Failure> {
+    if is_damaged { look_unchecked(path) } else { look(path) }
+}
+
 /// The same, without checking the whole file first: for those who look for what is damaged.
 pub(crate) fn look_unchecked(path: &Path) -> Result<Redb, Failure> {
     must_be_there(path)?;

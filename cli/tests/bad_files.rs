@@ -89,6 +89,24 @@ fn a_file_of_a_newer_version_is_refused() {
     }
 }
 
+/// Numbers that nobody can compress.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0
+    }
+
+    /// An event of about 10 kB, with its line's end.
+    fn event(&mut self, id: usize) -> String {
+        let data: Vec<u64> = (0..500).map(|_| self.next()).collect();
+        let id = format!("number-{id:06}");
+        let event = serde_json::json!({"specversion": "1.0", "id": id, "source": "s", "type": "a.b", "data": data});
+        format!("{event}\n")
+    }
+}
+
 /// Castagnoli's checksum, bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
@@ -187,6 +205,35 @@ fn verify_names_what_is_damaged() {
 }
 
 #[test]
+fn what_lies_before_and_behind_damage_can_be_read() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    let path = file.to_str().unwrap();
+    let mut random = Random(7);
+    let lines: String = (0..400).map(|id| random.event(id)).collect();
+    finish(Command::new(env!("CARGO_BIN_EXE_millstream")).args(["import", path]), &lines).ok();
+    let events = millstream(["log", "--json", path]).ok().split().0;
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = events[200]["headers"]["id"].as_str().unwrap().as_bytes();
+    let places: Vec<usize> = (0..bytes.len() - middle.len()).filter(|at| bytes[*at..].starts_with(middle)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at] ^= 1;
+    }
+    fs::write(&file, &bytes).unwrap();
+    assert_eq!(millstream(["log", "--json", path]).refusal().0, "corrupt");
+    let ran = millstream(["log", "--json", "--damaged", path]);
+    let (before, _) = ran.split();
+    assert!(ran.refusal().0 == "corrupt" && before.len() <= 200 && before[..] == events[..before.len()]);
+    let behind = events[200..].iter().map(|event| event["place"].to_string()).find_map(|place| {
+        let ran = millstream(["log", "--json", "--damaged", path, "--from", &place]);
+        (ran.code == Some(0)).then(|| ran.split().0)
+    });
+    let behind = behind.unwrap();
+    assert!(!behind.is_empty() && behind[..] == events[events.len() - behind.len()..]);
+}
+
+#[test]
 fn a_file_that_a_runtime_has_open_is_refused() {
     let folder = Folder::new();
     let file = folder.file("events.redb");
@@ -255,18 +302,8 @@ fn a_full_disk_stops_what_writes_and_what_is_there_stays() {
             format!("trap '' XFSZ; ulimit -f {blocks}; exec {} --json {args}", env!("CARGO_BIN_EXE_millstream"));
         finish(Command::new("sh").args(["-c", &script]), input)
     };
-    let mut random = 7_u64;
-    let line = |id: usize| {
-        // What cannot be compressed.
-        let mut number = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            random
-        };
-        let data: Vec<u64> = (0..500).map(|_| number()).collect();
-        let event = serde_json::json!({"specversion": "1.0", "id": format!("n{id}"), "source": "s", "type": "a.b", "data": data});
-        format!("{event}\n")
-    };
-    let input: String = (0..3_000).map(line).collect();
+    let mut random = Random(7);
+    let input: String = (0..3_000).map(|id| random.event(id)).collect();
     let (kind, message) = limited(&format!("import {path}"), &input).refusal();
     assert!(kind == "full" && message.contains("full"), "{kind}: {message}");
     assert_eq!(millstream(["verify", "--json", path]).ok().split().1["sound"], true);

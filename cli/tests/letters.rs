@@ -141,7 +141,6 @@ fn after_halt(path: &Path) -> Vec<u64> {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(300), runtime.process()).await;
         close(runtime).await;
     });
-
     seen.lock().unwrap().clone()
 }
 

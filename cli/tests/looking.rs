@@ -23,7 +23,7 @@ fn inspect_counts_what_is_there() {
         let tables = found["tables"].as_array().unwrap();
         tables.iter().find(|table| table["name"] == name).map(|table| table["rows"].as_u64().unwrap())
     };
-    assert_eq!([rows("dead"), rows("delayed"), rows("subscription"), rows("none")], [Some(2), Some(1), Some(1), None]);
+    assert_eq!([rows("dead"), rows("delayed"), rows("subscription"), rows("none")], [Some(2), Some(1), Some(2), None]);
     let logs = found["partitions"][0]["logs"].as_array().unwrap();
     assert_eq!(logs.iter().map(|log| log["class"].as_str().unwrap()).collect::<Vec<_>>(), ["critical", "normal"]);
     let text = millstream(["inspect", file.to_str().unwrap()]).ok().stdout;
@@ -79,6 +79,7 @@ fn state_shows_how_far_each_subscription_is_and_the_rows_of_each_table() {
     for (table, kind) in [
         ("engine", "setting"),
         ("subscription", "subscription"),
+        ("start", "start"),
         ("cursor", "cursor"),
         ("dead", "dead_letter"),
         ("delayed", "delayed"),
@@ -100,10 +101,13 @@ fn looking_changes_no_byte_even_of_a_file_that_was_not_closed() {
     let folder = Folder::new();
     let file = folder.file("events.redb");
     fill(&file);
-    // The mark of a store that is open: what a killed process leaves behind.
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[9] |= 2;
-    for (name, bytes) in [("closed.redb", fs::read(&file).unwrap()), ("killed.redb", bytes)] {
+    let closed = fs::read(&file).unwrap();
+    // What a process leaves behind that is killed now.
+    let open = millstream::store::Redb::open(&file).unwrap();
+    let killed = fs::read(&file).unwrap();
+    drop(open);
+    assert!(closed != killed);
+    for (name, bytes) in [("closed.redb", closed), ("killed.redb", killed)] {
         let file = folder.file(name);
         fs::write(&file, &bytes).unwrap();
         let path = file.to_str().unwrap();

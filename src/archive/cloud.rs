@@ -26,7 +26,7 @@
 mod read;
 mod write;
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 
 use millstream_operators::Timestamp;
 
@@ -158,6 +158,7 @@ fn escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             byte if is_plain(byte) => out.push(char::from(byte)),
+            // Nothing fails that is written to a text.
             byte => drop(write!(out, "%{byte:02X}")),
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Archive, ArchiveError};
 use crate::{
     event::{Envelope, Key, Pattern, Priority, Tenant},
+    intake::MARK,
     store::{Class, PageRecord, Seq, StoreError, Wanted},
 };
 
@@ -158,6 +159,9 @@ impl LogReader<'_> {
             let Some(first) = first.min_by_key(|lane| lane.records[0].seq) else { return Ok(None) };
             let Some(record) = first.records.pop_front() else { continue };
             self.passed = record.seq.next();
+            if *record.name == *MARK {
+                continue;
+            }
             let event = Envelope::from_record(&record.bytes).map_err(|error| StoreError::Corrupt {
                 what: format!("event {} of the log ({error})", record.seq.0),
             })?;

@@ -1,6 +1,6 @@
 //! What the rows beside the log mean.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 use millstream_operators::Timestamp;
@@ -12,7 +12,7 @@ use crate::{
     dead_letter::{DeadLetter, Failure},
     event::{Envelope, EventId, Priority},
     journal::{Cursor, FailedKey, Stand, Subscribed, dead_row, parse_failed, parse_key},
-    store::{Class, StoreError, Table, tables},
+    store::{Class, Seq, StoreError, Table, tables},
 };
 
 /// A row of a table, read for people and for their programs.
@@ -37,6 +37,13 @@ pub enum Row {
         pattern: String,
         /// Its first name.
         origin: String,
+    },
+    /// Where a subscription begins that was made before it was opened for the first time.
+    Start {
+        /// Its name.
+        name: String,
+        /// The first place that is its own.
+        place: u64,
     },
     /// How far a subscription has read a class.
     Cursor {
@@ -152,6 +159,10 @@ impl Row {
                 let Subscribed { id, pattern, origin } = row;
                 Self::Subscription { name, id, pattern, origin }
             }),
+            Some(tables::START) => {
+                let mark = value[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
+                Ok(Self::Start { name: readable(key), place: Seq(u64::from_be_bytes(mark)).next().0 })
+            }
             Some(tables::CURSOR) => {
                 cursor(key, value).map(|(subscription, reading)| Self::Cursor { subscription, reading })
             }
@@ -228,13 +239,8 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 fn readable(bytes: &[u8]) -> String {
-    let hex = || {
-        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    };
-    text(bytes).map_or_else(hex, str::to_owned)
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+    text(bytes).map_or_else(|| bytes.iter().flat_map(digits).collect(), str::to_owned)
 }
 
 fn shown(bytes: &[u8]) -> Value {

@@ -22,5 +22,5 @@ pub const ONCE: Table = Table("once");
 pub const AGGREGATE: Table = Table("aggregate");
 /// What handlers and plugins keep, by namespace and key.
 pub const STORAGE: Table = Table("storage");
-/// All of them.
-pub const ALL: [Table; 9] = [ENGINE, SUBSCRIPTION, CURSOR, FAILED, DEAD, DELAYED, ONCE, AGGREGATE, STORAGE];
+/// All of these. A stage has tables of its own, whose names begin with `stage`.
+pub const ALL: [Table; 10] = [ENGINE, SUBSCRIPTION, START, CURSOR, FAILED, DEAD, DELAYED, ONCE, AGGREGATE, STORAGE];

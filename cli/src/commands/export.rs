@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{args::Export, failure::Failure, files, output::Output};
 
 pub(crate) async fn run(args: &Export, partition: u32, out: &mut Output) -> Result<(), Failure> {
-    let store = files::look(&args.file)?;
+    let store = files::look_at(&args.file, args.filter.damaged)?;
     let archive = files::archive(&store, partition);
     let is_stdout = args.to == Path::new("-");
     let written = if is_stdout {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{args::Log, failure::Failure, files, output::Output, times};
 
 pub(crate) async fn run(args: &Log, partition: u32, out: &mut Output) -> Result<(), Failure> {
-    let store = files::look(&args.file)?;
+    let store = files::look_at(&args.file, args.filter.damaged)?;
     let archive = files::archive(&store, partition);
     let mut log = archive.log(args.filter.build());
     let mut events = 0;
@@ -32,7 +32,7 @@ pub(super) fn event(event: &Envelope) -> String {
     for (name, value) in
         [("key", event.key().map(millstream::Key::as_str)), ("tenant", event.tenant().map(millstream::Tenant::as_str))]
     {
-        value.into_iter().for_each(|value| line.push_str(&format!("  {name}={value}")));
+        line.extend(value.map(|value| format!("  {name}={value}")));
     }
     let data = event.data().to_json().map_or_else(|error| format!("(no JSON: {error})"), |data| data.to_string());
     format!("{line}  {data}")

@@ -33,8 +33,8 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
     let stats = store.stats()?;
     let mine = stats.partitions.iter().find(|other| other.partition == PartitionId(partition));
     let end = mine.map_or(0, |partition| partition.end.0);
-    let states = archive.subscriptions().await?;
-    for state in &states {
+    let subscriptions = archive.subscriptions().await?;
+    for state in &subscriptions {
         let read = state.read.iter().map(|reading| reading.place).min().unwrap_or_default();
         out.item(&Subscription { state, behind: end.saturating_sub(read) }, line)?;
     }
@@ -45,7 +45,7 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
             next_due.get_or_insert(due);
         })
         .await?;
-    let count = states.len();
+    let count = subscriptions.len();
     let summary = json!({
         "command": "state", "subscriptions": count, "end": end, "delayed": delayed, "next_due_ns": next_due,
     });

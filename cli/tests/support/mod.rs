@@ -132,6 +132,8 @@ pub(crate) fn fill(path: &Path) {
     block_on(async {
         let runtime = open(path);
         runtime.on("order.*", failing(|id| id == 3 || id == 6).named("bank").starting_at(Start::Earliest)).unwrap();
+        // Begins at the end of the log, which a mark in it says.
+        runtime.on("nothing.>", failing(|_| true).named("late")).unwrap();
         for id in 0..10 {
             runtime.emit(order(id)).unwrap().await.unwrap();
         }
@@ -146,7 +148,7 @@ pub(crate) fn fill(path: &Path) {
             .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
             .header("X-Other", "1");
         runtime.emit(rare).unwrap().await.unwrap();
-        let late = Draft::json("order.late", json!(null)).delay(Duration::from_hours(876_000));
+        let late = Draft::json("order.late", json!(null)).delay(Duration::from_hours(100 * 365 * 24));
         runtime.emit(late).unwrap().await.unwrap();
         runtime.process().await.unwrap();
         assert_eq!(runtime.dead_letters(&millstream::DeadLetterFilter::all()).len(), 2);

@@ -4,7 +4,7 @@
 //! it. Here all of that lies in memory, so the file stays as it is, byte for byte.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs::File,
     io,
     ops::Bound,
@@ -120,16 +120,17 @@ impl StorageBackend for Frozen {
         let mut above = self.above();
         let shown = above.shown;
         for (number, to, from, length) in touched(offset, data.len()) {
-            if let std::collections::btree_map::Entry::Vacant(e) = above.pieces.entry(number) {
-                let mut piece = vec![0; PIECE].into_boxed_slice();
-                if length < PIECE {
-                    self.read_below(shown, number * PIECE as u64, &mut piece)?;
+            let piece = match above.pieces.entry(number) {
+                Entry::Occupied(piece) => piece.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut piece = vec![0; PIECE].into_boxed_slice();
+                    if length < PIECE {
+                        self.read_below(shown, number * PIECE as u64, &mut piece)?;
+                    }
+                    place.insert(piece)
                 }
-                e.insert(piece);
-            }
-            if let Some(piece) = above.pieces.get_mut(&number) {
-                piece[to..to + length].copy_from_slice(&data[from..from + length]);
-            }
+            };
+            piece[to..to + length].copy_from_slice(&data[from..from + length]);
         }
         above.length = above.length.max(offset + data.len() as u64);
         Ok(())
