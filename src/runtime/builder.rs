@@ -380,7 +380,7 @@ impl Builder {
             slow,
             extensions: Arc::new(self.extensions),
             shelf,
-            home: self.home,
+            home: Mutex::new(self.home),
             outside: self.outside,
             statuses,
             dispatcher: tokio::sync::Mutex::new(dispatcher),

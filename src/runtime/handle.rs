@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// What handlers and plugins keep by key.
     pub(super) shelf: Arc<Shelf>,
     /// Where events survive, in a durable runtime.
-    pub(super) home: Option<Home>,
+    pub(super) home: Mutex<Option<Home>>,
     /// What all handlers wear.
     pub(super) outside: Outside,
     /// How the operator stages are.

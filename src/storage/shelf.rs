@@ -20,7 +20,8 @@ use crate::store::{KeyRange, Memory, PartitionId, Reader, Row, Store, StoreError
 
 /// The rows of a runtime. Whoever commits tells it what is on its way and what has landed.
 pub(crate) struct Shelf {
-    reader: Box<dyn Reader>,
+    /// None once the runtime has let go of its store.
+    reader: Mutex<Option<Arc<dyn Reader>>>,
     /// In a runtime that keeps its events in memory: written by whoever writes, at once.
     direct: Option<Arc<Tenure>>,
     state: Mutex<State>,
@@ -51,18 +52,30 @@ type Overlay = BTreeMap<Bytes, Option<Bytes>>;
 impl Shelf {
     /// What is kept in a store, and committed by the one who holds its partition.
     pub(crate) fn of(store: &dyn Store, partition: PartitionId, max_value: usize) -> Self {
-        Self { reader: store.reader(partition), direct: None, state: Mutex::default(), max_value }
+        Self { reader: Mutex::new(Some(store.reader(partition).into())), direct: None, state: Mutex::default(), max_value }
     }
 
     /// What is kept in memory, and gone with the runtime.
     pub(crate) fn in_memory(max_value: usize) -> Self {
         let (store, home) = (Memory::new(), PartitionId::default());
         let tenure = Tenure::begin(&store, home).now_or_never().and_then(Result::ok).map(Arc::new);
-        Self { reader: store.reader(home), direct: tenure, state: Mutex::default(), max_value }
+        Self { reader: Mutex::new(Some(store.reader(home).into())), direct: tenure, state: Mutex::default(), max_value }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Result<Arc<dyn Reader>, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.as_ref().map(Arc::clone).ok_or(StoreError::Closed)
+    }
+
+    /// The runtime lets go of its store.
+    pub(crate) fn release(&self) {
+        if !self.is_direct() {
+            self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 
     /// Whether whoever writes commits himself.
@@ -99,7 +112,7 @@ impl Shelf {
 
     /// What is committed.
     pub(super) async fn committed(&self, row: &Bytes) -> Result<Option<Bytes>, StoreError> {
-        let rows = self.reader.get(tables::STORAGE, std::slice::from_ref(row)).await?;
+        let rows = self.reader()?.get(tables::STORAGE, std::slice::from_ref(row)).await?;
         Ok(rows.into_iter().next().flatten())
     }
 
@@ -131,10 +144,10 @@ impl Shelf {
         limit: usize,
         mut overlay: Overlay,
     ) -> Result<Vec<Row>, StoreError> {
-        let mut found = Vec::new();
+        let (reader, mut found) = (self.reader()?, Vec::new());
         while found.len() < limit {
             let most = limit - found.len();
-            let page = self.reader.scan(tables::STORAGE, range.clone(), most).await?;
+            let page = reader.scan(tables::STORAGE, range.clone(), most).await?;
             let is_last = page.len() < most;
             let last = page.last().map(|(row, _)| row.clone()).filter(|_| !is_last);
             // What lies over rows beyond this page waits for theirs.
