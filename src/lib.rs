@@ -54,6 +54,7 @@ mod queue;
 mod request;
 mod runtime;
 mod stage;
+mod storage;
 pub mod store;
 mod tenant;
 #[cfg(feature = "testing")]
@@ -111,6 +112,7 @@ pub use self::{
         HandlerFuture, HandlerService, Inside, IntoOutputs, Json, Layered, LayeredFuture, Outcome, Outputs,
         Requirements, Share, SpawnLayer, Spawned, SpawnedFuture, Start, State, blocking,
     },
+    storage::{Expect, Storage, StorageError},
     tenant::{Quota, Quotas},
 };
 

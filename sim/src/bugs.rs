@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use millstream::store::{
-    Claim, Class, CommitError, Committed, KeyRange, Op, Page, Partition, PartitionId, Reader, Redb, Row, Seq, Store,
-    StoreError, StoreFuture, Table, Wanted,
+    Claim, Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, PartitionId, Reader, Redb, Row, Seq,
+    Store, StoreError, StoreFuture, Table, Wanted,
 };
 use redb::StorageBackend;
 
@@ -239,6 +239,14 @@ impl Reader for BuggedPartition {
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
         self.reader.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.reader.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.reader.extent()
     }
 
     fn read<'a>(

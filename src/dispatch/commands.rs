@@ -23,6 +23,8 @@ impl Dispatcher {
             let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
             return self.let_all_go(gone);
         };
+        // The letter goes in the commit in which its delivery comes.
+        self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);
         let logged = self.logged_of(place, &letter);
         let held = Held { event: letter.event, origin: None };
@@ -99,6 +101,9 @@ impl Dispatcher {
     /// of what was in flight, and those of what waited.
     pub(crate) fn abort_all(&mut self) -> (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>) {
         let (in_flight, waiting) = self.take_all_jobs();
+        if let Some(durable) = &mut self.durable {
+            durable.answer_all("the runtime was shut down");
+        }
         // What the log has is neither lost nor handed back: it is handled after a restart.
         let is_here = |job: &&Job| job.logged.is_none();
         let events = |jobs: &[Job]| jobs.iter().filter(is_here).map(|job| Arc::clone(&job.held.event)).collect();
@@ -125,6 +130,7 @@ impl Dispatcher {
         for job in &waiting {
             self.end_wait(job);
         }
+        in_flight.extend(self.take_proposed());
         waiting.extend(self.take_waiting(|_| true));
         waiting.extend(std::mem::take(&mut self.ready).into_iter().inspect(|job| {
             self.subscribers[job.subscriber].free_slot(job.class());

@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
-use tokio::time::Sleep;
+use tokio::{sync::oneshot, time::Sleep};
 
 use super::{
     attempt::First,
@@ -35,6 +35,7 @@ use crate::{
     intake::{Held, Intake, Outlook, Pulled, Settlement, What},
     request::NoAnswer,
     stage::{Call, HandlerError, Order, contained},
+    storage::{Shelf, Stale, StorageError, Writes},
     tenant::Quotas,
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
     pub(crate) commands: Arc<Mutex<Vec<Command>>>,
+    /// What handlers keep by key.
+    pub(crate) shelf: Arc<Shelf>,
     /// Where events survive, in a durable runtime.
     pub(crate) home: Option<Home>,
     pub(crate) retention: Retention,
@@ -88,6 +91,8 @@ pub(crate) enum Command {
     Unpark { stage: String, key: StateKey },
     /// An operator stage joins.
     Stage(NewStage),
+    /// Somebody writes to the storage from outside of handlers.
+    Write(Write),
 }
 
 #[derive(Debug)]
@@ -95,6 +100,13 @@ pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
     pub(crate) entry: Arc<Entry>,
     pub(crate) due: Timestamp,
+}
+
+/// What somebody writes to the storage, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) writes: Writes,
+    pub(crate) reply: oneshot::Sender<Result<Result<(), Stale>, StorageError>>,
 }
 
 /// How a round ended.
@@ -590,7 +602,7 @@ impl Dispatcher {
         !self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn obey(&mut self) -> bool {
+    pub(super) fn obey(&mut self) -> bool {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let moved = !commands.is_empty();
         if moved && self.version != self.parts.registry.version() {
@@ -603,6 +615,7 @@ impl Dispatcher {
                 Command::Forget(name) => self.forget(&name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
+                Command::Write(write) => self.write(write),
             }
         }
         moved

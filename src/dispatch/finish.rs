@@ -21,13 +21,30 @@ use crate::{
     stage::{HandlerError, Outcome, Outputs, contained},
 };
 
+/// What becomes of what an attempt returned.
+pub(super) enum Accepted {
+    /// It is taken.
+    Done,
+    /// It may be refused for what is in the store.
+    Held(Box<super::durable::Content>),
+}
+
+/// What the delivery's next attempt sees is not what this one saw.
+pub(super) fn conflict(error: impl Into<crate::stage::BoxError>) -> HandlerError {
+    HandlerError::transient(error).with_code("conflict")
+}
+
 impl Dispatcher {
     /// Settles an attempt that was in flight.
     pub(super) fn settle(&mut self, job: Job, outcome: Outcome, began: Timestamp) {
-        self.leave_flight(&job);
         match outcome.and_then(|outputs| self.accept(outputs, &job)) {
-            Ok(()) => self.handled(job),
+            Ok(Accepted::Done) => {
+                self.leave_flight(&job);
+                self.handled(job);
+            }
+            Ok(Accepted::Held(content)) => self.hold(job, began, *content),
             Err(error) => {
+                self.leave_flight(&job);
                 if error.kind() == ErrorKind::Panicked {
                     self.done.book.deliveries.panics += 1;
                 }
@@ -40,9 +57,9 @@ impl Dispatcher {
     }
 
     /// Takes what an attempt returned, all or nothing.
-    fn accept(&mut self, outputs: Outputs, job: &Job) -> Result<(), HandlerError> {
-        if outputs.is_empty() {
-            return Ok(());
+    fn accept(&mut self, outputs: Outputs, job: &Job) -> Result<Accepted, HandlerError> {
+        if outputs.is_nothing() {
+            return Ok(Accepted::Done);
         }
         let entry = Arc::clone(&self.subscribers[job.subscriber].entry);
         if outputs.len() > entry.max_outputs {
@@ -54,11 +71,14 @@ impl Dispatcher {
         if self.durable.is_some() {
             return self.accept_logged(outputs, job, &entry);
         }
-        let mut drafts = outputs.0;
+        let Outputs { mut drafts, writes } = outputs;
         let intake = Arc::clone(&self.parts.intake);
         for draft in &mut drafts {
             // Looks at the data, which is the user's.
             contained(|| intake.check(draft))?.map_err(HandlerError::permanent)?;
+        }
+        if let Some(writes) = writes {
+            self.parts.shelf.write_direct(&writes).map_err(conflict)?;
         }
         let (event, per_root) = (Arc::clone(&job.held.event), entry.options.per_root);
         let cause = Cause { event, per_root, hold: None, way: Way::Returned };
@@ -74,7 +94,7 @@ impl Dispatcher {
                 }
             }
         }
-        Ok(())
+        Ok(Accepted::Done)
     }
 
     fn take_returned(&mut self, prepared: Prepared, job: &Job) {
@@ -85,9 +105,14 @@ impl Dispatcher {
     }
 
     fn handled(&mut self, job: Job) {
+        self.log_end(&job);
+        self.has_handled(job);
+    }
+
+    /// A delivery has ended well, and the log knows.
+    pub(super) fn has_handled(&mut self, job: Job) {
         self.done.book.deliveries.handled += 1;
         self.subscribers[job.subscriber].entry.meter.handled.up();
-        self.log_end(&job);
         self.observe(&job.held.event, job.subscriber, || What::Handled);
         self.release_key(&job);
         self.end(job, None);

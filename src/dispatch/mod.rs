@@ -21,7 +21,7 @@ mod timers;
 
 pub(crate) use self::{
     beat::SlowPolls,
-    dispatcher::{Command, Dispatcher, Parts, Progress, Replay},
+    dispatcher::{Command, Dispatcher, Parts, Progress, Replay, Write},
     durable::{Home, NewStage, StageBorder, Statuses, start_key},
     meters::Meter,
     registry::{AddError, Entry, Registry},

@@ -165,6 +165,24 @@ impl Intake {
         Ok(())
     }
 
+    /// Events that handlers returned are not in the log after all: for another has their idempotency key, or because the
+    /// store refused what they belong to.
+    pub(crate) fn settle_refused(&self, events: &[Prepared], is_duplicate: bool) {
+        let mut state = self.lock();
+        for prepared in events {
+            match prepared.due {
+                Some(_) => state.tally.delayed -= 1,
+                None => state.log.afloat -= 1,
+            }
+        }
+        let count = events.len() as u64;
+        if is_duplicate {
+            state.tally.duplicate += count;
+        } else {
+            state.tally.unsaved += count;
+        }
+    }
+
     /// Counts an event that a handler returned and that was too deep to be queued.
     pub(crate) fn count_loop(&self, event: &Arc<Envelope>) {
         let mut state = self.lock();

@@ -19,7 +19,8 @@ use crate::{
     intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside, cause_at},
-    store::{PartitionId, Store},
+    storage::Shelf,
+    store::{MAX_BATCH_BYTES, PartitionId, Store},
     tenant::{Ledger, Quota, Quotas},
 };
 
@@ -43,6 +44,7 @@ use crate::{
 /// | [`store`](Self::store) | none: events are in memory |
 /// | [`retention`](Self::retention) | [`Retention::Handled`] |
 /// | [`idempotency_window`](Self::idempotency_window) | 24 hours |
+/// | [`max_value_size`](Self::max_value_size) | 1 MiB |
 /// | [`watchdog`](Self::watchdog) | on |
 /// | [`clock`](Self::clock) | the system's |
 /// | [`seed`](Self::seed) | random |
@@ -78,6 +80,7 @@ pub struct Builder {
     observer: Option<Arc<dyn Observer>>,
     home: Option<Home>,
     retention: Retention,
+    max_value_size: usize,
 }
 
 /// Settings that are impossible, all at once.
@@ -111,6 +114,7 @@ impl Default for Builder {
             observer: None,
             home: None,
             retention: Retention::default(),
+            max_value_size: 1 << 20,
         }
     }
 }
@@ -202,6 +206,12 @@ impl Builder {
     /// For how long an idempotency key keeps others of the same key out.
     pub fn idempotency_window(mut self, window: Duration) -> Self {
         self.limits.once = window;
+        self
+    }
+
+    /// The largest value of a [`Storage`](crate::Storage), in bytes.
+    pub fn max_value_size(mut self, bytes: usize) -> Self {
+        self.max_value_size = bytes;
         self
     }
 
@@ -341,12 +351,17 @@ impl Builder {
         let commands = Arc::new(Mutex::new(Vec::new()));
         let statuses = Arc::new(Statuses::default());
         let slow = self.watchdog.then(|| Arc::new(SlowPolls::default()));
+        let shelf = Arc::new(match &self.home {
+            Some(home) => Shelf::of(&*home.store, home.partition, self.max_value_size),
+            None => Shelf::in_memory(self.max_value_size),
+        });
         let dispatcher = Dispatcher::new(Parts {
             intake: Arc::clone(&intake),
             registry: Arc::clone(&registry),
             letters: Arc::clone(&letters),
             commands: Arc::clone(&commands),
-            home: self.home,
+            shelf: Arc::clone(&shelf),
+            home: self.home.clone(),
             retention: self.retention,
             statuses: Arc::clone(&statuses),
             quotas: self.quotas,
@@ -364,6 +379,8 @@ impl Builder {
             commands,
             slow,
             extensions: Arc::new(self.extensions),
+            shelf,
+            home: Mutex::new(self.home),
             outside: self.outside,
             statuses,
             dispatcher: tokio::sync::Mutex::new(dispatcher),
@@ -410,6 +427,12 @@ impl Builder {
             (self.limits.per_root == 0, "max_events_per_root", one),
             (self.limits.event_size == 0, "max_event_size", one),
             (self.dead_letter_size == 0, "dead_letter_size", one),
+            (self.max_value_size == 0, "max_value_size", one),
+            (
+                self.max_value_size > MAX_BATCH_BYTES / 2,
+                "max_value_size",
+                "is more than the 32 MiB that a commit has room for",
+            ),
             (
                 self.home.is_some() && self.unrouted == UnroutedPolicy::DeadLetter,
                 "unrouted",

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Builder, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
-    dispatch::{Command, Dispatcher, Registry, SlowPolls, Statuses},
+    dispatch::{Command, Dispatcher, Home, Registry, SlowPolls, Statuses},
     event::{Clock, Draft, Event, IntoDraft},
     intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},
+    storage::Shelf,
 };
 
 /// An event runtime: subscribe with [`on`](Self::on), emit with [`emit`](Self::emit), drive it with
@@ -35,6 +36,10 @@ pub(super) struct Shared {
     pub(super) commands: Arc<Mutex<Vec<Command>>>,
     pub(super) slow: Option<Arc<SlowPolls>>,
     pub(super) extensions: Arc<Extensions>,
+    /// What handlers and plugins keep by key.
+    pub(super) shelf: Arc<Shelf>,
+    /// Where events survive, in a durable runtime.
+    pub(super) home: Mutex<Option<Home>>,
     /// What all handlers wear.
     pub(super) outside: Outside,
     /// How the operator stages are.

@@ -13,6 +13,7 @@ mod shutdown;
 mod source;
 mod stages;
 mod stats;
+mod storage;
 mod stream;
 mod subscribe;
 mod tenant;

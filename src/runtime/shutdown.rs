@@ -122,6 +122,8 @@ impl Runtime {
         drop(dispatcher);
         self.shared.intake.settled.notify_waiters();
         self.shared.intake.release();
+        self.shared.shelf.release();
+        self.shared.home.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(report)
     }
 

@@ -146,6 +146,7 @@ impl Runtime {
             max_outputs,
             intake: Arc::clone(&self.shared.intake),
             extensions: Arc::clone(&self.shared.extensions),
+            shelf: Arc::clone(&self.shared.shelf),
             stop: self.shared.stop.clone(),
         })
     }

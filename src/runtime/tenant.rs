@@ -15,8 +15,8 @@ use crate::{
 /// A runtime as one tenant sees it: it stamps the tenant on what it emits, and hears only that tenant's events.
 #[derive(Clone, Debug)]
 pub struct TenantHandle {
-    runtime: Runtime,
-    tenant: Tenant,
+    pub(super) runtime: Runtime,
+    pub(super) tenant: Tenant,
 }
 
 impl Runtime {

@@ -122,7 +122,7 @@ impl<B: Begin> Call for Caller<B> {
             }
             place.as_mut().project().attempt.set(None);
             if let Poll::Ready(outcome) = polled
-                && !matches!(&outcome, Ok(outputs) if outputs.is_empty())
+                && !matches!(&outcome, Ok(outputs) if outputs.is_nothing())
             {
                 done = Some(Box::new(Started::Done(outcome)));
             }

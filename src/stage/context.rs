@@ -1,17 +1,22 @@
 //! What a handler may do beside returning events.
 
-use std::{hash::Hasher, sync::Arc, time::Duration};
+use std::{
+    hash::Hasher,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Delivery,
+    Delivery, Outputs,
     delivery::{Outbox, Put, Site},
 };
 use crate::{
     event::{Envelope, Event, EventId, IntoDraft, Way},
     intake::{Cause, EmitError, Receipt, Refusal, RequestError},
     request::Hold,
+    storage::{Desk, Scope, Storage},
 };
 
 /// What a handler may know and do: the event's envelope, the attempt, emit, request, cancellation. An extractor.
@@ -45,6 +50,8 @@ struct Inner {
     site: Arc<Site>,
     above: Option<Arc<Hold>>,
     outbox: Outbox,
+    /// What it has written to its storage, if it has asked for one; nothing once it has ended.
+    desk: OnceLock<Option<Arc<Desk>>>,
 }
 
 /// Emits with the cause, depth and tenant of an event, for work that a handler leaves to a task of its own.
@@ -65,6 +72,7 @@ impl Context {
             site: Arc::clone(&delivery.site),
             above: delivery.above.clone(),
             outbox: Outbox::new(),
+            desk: OnceLock::new(),
         }))
     }
 
@@ -158,8 +166,18 @@ impl Context {
         format!("{}-{:016x}", self.0.event.id(), hash.finish())
     }
 
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.0.outbox
+    /// What handlers keep by key, of one namespace and of the event's tenant: written in the commit of what the handler
+    /// returns. See [`Storage`].
+    pub fn storage(&self, namespace: &str) -> Storage {
+        let shelf = &self.0.site.shelf;
+        let desk = self.0.desk.get_or_init(|| Some(Desk::new(shelf)));
+        Storage::inside(shelf, Scope::new(self.0.event.tenant(), namespace), desk.clone())
+    }
+
+    /// The handler has ended: what it emitted and wrote beside what it returns.
+    pub(crate) fn close(&self) -> Outputs {
+        let desk = self.0.desk.get_or_init(|| None);
+        Outputs { drafts: self.0.outbox.close(), writes: desk.as_ref().and_then(|desk| desk.close()) }
     }
 
     fn cause(&self, waits: bool) -> Cause {

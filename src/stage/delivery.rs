@@ -9,6 +9,7 @@ use crate::{
     event::{Draft, Envelope, Way},
     intake::{Cause, Intake, Seat},
     request::Hold,
+    storage::Shelf,
 };
 
 /// One event for one subscription: what extractors read, and the request of a handler's [`HandlerService`](crate::HandlerService).
@@ -33,6 +34,7 @@ pub(crate) struct Site {
     pub(crate) max_outputs: usize,
     pub(crate) intake: Arc<Intake>,
     pub(crate) extensions: Arc<Extensions>,
+    pub(crate) shelf: Arc<Shelf>,
     /// Cancelled when a shutdown's grace is over.
     pub(crate) stop: CancellationToken,
 }

@@ -4,7 +4,7 @@ use std::{any::Any, borrow::Cow, error::Error, fmt, time::Duration};
 
 use millstream_middleware::{Classify, ErrorKind, Failure, LayerError, RetryHint};
 
-use crate::event::DecodeError;
+use crate::{event::DecodeError, storage::StorageError};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -153,6 +153,15 @@ impl<L: LayerError> From<L> for HandlerError {
 impl From<DecodeError> for HandlerError {
     fn from(error: DecodeError) -> Self {
         Self::permanent(error)
+    }
+}
+
+impl From<StorageError> for HandlerError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Store(_) | StorageError::Unknown { .. } | StorageError::Closed => Self::transient(error),
+            wrong => Self::permanent(wrong),
+        }
     }
 }
 

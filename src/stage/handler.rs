@@ -250,7 +250,7 @@ impl<F: Future<Output: IntoOutputs>> Future for HandlerFuture<F> {
         Poll::Ready(match this.context {
             None => outcome(returned),
             Some(context) => {
-                let mut outputs = Outputs(context.outbox().close());
+                let mut outputs = context.close();
                 returned.add_to(&mut outputs).map(|()| outputs)
             }
         })

@@ -1,34 +1,46 @@
 //! What a handler returns: events, none or many, or an error.
 
 use super::{BoxError, HandlerError};
-use crate::event::{Draft, Event};
+use crate::{
+    event::{Draft, Event},
+    storage::Writes,
+};
 
 /// What came of one attempt: the events to emit, or why it failed.
 pub type Outcome = Result<Outputs, HandlerError>;
 
 /// The events that one attempt returned. They are emitted by the dispatcher, all or none.
 #[derive(Debug, Default)]
-pub struct Outputs(pub(crate) Vec<Draft>);
+pub struct Outputs {
+    pub(crate) drafts: Vec<Draft>,
+    /// What it wrote to its storage.
+    pub(crate) writes: Option<Box<Writes>>,
+}
 
 impl Outputs {
     /// No events.
     pub const fn none() -> Self {
-        Self(Vec::new())
+        Self { drafts: Vec::new(), writes: None }
     }
 
     /// Adds one.
     pub fn push(&mut self, draft: Draft) {
-        self.0.push(draft);
+        self.drafts.push(draft);
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.drafts.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.drafts.is_empty()
+    }
+
+    /// Whether nothing comes of the attempt, neither events nor rows.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.drafts.is_empty() && self.writes.is_none()
     }
 }
 
@@ -89,10 +101,14 @@ impl IntoOutputs for Outputs {
     const MOST: Option<usize> = None;
 
     fn add_to(mut self, outputs: &mut Outputs) -> Result<(), HandlerError> {
-        if outputs.is_empty() {
+        if outputs.is_nothing() {
             *outputs = self;
-        } else {
-            outputs.0.append(&mut self.0);
+            return Ok(());
+        }
+        outputs.drafts.append(&mut self.drafts);
+        match (&mut outputs.writes, self.writes) {
+            (Some(earlier), Some(later)) => earlier.absorb(*later),
+            (earlier, later) => *earlier = earlier.take().or(later),
         }
         Ok(())
     }
@@ -174,7 +190,7 @@ mod tests {
     use super::*;
 
     fn names(returned: impl IntoOutputs) -> Vec<String> {
-        outcome(returned).unwrap().0.iter().map(|draft| draft.name().to_string()).collect()
+        outcome(returned).unwrap().drafts.iter().map(|draft| draft.name().to_string()).collect()
     }
 
     fn draft(name: &str) -> Draft {

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    CLASSES, Claim, Class, CommitError, Committed, KeyRange, Op, Page, PageRecord, Partition, PartitionId, Reader, Row,
-    RowKey, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+    CLASSES, Claim, Class, CommitError, Committed, Extent, KeyRange, LogExtent, Op, Page, PageRecord, Partition,
+    PartitionId, Reader, Row, RowKey, Seq, Store, StoreError, StoreFuture, Table, Wanted,
     check::{self, Author},
     plan::{Ground, Held, Plan, is_expired},
     watch::Watch,
@@ -54,6 +54,8 @@ struct Rows {
 #[derive(Debug, Default)]
 struct Log {
     records: VecDeque<PageRecord>,
+    /// What they take.
+    bytes: u64,
     /// After the last record that was trimmed.
     trimmed: Seq,
 }
@@ -120,7 +122,7 @@ impl Part {
         }
         for (class, seq, record) in plan.records {
             let record = PageRecord { seq, name: record.name, time: record.time, bytes: record.bytes };
-            self.logs[usize::from(class.0)].records.push_back(record);
+            self.logs[usize::from(class.0)].push(record);
         }
         for (class, below) in plan.trims {
             self.logs[usize::from(class.0)].trim(below);
@@ -149,12 +151,28 @@ impl Rows {
     }
 }
 
+/// What a record takes.
+fn weight(record: &PageRecord) -> u64 {
+    (record.name.len() + record.bytes.len()) as u64
+}
+
 impl Log {
+    fn push(&mut self, record: PageRecord) {
+        self.bytes += weight(&record);
+        self.records.push_back(record);
+    }
+
     fn trim(&mut self, below: Seq) {
         let trimmed = self.records.partition_point(|record| record.seq < below);
-        if let Some(last) = self.records.drain(..trimmed).next_back() {
-            self.trimmed = last.seq.next();
+        for record in self.records.drain(..trimmed) {
+            self.bytes -= weight(&record);
+            self.trimmed = record.seq.next();
         }
+    }
+
+    fn extent(&self) -> LogExtent {
+        let first = self.records.front().map_or(self.trimmed, |record| record.seq);
+        LogExtent { first, bytes: self.bytes }
     }
 
     fn read(&self, from: Seq, max_bytes: usize, wanted: &Wanted, end: Seq) -> Result<Page, StoreError> {
@@ -232,6 +250,24 @@ impl Reader for MemoryPartition {
                 .collect()
         });
         Box::pin(ready(Ok(rows)))
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        let row = self.shared.read(self.partition, |part| {
+            let rows = &part.tables.get(&table)?.rows;
+            let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);
+            let before = rows.range((Bound::Unbounded, end)).next_back();
+            before.filter(|(key, _)| **key >= range.start).map(|(key, held)| (key.clone(), held.value.clone()))
+        });
+        Box::pin(ready(Ok(row)))
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        let extent = self.shared.read(self.partition, |part| Extent {
+            end: part.next,
+            logs: std::array::from_fn(|class| part.logs[class].extent()),
+        });
+        Box::pin(ready(Ok(extent)))
     }
 
     fn read<'a>(

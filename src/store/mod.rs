@@ -10,6 +10,7 @@
 mod batch;
 mod check;
 mod error;
+mod extent;
 mod memory;
 mod page;
 mod plan;
@@ -36,6 +37,7 @@ pub use self::ticket::{ClockHold, hold_clock};
 pub use self::{
     batch::{Op, Record, RowKey},
     error::{CommitError, StoreError},
+    extent::{Extent, LogExtent},
     memory::Memory,
     page::{Page, PageRecord, Wanted},
 };
@@ -132,6 +134,12 @@ pub trait Reader: fmt::Debug + Send + Sync {
 
     /// The first `limit` rows of a range, by key.
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>>;
+
+    /// The last row of a range, by key.
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>>;
+
+    /// How far the logs reach, and what they take.
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>>;
 
     /// The records of a class at or after `from`, in their order, until their bytes pass `max_bytes`: one at least, however
     /// large. A store may stop earlier, even before the first; [`Page::is_end`] says where the log ends. Records that

@@ -1,13 +1,13 @@
 //! One claim of a partition, shared by all who write through it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Claim, CommitError, Committed, Op, Partition, PartitionId, Reader, Seq, Store, StoreError, Table, tables};
+use super::{
+    Claim, CommitError, Committed, Op, Partition, PartitionId, Reader, Seq, Store, StoreError, StoreFuture, Table,
+    tables,
+};
 
 /// The time during which a partition is held. It ends where a commit's outcome is unknown or another has claimed the
 /// partition: then nobody who wrote through it may trust what he has in memory, and a new one begins with what the store
@@ -18,7 +18,6 @@ pub(crate) struct Tenure {
     reader: Box<dyn Reader>,
     /// Where the next record went when it began.
     pub(crate) end: Seq,
-    lost: AtomicBool,
     /// What was committed by those who do not tell the dispatcher themselves.
     untold: Mutex<Vec<Untold>>,
 }
@@ -52,18 +51,12 @@ impl Tenure {
     pub(crate) async fn begin(store: &dyn Store, partition: PartitionId) -> Result<Self, StoreError> {
         let Claim { partition: held, end, .. } = store.claim(partition).await?;
         let reader = store.reader(partition);
-        Ok(Self { partition: Mutex::new(held), reader, end, lost: AtomicBool::new(false), untold: Mutex::default() })
+        Ok(Self { partition: Mutex::new(held), reader, end, untold: Mutex::default() })
     }
 
     /// Reads what is committed.
     pub(crate) fn reader(&self) -> &dyn Reader {
         &*self.reader
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_lost(&self) -> bool {
-        // Acquire: whoever sees it lost sees what made it so.
-        self.lost.load(Ordering::Acquire)
     }
 
     /// As [`commit`](Self::commit), for those who do not tell the dispatcher what they have added.
@@ -90,18 +83,7 @@ impl Tenure {
     }
 
     /// Hands a batch over, at once and in the order of the calls; the future says what became of it.
-    pub(crate) fn commit(
-        self: &Arc<Self>,
-        batch: Vec<Op>,
-    ) -> impl Future<Output = Result<Committed, CommitError>> + Send + 'static {
-        let commit = self.partition.lock().unwrap_or_else(PoisonError::into_inner).commit(batch);
-        let tenure = Arc::clone(self);
-        async move {
-            let committed = commit.await;
-            if committed.as_ref().is_err_and(CommitError::is_loss) {
-                tenure.lost.store(true, Ordering::Release);
-            }
-            committed
-        }
+    pub(crate) fn commit(&self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.partition.lock().unwrap_or_else(PoisonError::into_inner).commit(batch)
     }
 }

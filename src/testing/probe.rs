@@ -182,7 +182,7 @@ impl<T: Extract + Clone + 'static> Probe<T> {
                 return Err(HandlerError::transient("the probe fails as told"));
             }
             match behaviour {
-                Behaviour::Succeeds => Ok(Outputs(returns)),
+                Behaviour::Succeeds => Ok(Outputs { drafts: returns, ..Outputs::none() }),
                 Behaviour::Hangs => pending().await,
                 #[expect(clippy::panic, reason = "as told")]
                 Behaviour::Panics => panic!("the probe panics as told"),

@@ -117,7 +117,7 @@ impl Dispatcher {
             }
             durable.trimmed[class] = below;
             #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-            durable.batch.ops.push(Op::Trim { class: Class(class as u8), below });
+            durable.batch.push(Op::Trim { class: Class(class as u8), below });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Batch, Durable, Pending};
+use super::{Batch, Durable, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
@@ -18,8 +18,10 @@ use crate::{
 
 /// A commit in flight.
 pub(super) struct Committing {
+    number: u64,
     pub(super) events: Vec<Arc<Envelope>>,
-    delayed: Vec<DueKey>,
+    pub(super) delayed: Vec<DueKey>,
+    pub(super) replies: Vec<Reply>,
     outcome: Pending<Result<Committed, CommitError>>,
 }
 
@@ -43,12 +45,13 @@ impl Dispatcher {
                 }
             }
         }
-        moved
+        moved | self.poll_trial(cx)
     }
 
     fn landed(&mut self, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
-        let Some(Committing { events, delayed, .. }) = durable.committing.pop_front() else { return };
+        let Some(Committing { number, events, delayed, replies, .. }) = durable.committing.pop_front() else { return };
+        self.parts.shelf.landed(number);
         for key in delayed {
             durable.horizon.add(key);
         }
@@ -65,29 +68,50 @@ impl Dispatcher {
             let events = Vec::new();
             durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
         }
+        replies.into_iter().for_each(|reply| drop(reply.send(Ok(Ok(())))));
         self.parts.intake.lock().log.ends_at(committed.end);
         self.parts.intake.settled.notify_waiters();
     }
 
     /// Hands the next commit over, if there is something to write.
     pub(super) fn commit(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.durable.as_ref().is_none_or(|durable| durable.committing.len() >= MOST) {
+        if self.durable.as_ref().is_none_or(|durable| durable.committing.len() >= MOST || durable.trial.is_some()) {
             return false;
         }
+        self.choose_proposals();
+        let handed_over = self.hand_over() | self.try_proposals();
+        if handed_over {
+            // A store that is ready at once needs no second round.
+            self.poll_commits(cx);
+        }
+        handed_over
+    }
+
+    /// Hands over all that has come together, with the cursors that say so.
+    fn hand_over(&mut self) -> bool {
         self.write_cursors();
         let now = self.parts.intake.clock.now();
         let Some(durable) = &mut self.durable else { return false };
         if durable.batch.ops.is_empty() && now.since(durable.saved_now) < CLOCK_STEP {
-            return false;
+            return durable.answer_nothing();
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
-        let Batch { mut ops, events, delayed } = std::mem::take(&mut durable.batch);
+        let Batch { mut ops, events, delayed, replies, .. } = std::mem::take(&mut durable.batch);
         ops.extend(durable.clock_op(now));
-        let outcome = Box::pin(tenure.commit(ops));
-        durable.committing.push_back(Committing { events, delayed, outcome });
-        // A store that is ready at once needs no second round.
-        self.poll_commits(cx);
+        let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
+        durable.batch_number += 1;
+        durable.committing.push_back(Committing { number, events, delayed, replies, outcome });
         true
+    }
+
+    /// Sees to it that so many bytes more can be written: hands over what there is, if need be. False where that cannot be
+    /// now, for nothing may follow what is being tried.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        let Some(durable) = &self.durable else { return true };
+        if durable.batch.bytes == 0 || durable.batch.bytes + bytes <= MOST_BYTES {
+            return true;
+        }
+        durable.trial.is_none() && self.hand_over()
     }
 
     /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
@@ -125,7 +149,7 @@ impl Dispatcher {
                 break;
             }
         }
-        let is_over = self.durable.as_ref().is_none_or(|d| d.committing.is_empty() || d.tenure().is_none());
+        let is_over = self.durable.as_ref().is_none_or(|d| d.is_written() || d.tenure().is_none());
         if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -153,11 +177,27 @@ impl Durable {
             reader.written[class] = cursor.high;
             #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
             let key = cursor_key(reader.id, Class(class as u8));
-            self.batch.ops.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
+            self.batch.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
         }
         if moved && let Some(known) = self.known.get_mut(&**subscriber.entry.name()) {
             known.cursors.clone_from(&reader.cursors);
         }
+    }
+
+    /// Whether nothing that was handed over is unsettled.
+    fn is_written(&self) -> bool {
+        self.committing.is_empty() && self.trial.is_none()
+    }
+
+    /// Whoever wrote nothing waits for what came before.
+    fn answer_nothing(&mut self) -> bool {
+        let replies = std::mem::take(&mut self.batch.replies);
+        let is_any = !replies.is_empty();
+        match self.committing.back_mut() {
+            Some(last) => last.replies.extend(replies),
+            None => replies.into_iter().for_each(|reply| drop(reply.send(Ok(Ok(()))))),
+        }
+        is_any
     }
 }
 

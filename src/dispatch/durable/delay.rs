@@ -89,8 +89,8 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let event = Envelope::from_record(&bytes)
             .map_err(|error| StoreError::Corrupt { what: format!("a row of `delayed` ({error})") })?;
-        let is_own = event.emitted >= durable.began;
-        durable.batch.ops.push(Op::Delete { table: tables::DELAYED, key });
+        let is_own = event.emitted >= durable.began && !durable.lost_delayed.remove(&event.id.as_u128());
+        durable.batch.push(Op::Delete { table: tables::DELAYED, key });
         durable.batch.append(Arc::new(event), bytes);
         let mut state = self.parts.intake.lock();
         state.log.afloat += 1;

@@ -10,18 +10,20 @@ mod commit;
 mod delay;
 mod open;
 mod outcome;
+mod proposal;
 mod read;
 mod recover;
 mod stages;
 
 pub use self::age::Retention;
+pub(super) use self::proposal::Content;
 pub(crate) use self::{
     border::StageBorder,
     stages::{NewStage, Statuses, start_key},
 };
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     future::Future,
     pin::Pin,
@@ -33,7 +35,14 @@ use bytes::Bytes;
 use futures_util::{future::FutureExt, stream::FuturesUnordered};
 use millstream_operators::Timestamp;
 
-use self::{age::Aged, commit::Committing, delay::Due, open::Opening, read::Reading as PageReading};
+use self::{
+    age::Aged,
+    commit::Committing,
+    delay::Due,
+    open::Opening,
+    proposal::{Proposal, Reply, Trial},
+    read::Reading as PageReading,
+};
 use super::dispatcher::Dispatcher;
 use crate::{
     event::{Envelope, EventName},
@@ -92,6 +101,12 @@ pub(super) struct Durable {
     told: Seq,
     horizon: Horizon,
     batch: Batch,
+    /// The number of the batch that is put together now.
+    batch_number: u64,
+    /// Outcomes that a commit may refuse.
+    proposals: VecDeque<Proposal>,
+    /// Those that are being tried.
+    trial: Option<Trial>,
     committing: VecDeque<Committing>,
     opening: FuturesUnordered<Opening>,
     reading: FuturesUnordered<PageReading>,
@@ -109,6 +124,8 @@ pub(super) struct Durable {
     trimmed: [Seq; CLASSES],
     /// Where the oldest event lies that is kept for its age, and when that was looked for.
     aged: Aged,
+    /// Delayed events that were lost, or landed and nobody knows.
+    lost_delayed: HashSet<u128>,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -121,6 +138,10 @@ pub(super) struct Batch {
     events: Vec<Arc<Envelope>>,
     /// Delayed events that are written.
     delayed: Vec<crate::journal::DueKey>,
+    /// Who waits for it to be in the store.
+    replies: Vec<Reply>,
+    /// What it takes, about.
+    bytes: usize,
 }
 
 /// How far a durable subscription is.
@@ -166,6 +187,8 @@ const RING: usize = 1_024;
 const MOST_ROWS: usize = 10_000;
 /// The most steps that wait for the next commit; beyond it, nothing more is delivered.
 const MOST_OPS: usize = 8_192;
+/// The most bytes of them.
+const MOST_BYTES: usize = 16 << 20;
 
 impl Durable {
     pub(super) fn new(home: Home, now: Timestamp) -> Self {
@@ -181,6 +204,9 @@ impl Durable {
             told: Seq(0),
             horizon: Horizon::default(),
             batch: Batch::default(),
+            batch_number: 0,
+            proposals: VecDeque::new(),
+            trial: None,
             committing: VecDeque::new(),
             opening: FuturesUnordered::new(),
             reading: FuturesUnordered::new(),
@@ -193,6 +219,7 @@ impl Durable {
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             aged: Aged::default(),
+            lost_delayed: HashSet::new(),
             began: now,
         }
     }
@@ -207,13 +234,15 @@ impl Durable {
     }
 
     fn is_crowded(&self) -> bool {
-        self.batch.ops.len() >= MOST_OPS
+        self.batch.ops.len() >= MOST_OPS || self.batch.bytes >= MOST_BYTES
     }
 
     /// Whether nothing is on its way to or from the store.
     fn is_quiet(&self, now: Timestamp) -> bool {
         self.tenure().is_some()
-            && self.batch.ops.is_empty()
+            && self.batch.is_empty()
+            && self.proposals.is_empty()
+            && self.trial.is_none()
             && self.committing.is_empty()
             && self.opening.is_empty()
             && self.reading.is_empty()
@@ -240,6 +269,12 @@ impl Durable {
     /// When the next delayed event is due, or a stage's deadline.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.horizon.next().into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ops.is_empty() && self.replies.is_empty()
     }
 }
 
@@ -276,6 +311,20 @@ impl Dispatcher {
         moved |= self.look_for_age(cx);
         moved |= self.commit(cx);
         moved
+    }
+
+    /// Does what can be done about writes to the storage, and runs no handler: for whoever writes where nobody drives.
+    pub(crate) fn storage_round(&mut self, cx: &mut Context<'_>) {
+        self.now = self.parts.intake.clock.now();
+        loop {
+            let mut moved = self.obey() | self.hold_partition(cx);
+            if self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some()) {
+                moved |= self.poll_commits(cx) || self.an_emit_failed() || self.commit(cx);
+            }
+            if !moved {
+                return;
+            }
+        }
     }
 
     /// What has landed since the last look.

@@ -80,8 +80,8 @@ impl Dispatcher {
             (Some(known), _) => known.clone(),
             (None, Some((was, known))) => {
                 let key: Bytes = was.into_bytes().into();
-                durable.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: Bytes::clone(&key) });
-                durable.batch.ops.push(Op::Delete { table: tables::START, key });
+                durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: Bytes::clone(&key) });
+                durable.batch.push(Op::Delete { table: tables::START, key });
                 known
             }
             (None, None) => {
@@ -219,7 +219,7 @@ impl Durable {
             pattern.clone_into(&mut known.row.pattern);
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
             let key = name.as_bytes().to_vec().into();
-            self.batch.ops.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
+            self.batch.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
         }
         self.known.insert(name, known.clone());
         known

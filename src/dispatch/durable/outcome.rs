@@ -1,24 +1,28 @@
 //! What comes of a delivery, as steps of the next commit.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Logged, Place, open::failed_key};
+use super::{Content, Logged, Place, open::failed_key};
 use crate::{
     dead_letter::DeadLetter,
     dispatch::{
         Dispatcher,
+        finish::{Accepted, conflict},
         job::{Job, Past},
         registry::Entry,
     },
-    event::{Envelope, Way},
+    event::{Draft, Envelope, Way},
     intake::{Cause, Prepared, Refusal, class_of, record},
     journal::{Stand, Standing, dead_op, failed_op, row_key},
     stage::{HandlerError, Outputs, contained},
-    store::{Op, Seq, tables},
+    store::{MAX_BATCH_BYTES, Op, Seq, tables},
 };
+
+/// The most bytes that one attempt may write: with it, a commit still has room for what ends with it.
+const MOST_BYTES: usize = MAX_BATCH_BYTES / 2;
 
 impl Dispatcher {
     /// Takes what an attempt returned into the next commit, all or nothing.
@@ -27,7 +31,30 @@ impl Dispatcher {
         outputs: Outputs,
         job: &Job,
         entry: &Arc<Entry>,
-    ) -> Result<(), HandlerError> {
+    ) -> Result<Accepted, HandlerError> {
+        let Outputs { drafts, writes } = outputs;
+        let mut content = self.prepare_content(drafts, job, entry)?;
+        content.writes = writes;
+        if content.size() > MOST_BYTES {
+            let message = format!("an attempt may write {MOST_BYTES} bytes, this one would write {}", content.size());
+            return Err(HandlerError::permanent(message));
+        }
+        let names: Vec<_> = content.events.iter().map(|event| event.held.event.name.clone()).collect();
+        let waits = content.is_conditional() || self.is_tried(&content) || !self.make_room(content.size());
+        if !waits && let Some(writes) = &content.writes {
+            writes.check().map_err(conflict)?;
+        }
+        self.admit(&mut content);
+        names.iter().for_each(|name| entry.meter.returned(name.as_str()));
+        if waits {
+            return Ok(Accepted::Held(Box::new(content)));
+        }
+        self.write_content(content);
+        Ok(Accepted::Done)
+    }
+
+    /// Makes events of what an attempt returned.
+    fn prepare_content(&mut self, drafts: Vec<Draft>, job: &Job, entry: &Arc<Entry>) -> Result<Content, HandlerError> {
         let intake = Arc::clone(&self.parts.intake);
         let cause = Cause {
             event: Arc::clone(&job.held.event),
@@ -35,42 +62,69 @@ impl Dispatcher {
             hold: None,
             way: Way::Returned,
         };
-        let mut accepted = Vec::with_capacity(outputs.len());
+        let mut content = Content::default();
         let mut looped = Vec::new();
         let now = intake.clock.now();
-        for mut draft in outputs.0 {
+        for mut draft in drafts {
             // Looks at the data and writes it, which is the user's.
             contained(|| intake.check(&mut draft))?.map_err(HandlerError::permanent)?;
-            let name = draft.name.clone();
             match contained(|| intake.prepare(now, draft, Some(&cause), None))? {
-                Ok(prepared) => accepted.push((name, prepared)),
+                Ok(prepared) => content.events.push(prepared),
                 Err(refused) if matches!(refused.reason, Refusal::TooDeep { .. }) => looped.push(refused),
                 Err(refused) => return Err(HandlerError::permanent(refused.reason)),
             }
         }
         for refused in looped {
-            let event = Arc::new(intake.envelope_of(refused.event, &cause));
-            intake.count_loop(&event);
-            self.loop_died(&event, &refused.reason);
+            content.looped.push((Arc::new(intake.envelope_of(refused.event, &cause)), refused.reason));
         }
-        for (name, prepared) in accepted {
-            entry.meter.returned(name.as_str());
-            self.append_returned(&prepared);
+        content.check_versions()?;
+        Ok(content)
+    }
+
+    /// Whether what it would write is just being tried.
+    fn is_tried(&self, content: &Content) -> bool {
+        self.durable.as_ref().and_then(|durable| durable.trial.as_ref()).is_some_and(|trial| trial.locks(content))
+    }
+
+    /// Counts what an attempt returned. What its root may not cause is stopped; what has the key of another one of them is a
+    /// duplicate.
+    fn admit(&mut self, content: &mut Content) {
+        let intake = &self.parts.intake;
+        let mut keys = HashSet::new();
+        for prepared in std::mem::take(&mut content.events) {
+            if let Err(refusal) = intake.admit_returned(&prepared) {
+                content.looped.push((prepared.held.event, refusal));
+                continue;
+            }
+            let once = prepared.held.stored().and_then(|stored| stored.once.as_ref());
+            if once.is_some_and(|(key, _)| !keys.insert(key.clone())) {
+                intake.settle_refused(&[prepared], true);
+            } else {
+                content.events.push(prepared);
+            }
         }
-        Ok(())
+    }
+
+    /// Takes all of it into the next commit.
+    pub(super) fn write_content(&mut self, content: Content) {
+        let Content { events, looped, writes } = content;
+        for (event, refusal) in looped {
+            self.parts.intake.count_loop(&event);
+            self.loop_died(&event, &refusal);
+        }
+        events.into_iter().for_each(|event| self.append_returned(&event));
+        if let (Some(durable), Some(writes)) = (&mut self.durable, writes) {
+            self.parts.shelf.sets_out(&writes, durable.batch_number);
+            writes.ops().for_each(|op| durable.batch.push(op));
+        }
     }
 
     fn append_returned(&mut self, prepared: &Prepared) {
-        let intake = Arc::clone(&self.parts.intake);
-        if let Err(refusal) = intake.admit_returned(prepared) {
-            intake.count_loop(&prepared.held.event);
-            return self.loop_died(&prepared.held.event, &refusal);
-        }
         let (Some(durable), Some(stored)) = (&mut self.durable, prepared.held.stored()) else { return };
         let (event, bytes) = (&prepared.held.event, stored.bytes.clone());
         if let Some(due) = prepared.due {
             let key = (due, event.id.as_u128());
-            durable.batch.ops.push(Op::Put { table: tables::DELAYED, key: row_key(key), value: bytes });
+            durable.batch.push(Op::Put { table: tables::DELAYED, key: row_key(key), value: bytes });
             durable.batch.delayed.push(key);
             return;
         }
@@ -91,9 +145,16 @@ impl Dispatcher {
             Place::Log => reader.cursors[usize::from(logged.key.class.0)].done(logged.key.seq),
             Place::Row => {
                 reader.rows -= 1;
-                durable.batch.ops.push(Op::Delete { table: tables::FAILED, key: logged.key.to_bytes() });
+                durable.batch.push(Op::Delete { table: tables::FAILED, key: logged.key.to_bytes() });
             }
             Place::Nowhere => {}
+        }
+    }
+
+    /// Sees to it that what follows about an event is written together.
+    pub(in crate::dispatch) fn make_room_for(&mut self, event: &Envelope) {
+        if self.durable.is_some() {
+            self.make_room(bytes_of(event).len());
         }
     }
 
@@ -147,6 +208,8 @@ impl Dispatcher {
     }
 
     fn log_standing(&mut self, job: &mut Job, stand: Stand, due: Timestamp) {
+        let bytes = bytes_of(&job.held.event);
+        self.make_room(bytes.len());
         let Some(logged) = &mut job.logged else { return };
         let Some(durable) = &mut self.durable else { return };
         let Some(reader) = &mut self.subscribers[job.subscriber].reader else { return };
@@ -159,7 +222,7 @@ impl Dispatcher {
             delay: past.map_or_else(Default::default, |past| past.delay),
             failures: past.map_or_else(Vec::new, |past| past.failures.clone()),
         };
-        durable.batch.ops.push(failed_op(logged.key, &standing, &bytes_of(&job.held.event)));
+        durable.batch.push(failed_op(logged.key, &standing, &bytes));
         let before = std::mem::replace(&mut logged.place, Place::Row);
         reader.rows += usize::from(before != Place::Row);
         if before == Place::Log {
@@ -169,8 +232,9 @@ impl Dispatcher {
 
     /// A dead letter is kept.
     pub(in crate::dispatch) fn log_letter(&mut self, letter: &DeadLetter) {
+        let bytes = bytes_of(&letter.event);
         if let Some(durable) = &mut self.durable {
-            durable.batch.ops.push(dead_op(letter, &bytes_of(&letter.event)));
+            durable.batch.push(dead_op(letter, &bytes));
         }
     }
 
@@ -178,7 +242,7 @@ impl Dispatcher {
     pub(in crate::dispatch) fn log_letter_gone(&mut self, letter: &DeadLetter) {
         if let Some(durable) = &mut self.durable {
             let key = Bytes::copy_from_slice(&letter.number.to_be_bytes());
-            durable.batch.ops.push(Op::Delete { table: tables::DEAD, key });
+            durable.batch.push(Op::Delete { table: tables::DEAD, key });
         }
     }
 }
@@ -188,10 +252,37 @@ fn bytes_of(event: &Envelope) -> Bytes {
     contained(|| event.to_record()).ok().and_then(Result::ok).unwrap_or_default()
 }
 
+impl Content {
+    /// Two events of one version could never be written together.
+    fn check_versions(&self) -> Result<(), HandlerError> {
+        let mut versions = HashSet::new();
+        let taken = self.events.iter().find(|event| {
+            let version = event.held.stored().and_then(|stored| stored.version.as_ref());
+            version.is_some_and(|version| !versions.insert(version))
+        });
+        match taken.and_then(|event| event.held.event.aggregate()) {
+            None => Ok(()),
+            Some(a) => {
+                let message = format!("two events make version {} of {} `{}`", a.version, a.kind, a.id);
+                Err(HandlerError::permanent(message))
+            }
+        }
+    }
+}
+
 impl super::Batch {
+    /// Adds a step.
+    pub(super) fn push(&mut self, op: Op) {
+        if let Op::Put { key, value, .. } = &op {
+            self.bytes += key.len() + value.len();
+        }
+        self.ops.push(op);
+    }
+
     /// Appends an event to its class's log.
     pub(super) fn append(&mut self, event: Arc<Envelope>, bytes: Bytes) {
         let (class, record) = (class_of(&event), record(&event, bytes));
+        self.bytes += record.bytes.len();
         self.events.push(event);
         match self.ops.last_mut() {
             Some(Op::Append { class: last, records }) if *last == class => records.push(record),

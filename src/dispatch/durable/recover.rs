@@ -14,6 +14,7 @@ use crate::{
     intake::chain,
     journal::{Restored, Tail, restore},
     request::NoAnswer,
+    storage::StorageError,
     store::StoreError,
 };
 
@@ -87,6 +88,12 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return };
         let appended: usize =
             durable.batch.events.len() + durable.committing.iter().map(|commit| commit.events.len()).sum::<usize>();
+        let delayed = durable.committing.iter().flat_map(|commit| &commit.delayed).chain(&durable.batch.delayed);
+        // One of them may have landed: then it is new to the books when it is due.
+        let delayed: Vec<_> = delayed.map(|(_, id)| *id).collect();
+        let late = delayed.len() as u64;
+        durable.lost_delayed.extend(delayed);
+        durable.answer_all(&chain(&error));
         durable.batch = Batch::default();
         durable.committing.clear();
         durable.opening.clear();
@@ -101,9 +108,11 @@ impl Dispatcher {
         state.log.fail(durable.error.as_ref().map_or_else(String::new, |error| chain(error)));
         // What handlers returned and did not land is returned again when they are.
         state.log.afloat -= appended as u64;
-        state.tally.unsaved += appended as u64;
+        state.tally.delayed -= late;
+        state.tally.unsaved += appended as u64 + late;
         drop(state);
         self.forget_deliveries();
+        self.parts.shelf.lose();
     }
 
     /// Whether the store failed on the way of an emitted event: it may fail on ours, and is opened again.
@@ -150,6 +159,14 @@ impl Dispatcher {
 }
 
 impl Durable {
+    /// Whoever waits for a write learns that nobody knows what became of it.
+    pub(in crate::dispatch) fn answer_all(&mut self, reason: &str) {
+        let committing = self.committing.iter_mut().flat_map(|commit| std::mem::take(&mut commit.replies));
+        for reply in committing.chain(std::mem::take(&mut self.batch.replies)) {
+            let _ = reply.send(Err(StorageError::Unknown { reason: reason.to_owned() }));
+        }
+    }
+
     /// Whether the clock has moved so far that its reading is worth writing.
     pub(super) fn clock_op(&mut self, now: Timestamp) -> Option<crate::store::Op> {
         (now > self.saved_now).then(|| {

@@ -114,11 +114,9 @@ impl Rig {
         self.restore().await;
     }
 
-    /// Restores the stage, and claims the partition again where the claim is lost.
+    /// Claims the partition again, and restores the stage.
     pub(super) async fn restore(&mut self) {
-        if self.tenure.is_lost() {
-            self.tenure = Arc::new(Tenure::begin(&self.store, PartitionId(0)).await.unwrap());
-        }
+        self.tenure = Arc::new(Tenure::begin(&self.store, PartitionId(0)).await.unwrap());
         let store = self.store.clone();
         let restored = self.stage.restore(Arc::clone(&self.tenure), Seq(0));
         let landing = async {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, task::yield_now};
 
 use crate::store::{
-    Claim, Class, CommitError, Committed, KeyRange, Op, Page, Partition, PartitionId, Reader, Row, Seq, Store,
+    Claim, Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, PartitionId, Reader, Row, Seq, Store,
     StoreError, StoreFuture, Table, Wanted,
 };
 
@@ -145,6 +145,17 @@ impl Reader for Held {
             yield_now().await;
             self.reader.scan(table, range, limit).await
         })
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        Box::pin(async move {
+            yield_now().await;
+            self.reader.last(table, range).await
+        })
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.reader.extent()
     }
 
     fn read<'a>(

@@ -18,7 +18,7 @@ impl<T: Extract> Inlet<T> {
         let item = T::extract(delivery).inspect_err(|_| self.buffer.skip())?;
         self.buffer.push(item);
         // The reader may have the context already; once it is closed, what he emits with it is refused.
-        Ok(delivery.asked_context().map_or_else(Outputs::none, |context| Outputs(context.outbox().close())))
+        Ok(delivery.asked_context().map_or_else(Outputs::none, |context| context.close()))
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Lane {
     class: Class,
     /// The last chunk, where it may be added to.
     open: Option<Draft>,
+    /// The bytes that are stored of it.
+    stored: u64,
     staged: Vec<(Seq, Record)>,
     staged_bytes: usize,
     trim: Option<Seq>,
@@ -56,7 +58,7 @@ impl Lane {
         shape: &LogShape,
         table: &LogTable<'_>,
     ) -> Result<Self, Fault> {
-        let mut open = None;
+        let (mut open, mut stored) = (None, 0);
         if let Some((_, last)) = shape.span {
             let key = chunk::key(partition, class, last);
             let value = table.get(&key[..])?.ok_or_else(|| missing(partition, class, last))?;
@@ -64,10 +66,11 @@ impl Lane {
             let chunk = Chunk::parse(&key, value.value()).map_err(damaged)?;
             if chunk.is_open() && value.value().len() < MAX_OPEN {
                 open = Some(chunk.reopen().map_err(damaged)?);
+                stored = value.value().len() as u64;
             }
         }
         let (staged, trim) = (Vec::new(), None);
-        Ok(Self { partition, class, open, staged, staged_bytes: 0, trim, ratio: FIRST_RATIO })
+        Ok(Self { partition, class, open, stored, staged, staged_bytes: 0, trim, ratio: FIRST_RATIO })
     }
 
     /// Adds a record to what is written next.
@@ -103,24 +106,26 @@ impl Lane {
         let mut staged = std::mem::take(&mut self.staged);
         for (seq, record) in staged.drain(..) {
             if self.open.as_ref().is_some_and(|open| !open.fits(seq)) {
-                left -= self.seal(table, tools)?;
+                left -= self.seal(shape, table, tools)?;
                 limit = self.limit(left);
             }
             self.open(seq, shape).push(seq, &record);
             if self.open.as_ref().is_some_and(|open| open.len() >= limit) {
-                left -= self.seal(table, tools)?;
+                left -= self.seal(shape, table, tools)?;
                 limit = self.limit(left);
             }
         }
         self.staged = staged;
         let most = self.raw(SIZES[SIZES.len() - 1]).min(MAX_OPEN);
         if self.open.as_ref().is_some_and(|open| open.len() >= most) {
-            self.seal(table, tools)?;
+            self.seal(shape, table, tools)?;
         }
         if let Some(open) = &self.open {
             let key = chunk::key(self.partition, self.class, open.first());
             open.encode(&key, &mut tools.buffer);
             table.insert(&key[..], &tools.buffer[..])?;
+            let before = std::mem::replace(&mut self.stored, tools.buffer.len() as u64);
+            shape.bytes = shape.bytes.saturating_sub(before) + self.stored;
         }
         Ok(())
     }
@@ -152,11 +157,13 @@ impl Lane {
     }
 
     /// Seals the open chunk and says how long it was before.
-    fn seal(&mut self, table: &mut LogTable<'_>, tools: &mut Tools) -> Result<usize, Fault> {
+    fn seal(&mut self, shape: &mut LogShape, table: &mut LogTable<'_>, tools: &mut Tools) -> Result<usize, Fault> {
         let Some(open) = self.open.take() else { return Ok(0) };
         let key = chunk::key(self.partition, self.class, open.first());
         open.seal(&key, &mut tools.press, &mut tools.buffer);
         table.insert(&key[..], &tools.buffer[..])?;
+        let before = std::mem::take(&mut self.stored);
+        shape.bytes = shape.bytes.saturating_sub(before) + tools.buffer.len() as u64;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes below 4 GiB")]
         let ratio = tools.buffer.len() as f64 / open.len() as f64;
         self.ratio = self.ratio.mul_add(0.8, 0.2 * ratio.clamp(0.02, 1.0));
@@ -174,11 +181,14 @@ impl Lane {
             if end > below {
                 break;
             }
-            table.remove(&key[..])?;
+            let removed = table.remove(&key[..])?.map_or(0, |chunk| chunk.value().len() as u64);
+            shape.bytes = shape.bytes.saturating_sub(removed);
             shape.trimmed = end;
             shape.chunks = shape.chunks.saturating_sub(1);
             shape.span = next.map(|next| (next, last));
-            self.open.take_if(|open| open.first() == first);
+            if self.open.take_if(|open| open.first() == first).is_some() {
+                self.stored = 0;
+            }
         }
         Ok(())
     }

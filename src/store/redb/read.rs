@@ -13,7 +13,9 @@ use super::{
     shape::LogShape,
     tables::{self, LOG, PARTITION, ReadTable},
 };
-use crate::store::{Class, KeyRange, Page, PartitionId, Reader, Row, Seq, StoreError, StoreFuture, Table, Wanted};
+use crate::store::{
+    Class, Extent, KeyRange, LogExtent, Page, PartitionId, Reader, Row, Seq, StoreError, StoreFuture, Table, Wanted,
+};
 
 /// How many bytes of chunks that nobody wants are passed over in one call.
 const MAX_PASSED: usize = 16 << 20;
@@ -55,6 +57,22 @@ impl View {
         self.with(table.0, |txn| {
             let Some(rows) = tables::open(txn, table)? else { return Ok(Vec::new()) };
             scan(&rows, &tables::name(table), self.partition, range, limit)
+        })
+    }
+
+    fn last_now(&self, table: Table, range: &KeyRange) -> Result<Option<Row>, StoreError> {
+        self.with(table.0, |txn| {
+            let Some(rows) = tables::open(txn, table)? else { return Ok(None) };
+            last(&rows, &tables::name(table), self.partition, range)
+        })
+    }
+
+    fn extent_now(&self) -> Result<Extent, StoreError> {
+        self.with("reading a partition", |txn| {
+            let shape = tables::shape(&txn.open_table(tables::definition(PARTITION))?, self.partition)?;
+            let extent =
+                |log: LogShape| LogExtent { first: log.span.map_or(log.trimmed, |(first, _)| first), bytes: log.bytes };
+            Ok(Extent { end: shape.next, logs: shape.logs.map(extent) })
         })
     }
 
@@ -110,6 +128,36 @@ fn scan(
         is_first = false;
     }
     Ok(found)
+}
+
+/// The last row of a range, verified, and so is the one behind it.
+fn last(rows: &ReadTable, name: &str, partition: PartitionId, range: &KeyRange) -> Result<Option<Row>, Fault> {
+    let mut bound = Vec::new();
+    match (&range.end, partition.0.checked_add(1)) {
+        (Some(end), _) => row::key(partition, end, &mut bound),
+        (None, Some(next)) => row::key(PartitionId(next), b"", &mut bound),
+        (None, None) => {}
+    }
+    let bound = if bound.is_empty() { None } else { Some(&bound[..]) };
+    let mut cursor = match bound {
+        Some(bound) => rows.lower_bound(Bound::Included(bound))?,
+        None => rows.upper_bound(Bound::<&[u8]>::Unbounded)?,
+    };
+    let disordered = |key: &[u8]| Fault::damaged(tables::describe(name, key), chunk::Damage("it is out of order"));
+    if let Some((key, row)) = cursor.peek_next()? {
+        tables::verify(name, key.value(), row.value())?;
+        if bound.is_some_and(|bound| key.value() < bound) {
+            return Err(disordered(key.value()));
+        }
+    }
+    let Some((key, row)) = cursor.peek_prev()? else { return Ok(None) };
+    let (_, value) = row::parse(name, key.value(), row.value())
+        .map_err(|damage| Fault::damaged(tables::describe(name, key.value()), damage))?;
+    if bound.is_some_and(|bound| key.value() >= bound) {
+        return Err(disordered(key.value()));
+    }
+    let mine = row::parse_key(key.value()).filter(|(of, key)| *of == partition && *key >= &range.start[..]);
+    Ok(mine.map(|(_, key)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))))
 }
 
 /// One call to read a log.
@@ -223,6 +271,14 @@ impl Reader for View {
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move { self.scan_now(table, &range, limit) })
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        Box::pin(async move { self.last_now(table, &range) })
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        Box::pin(async move { self.extent_now() })
     }
 
     fn read<'a>(

@@ -4,7 +4,8 @@
 //! chunk is missing, not only when one is wrong.
 //!
 //! ```text
-//! version, u64 fence, u64 commits, u64 next place, then for each class: u64 first chunk, u64 last chunk, u64 chunks, u64 trimmed
+//! version, u64 fence, u64 commits, u64 next place, then for each class: u64 first chunk, u64 last chunk, u64 chunks,
+//! u64 trimmed, u64 bytes of the chunks
 //! ```
 
 use std::array;
@@ -14,7 +15,7 @@ use crate::store::{CLASSES, Seq};
 
 const VERSION: u8 = 1;
 const NONE: u64 = u64::MAX;
-const LENGTH: usize = 1 + 24 + CLASSES as usize * 32;
+const LENGTH: usize = 1 + 24 + CLASSES as usize * 40;
 
 /// A partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) struct LogShape {
     pub(super) chunks: u64,
     /// After the last record that was trimmed.
     pub(super) trimmed: Seq,
+    /// What the chunks take, as they are stored.
+    pub(super) bytes: u64,
 }
 
 impl Shape {
@@ -45,7 +48,7 @@ impl Shape {
         out.extend_from_slice(&self.next.0.to_le_bytes());
         for log in &self.logs {
             let (first, last) = log.span.map_or((NONE, NONE), |(first, last)| (first.0, last.0));
-            for number in [first, last, log.chunks, log.trimmed.0] {
+            for number in [first, last, log.chunks, log.trimmed.0, log.bytes] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -60,8 +63,8 @@ impl Shape {
         let mut number = || numbers.next().unwrap_or_default();
         let (fence, commits, next) = (number(), number(), Seq(number()));
         let logs = array::from_fn(|_| {
-            let (first, last, chunks, trimmed) = (number(), number(), number(), Seq(number()));
-            LogShape { span: (first != NONE).then_some((Seq(first), Seq(last))), chunks, trimmed }
+            let (first, last, chunks, trimmed, bytes) = (number(), number(), number(), Seq(number()), number());
+            LogShape { span: (first != NONE).then_some((Seq(first), Seq(last))), chunks, trimmed, bytes }
         });
         Ok(Self { fence, commits, next, logs })
     }

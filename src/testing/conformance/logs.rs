@@ -214,3 +214,35 @@ pub(super) async fn partitions_have_logs_of_their_own(store: Arc<dyn Store>) {
         assert_eq!(texts(&driver.log(NOTES).await), wanted);
     }
 }
+
+pub(super) async fn an_extent_says_where_logs_begin_and_end_and_what_they_take(store: Arc<dyn Store>) {
+    let mut driver = Driver::new(&store, HOME);
+    let reader = store.reader(HOME);
+    let empty = reader.extent().await.expect("it is read");
+    assert_eq!((empty.bytes(), empty.end), (0, Seq(0)), "there is nothing");
+    let mut before = 0;
+    for number in 0..150_u32 {
+        // Nothing that can be compressed.
+        let noise = (0..2_000_u32).map(|at| (at ^ number).wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        driver.sure(vec![append(NOTES, noise.collect::<Vec<u8>>()), append(Class(2), "x")]).await;
+        let bytes = reader.extent().await.expect("it is read").log(NOTES).bytes;
+        assert!(number % 50 < 49 || bytes > before, "it grows: {before}, {bytes}");
+        before = if number % 50 == 49 { bytes } else { before };
+    }
+    driver.claim().await;
+    let whole = reader.extent().await.expect("it is read");
+    let log = driver.log(NOTES).await;
+    assert_eq!(whole.log(NOTES).first, log[0].seq);
+    assert!(whole.end > log[log.len() - 1].seq);
+    assert!((100_000..1_000_000).contains(&whole.log(NOTES).bytes), "{whole:?}");
+    assert_eq!(whole.bytes(), whole.log(NOTES).bytes + whole.log(Class(2)).bytes);
+    driver.sure(vec![Op::Trim { class: NOTES, below: log[120].seq }]).await;
+    let trimmed = reader.extent().await.expect("it is read");
+    assert!(trimmed.log(NOTES).bytes < whole.log(NOTES).bytes / 2, "what is trimmed takes nothing: {trimmed:?}");
+    assert_eq!(trimmed.log(Class(2)), whole.log(Class(2)));
+    let kept = driver.read(NOTES, trimmed.log(NOTES).first, 1 << 20, &Wanted::default()).await.expect("all is there");
+    assert_eq!(kept, log[log.len() - kept.len()..]);
+    driver.sure(vec![Op::Trim { class: NOTES, below: trimmed.end }]).await;
+    let gone = reader.extent().await.expect("it is read");
+    assert_eq!((gone.log(NOTES).bytes, gone.end >= whole.end), (0, true), "nothing of it is left");
+}

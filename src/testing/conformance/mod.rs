@@ -40,6 +40,7 @@ const CHECKS: &[Check] = checks![
     logs::what_is_sent_arrives_once_and_in_order,
     logs::whoever_waits_for_a_record_is_woken,
     logs::partitions_have_logs_of_their_own,
+    logs::an_extent_says_where_logs_begin_and_end_and_what_they_take,
     rows::a_row_is_what_was_put_last,
     rows::steps_of_a_batch_see_those_before_them,
     rows::a_batch_is_applied_whole_or_not_at_all,
@@ -49,6 +50,7 @@ const CHECKS: &[Check] = checks![
     rows::expired_rows_are_swept_away_and_others_are_not,
     rows::the_rows_of_a_record_hold_its_place_and_must_be_new,
     rows::a_scan_is_in_the_order_of_the_keys,
+    rows::the_last_row_of_a_range_is_the_last,
     rows::tables_and_partitions_are_apart,
 ];
 

@@ -183,3 +183,20 @@ pub(super) async fn tables_and_partitions_are_apart(store: Arc<dyn Store>) {
         }
     }
 }
+
+pub(super) async fn the_last_row_of_a_range_is_the_last(store: Arc<dyn Store>) {
+    let mut drivers = [HOME, AWAY].map(|partition| Driver::new(&store, partition));
+    for driver in &mut drivers {
+        driver.sure(vec![put("a", "1"), put("ka", "2"), put("kb", "3"), put("z", "4")]).await;
+    }
+    for partition in [HOME, AWAY] {
+        let reader = store.reader(partition);
+        let last = async |range| reader.last(ROWS, range).await.expect("it is read").map(|(key, _)| key);
+        assert_eq!(last(KeyRange::prefix("k")).await, Some("kb".into()));
+        assert_eq!(last(KeyRange::all()).await, Some("z".into()), "of this partition");
+        assert_eq!(last(KeyRange { start: "ka".into(), end: Some("kb".into()) }).await, Some("ka".into()));
+        assert_eq!(last(KeyRange::prefix("m")).await, None);
+        assert_eq!(last(KeyRange { start: "zz".into(), end: None }).await, None);
+        assert_eq!(reader.last(Table("never written"), KeyRange::all()).await.expect("it is read"), None);
+    }
+}
