@@ -107,6 +107,7 @@ async fn measure(epoch: usize) {
         drill.run(at).await.unwrap();
         let seconds = start.elapsed().as_secs_f64();
         let bytes = (written.load(Ordering::Relaxed) - before) / events;
+        #[expect(clippy::cast_precision_loss, reason = "a rate to be read")]
         let rate = (events as f64 / seconds).round();
         println!("epoch {epoch:>6}, round {round}: {rate:>8} events/s, {bytes:>5} bytes written an event");
     }
@@ -115,7 +116,7 @@ async fn measure(epoch: usize) {
 
 fn main() {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let only: Option<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).next();
+    let only: Option<usize> = std::env::args().find_map(|argument| argument.parse().ok());
     for epoch in EPOCHS.into_iter().filter(|epoch| only.is_none_or(|only| only == *epoch)) {
         tokio.block_on(measure(epoch));
     }

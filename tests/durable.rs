@@ -97,7 +97,7 @@ fn a_backoff_survives_a_restart_and_holds_its_key_alone() {
         })
         .named("bank")
         .ordered_by_key()
-        .retry(Retry::fixed(Duration::from_secs(3_600)))
+        .retry(Retry::fixed(Duration::from_hours(1)))
     };
     let draft = |id| Draft::new(OrderPlaced { id }).key(Key::from(id % 2));
     testing::run(on(&store), async |kit: TestKit| {
@@ -105,7 +105,7 @@ fn a_backoff_survives_a_restart_and_holds_its_key_alone() {
         for id in [1, 2, 3, 4, 5] {
             kit.emit(draft(id))?;
         }
-        assert!(tokio::time::timeout(Duration::from_secs(60), kit.runtime().process()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_mins(1), kit.runtime().process()).await.is_err());
         assert_eq!(*seen.lock().unwrap(), [21, 41]);
         Ok(())
     });
@@ -151,7 +151,7 @@ fn a_delayed_event_survives_a_restart_and_comes_at_its_time() {
     let (store, seen) = (Memory::new(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("order.*", numbers(&seen))?;
-        kit.emit(Draft::new(OrderPlaced { id: 7 }).delay(Duration::from_secs(60)))?.await?;
+        kit.emit(Draft::new(OrderPlaced { id: 7 }).delay(Duration::from_mins(1)))?.await?;
         kit.emit(Draft::new(OrderPlaced { id: 8 }).delay(Duration::from_secs(30)))?.await?;
         kit.settle().await;
         assert_eq!(kit.stats().events.delayed, 2);
@@ -183,7 +183,7 @@ fn one_of_an_idempotency_key_is_taken() {
         other.await?;
         kit.settle().await;
         assert_eq!((bank.received().len(), kit.stats().events.dropped.duplicate), (2, 1));
-        tokio::time::advance(Duration::from_secs(24 * 3_600)).await;
+        tokio::time::advance(Duration::from_hours(24)).await;
         kit.emit(Draft::new(OrderPlaced { id: 4 }).idempotency_key("a"))?.await?;
         kit.settle().await;
         assert_eq!(bank.received().len(), 3);

@@ -85,7 +85,7 @@ fn state_goes_on_after_a_restart() {
 fn a_timer_fires_after_a_restart_at_its_time() {
     let (store, seen) = (Memory::new(), Seen::default());
     let debounced = || {
-        let chain = chain().debounce(Duration::from_secs(60));
+        let chain = chain().debounce(Duration::from_mins(1));
         Stage::keyed(|sale: &Sale| sale.shop, chain.map(|sale: Sale| Total { shop: sale.shop, cents: sale.cents }))
     };
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
@@ -104,7 +104,7 @@ fn a_timer_fires_after_a_restart_at_its_time() {
         kit.on("total", keep(&seen))?;
         kit.settle().await;
         assert_eq!(*seen.lock().unwrap(), []);
-        kit.advance(Duration::from_secs(60)).await;
+        kit.advance(Duration::from_mins(1)).await;
         assert_eq!(*seen.lock().unwrap(), [Total { shop: 1, cents: 11 }]);
         Ok(())
     });
@@ -143,7 +143,7 @@ fn late_events_are_dead_letters_and_time_is_that_of_the_events() {
     testing::run(Runtime::builder().store(Memory::new()), async |kit: TestKit| {
         let totals = Probe::<Total>::new();
         kit.on("total", totals.handler().named("totals"))?;
-        let counts = chain().tumbling(Duration::from_secs(10), |each| each.count());
+        let counts = chain().tumbling(Duration::from_secs(10), millstream::Flow::count);
         let stage = Stage::keyed(|sale: &Sale| sale.shop, counts.map(|count| Total { shop: 1, cents: count.item }));
         kit.stage("windows", stage.event_time(Duration::from_secs(1)).late(Late::DeadLetter))?;
         for (second, cents) in [(1, 1), (3, 2), (2, 3), (12, 4), (4, 5), (23, 6)] {

@@ -216,10 +216,9 @@ impl Storage {
                 return Ok(false);
             }
             // What was refused for something on its way is answered once that is in the store.
-            match Arc::clone(writer).write(writes).await? {
-                Ok(()) => return Ok(is_met),
-                // Somebody else has got on, so this ends.
-                Err(Stale) => {}
+            // Stale, somebody else has got on, so this ends.
+            if let Ok(()) = Arc::clone(writer).write(writes).await? {
+                return Ok(is_met);
             }
         }
     }

@@ -118,6 +118,7 @@ impl Shelf {
     }
 
     /// What is on its way, if anything is.
+    #[expect(clippy::option_option, reason = "nothing is on its way, or that the row goes")]
     pub(super) fn on_way(&self, row: &Bytes) -> Option<Option<Bytes>> {
         self.lock().on_way.get(row).map(|(value, _)| value.clone())
     }

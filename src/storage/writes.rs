@@ -19,6 +19,7 @@ struct Touched {
     /// The change that was the last one when it was read.
     read: Option<u64>,
     /// What it becomes; none inside for a row that goes.
+    #[expect(clippy::option_option, reason = "it stays, or it goes")]
     write: Option<Option<Bytes>>,
 }
 
@@ -42,6 +43,7 @@ impl Writes {
     }
 
     /// What a row becomes; none where it stays.
+    #[expect(clippy::option_option, reason = "it stays, or it goes")]
     pub(super) fn written(&self, row: &Bytes) -> Option<Option<Bytes>> {
         self.rows.get(row)?.write.clone()
     }

@@ -68,7 +68,9 @@ impl Dispatcher {
             let events = Vec::new();
             durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
         }
-        replies.into_iter().for_each(|reply| drop(reply.send(Ok(Ok(())))));
+        for reply in replies {
+            drop(reply.send(Ok(Ok(()))));
+        }
         self.parts.intake.lock().log.ends_at(committed.end);
         self.parts.intake.settled.notify_waiters();
     }

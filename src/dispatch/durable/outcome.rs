@@ -45,7 +45,9 @@ impl Dispatcher {
             writes.check().map_err(conflict)?;
         }
         self.admit(&mut content);
-        names.iter().for_each(|name| entry.meter.returned(name.as_str()));
+        for name in &names {
+            entry.meter.returned(name.as_str());
+        }
         if waits {
             return Ok(Accepted::Held(Box::new(content)));
         }
@@ -112,7 +114,9 @@ impl Dispatcher {
             self.parts.intake.count_loop(&event);
             self.loop_died(&event, &refusal);
         }
-        events.into_iter().for_each(|event| self.append_returned(&event));
+        for event in events {
+            self.append_returned(&event);
+        }
         if let (Some(durable), Some(writes)) = (&mut self.durable, writes) {
             self.parts.shelf.sets_out(&writes, durable.batch_number);
             writes.ops().for_each(|op| durable.batch.push(op));

@@ -269,7 +269,9 @@ impl Dispatcher {
                     None => events.push(prepared.held.event),
                 }
             }
-            writes.iter().for_each(|writes| writes.shelf().has_changed(writes));
+            if let Some(writes) = &writes {
+                writes.shelf().has_changed(writes);
+            }
             ended.push((whose, looped));
         }
         let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();

@@ -13,6 +13,7 @@ use crate::{
     store::{Class, CommitError, Op, PartitionId, Record, Seq, Store},
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "a chain gives its items away")]
 fn number(tick: Tick) -> crate::event::Draft {
     out(tick.number)
 }

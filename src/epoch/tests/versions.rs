@@ -11,6 +11,7 @@ use crate::{
     event::Draft,
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "a chain gives its items away")]
 fn sum(tick: &mut u32, number: Tick) {
     *tick += number.number;
 }
