@@ -6,12 +6,14 @@
 mod disk;
 
 use std::{
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     path::Path,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +29,7 @@ use millstream::{
     },
     testing,
 };
+use redb::ReadableTable as _;
 
 const HOME: PartitionId = PartitionId(0);
 const NOTES: Class = Class(1);
@@ -351,33 +354,67 @@ async fn a_commit_in_flight_holds_the_clock() {
     let slow = Slow { disk: Disk::default(), is_held: Arc::clone(&is_held) };
     let store = Redb::builder().open_on(slow).unwrap();
     let _hold = testing::hold_clock();
-    let has_rung = Arc::new(AtomicBool::new(false));
-    let alarm = {
-        let has_rung = Arc::clone(&has_rung);
-        async move {
-            tokio::time::sleep(Duration::from_hours(1)).await;
-            has_rung.store(true, Ordering::Relaxed);
-        }
-    };
+    let (has_rung, polls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(alarm);
+    let rung = Arc::clone(&has_rung);
+    tasks.spawn(async move {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        rung.store(true, Ordering::Release);
+    });
     is_held.store(true, Ordering::Release);
     let begin = tokio::time::Instant::now();
-    let commit = store.append(HOME, vec![append("1")]);
-    let release = async {
-        // Long enough for a runtime that is idle to leap.
-        for _ in 0..1_000 {
-            tokio::task::yield_now().await;
-        }
-        let thread = std::thread::spawn(move || is_held.store(false, Ordering::Release));
-        thread.join().unwrap();
+    let mut commit = store.append(HOME, vec![append("1")]);
+    // The disk is let go once the commit was asked for a thousand times, or time has leapt.
+    let disk = {
+        let (has_rung, polls) = (Arc::clone(&has_rung), Arc::clone(&polls));
+        std::thread::spawn(move || {
+            while polls.load(Ordering::Acquire) < 1_000 && !has_rung.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            is_held.store(false, Ordering::Release);
+        })
     };
-    let (committed, ()) = futures::join!(commit, release);
-    assert_eq!(committed.unwrap().end, Seq(1));
-    assert!(!has_rung.load(Ordering::Relaxed), "the alarm rings before the commit has landed");
+    let committed = poll_fn(|context| {
+        polls.fetch_add(1, Ordering::Release);
+        commit.poll_unpin(context)
+    });
+    assert_eq!(committed.await.unwrap().end, Seq(1));
+    assert!(!has_rung.load(Ordering::Acquire), "the alarm rings before the commit has landed");
     assert_eq!(begin.elapsed(), Duration::ZERO);
+    disk.join().unwrap();
     tasks.join_next().await.unwrap().unwrap();
     assert_eq!(begin.elapsed(), Duration::from_hours(1), "and goes on afterwards");
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_missing_is_noticed_wherever_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let store = Redb::open(&path).unwrap();
+    for number in 0..6_u32 {
+        let noise: Vec<u8> = fastrand::Rng::with_seed(u64::from(number)).choose_multiple(0..=255, 250);
+        store.append(HOME, vec![append(noise.repeat(100))]).await.unwrap();
+    }
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    for missing in 0..6 {
+        fs::write(&path, &whole).unwrap();
+        let database = redb::Database::open(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        {
+            let mut log = write.open_table(redb::TableDefinition::<&[u8], &[u8]>::new("log")).unwrap();
+            let keys: Vec<Vec<u8>> = log.iter().unwrap().map(|entry| entry.unwrap().0.value().to_vec()).collect();
+            assert_eq!(keys.len(), 6);
+            log.remove(&keys[missing][..]).unwrap();
+        }
+        write.commit().unwrap();
+        drop(database);
+        let store = Redb::open(&path).unwrap();
+        let error = log(&store).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{missing}: {error:?}");
+        let verification = store.verify(|_| {}).unwrap();
+        assert!(!verification.is_sound() && verification.chunks == 5, "{verification:?}");
+    }
 }
 
 #[tokio::test]

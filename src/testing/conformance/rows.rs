@@ -65,7 +65,10 @@ pub(super) async fn a_batch_that_is_refused_fails_alone(store: Arc<dyn Store>) {
     driver.sure(vec![put("there", "1")]).await;
     let batch = |number: usize| {
         let text = append(NOTES, number.to_string());
-        if number.is_multiple_of(3) { vec![text, put_new("there", "2")] } else { vec![text] }
+        let new = |key: Bytes| Op::PutNew { table: ROWS, key, value: Bytes::new(), life: None };
+        let mut batch = vec![text, new(number.to_string().into())];
+        batch.extend(number.is_multiple_of(3).then(|| new("there".into())));
+        batch
     };
     let in_flight: Vec<_> = (0..90).map(|number| store.append(HOME, batch(number))).collect();
     let mut known = Vec::new();
@@ -79,6 +82,10 @@ pub(super) async fn a_batch_that_is_refused_fails_alone(store: Arc<dyn Store>) {
     }
     let log = texts(&driver.log(NOTES).await);
     assert!(known.iter().all(|text| log.contains(text)), "what was acknowledged is there");
+    for number in 0..90 {
+        let row = driver.get(ROWS, &[number.to_string().as_bytes()]).await;
+        assert_eq!(row[0].is_some(), log.contains(&number.to_string()), "rows and records of {number} are one");
+    }
     let is_right = |text: &String| text.parse::<usize>().is_ok_and(|number| !number.is_multiple_of(3));
     assert!(log.iter().all(is_right), "what was refused is not: {log:?}");
     assert!(log.is_sorted_by_key(|text| text.parse::<usize>().unwrap_or_default()));
