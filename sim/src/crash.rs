@@ -61,12 +61,18 @@ impl<'a> Replay<'a> {
     /// Goes to the moment after so many steps. It cannot go back.
     pub fn go_to(&mut self, position: usize) {
         for (index, step) in self.steps.iter().enumerate().take(position).skip(self.position) {
-            let (landing, seed) = match step {
-                Step::Sync => (Landing::All, 0),
-                Step::FailedSync { seed } => (Landing::Sectors(50), *seed),
+            let (landing, seed, unseen) = match step {
+                Step::Sync => (Landing::All, 0, false),
+                Step::FailedSync { seed, unseen } => (Landing::Sectors(50), *seed, *unseen),
                 Step::Write { .. } | Step::SetLen(_) => continue,
             };
-            self.settled = self.land(index, landing, &mut fastrand::Rng::with_seed(seed));
+            let mut settled = self.land(index, landing, &mut fastrand::Rng::with_seed(seed));
+            // The system counts pages as written that are not, but not the length of a file: writing there makes it longer.
+            let mut lengths = self.steps[self.settled_at..index].iter().filter(|_| unseen);
+            if let Some(Step::SetLen(len)) = lengths.rfind(|step| matches!(step, Step::SetLen(_))) {
+                settled.set_len(*len);
+            }
+            self.settled = settled;
             self.settled_at = index + 1;
         }
         self.position = self.position.max(position);
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn what_a_failed_sync_lost_never_lands() {
         let mut recording = recording();
-        recording.steps.extend([Step::FailedSync { seed: 3 }, Step::Sync]);
+        recording.steps.extend([Step::FailedSync { seed: 3, unseen: true }, Step::Sync]);
         let mut replay = Replay::of(&recording);
         replay.go_to(7);
         let mut rng = fastrand::Rng::with_seed(0);

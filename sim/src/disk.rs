@@ -26,11 +26,12 @@ pub enum Step {
     SetLen(u64),
     /// All before it is safe.
     Sync,
-    /// A sync failed. Of the steps since the last sync some landed and the others never will, although they can be read:
-    /// the system holds them for written.
+    /// A sync failed. Of the steps since the last sync some landed and the others never will.
     FailedSync {
         /// Decides which.
         seed: u64,
+        /// Whether what is lost can be read until the machine stops.
+        unseen: bool,
     },
 }
 
@@ -288,7 +289,7 @@ impl State {
     /// A sync failed: what it lost is gone, at once or only once the cache is dropped.
     fn lose(&mut self, unseen: bool) {
         let seed = self.requests.len() as u64;
-        self.note(|| Step::FailedSync { seed });
+        self.note(|| Step::FailedSync { seed, unseen });
         self.has_unseen |= unseen;
         if !unseen && self.record.is_some() {
             self.live = self.real(Landing::Nothing);
