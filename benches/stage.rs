@@ -105,9 +105,9 @@ async fn measure(epoch: usize) {
         let before = written.load(Ordering::Relaxed);
         let start = now();
         drill.run(at).await.unwrap();
-        let seconds = start.elapsed().as_secs_f64();
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap().max(1);
         let bytes = (written.load(Ordering::Relaxed) - before) / events;
-        let rate = (events as f64 / seconds).round();
+        let rate = events * 1_000 / millis;
         println!("epoch {epoch:>6}, round {round}: {rate:>8} events/s, {bytes:>5} bytes written an event");
     }
     println!("    {}", drill.describe());
@@ -115,7 +115,7 @@ async fn measure(epoch: usize) {
 
 fn main() {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let only: Option<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).next();
+    let only: Option<usize> = std::env::args().find_map(|argument| argument.parse().ok());
     for epoch in EPOCHS.into_iter().filter(|epoch| only.is_none_or(|only| only == *epoch)) {
         tokio.block_on(measure(epoch));
     }

@@ -135,7 +135,9 @@ mod tests {
         let entries: Vec<_> = (0..500_usize)
             .map(|n| (StateKey::new(None, &n.to_string()), (n % 7 > 0).then(|| Bytes::from(vec![7; n]))))
             .collect();
-        entries.iter().for_each(|(key, value)| chunks.push(key, value.as_deref()));
+        for (key, value) in &entries {
+            chunks.push(key, value.as_deref());
+        }
         let chunks = chunks.finish();
         assert!(chunks.len() > 5 && chunks.iter().all(|chunk| chunk.len() <= CHUNK));
         let back: Vec<_> = chunks.into_iter().flat_map(|chunk| read(chunk).unwrap()).collect();

@@ -102,7 +102,7 @@ pub(super) struct Decoded<In> {
 
 #[derive(Debug)]
 pub(super) struct Item<In> {
-    pub(super) item: In,
+    pub(super) value: In,
     pub(super) key: StateKey,
     /// The event's own time.
     pub(super) time: Timestamp,

@@ -45,7 +45,9 @@ impl Rows {
     fn key(&self, parts: &[&[u8]]) -> Bytes {
         let mut key = Vec::with_capacity(self.prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>());
         key.put_slice(&self.prefix);
-        parts.iter().for_each(|part| key.put_slice(part));
+        for part in parts {
+            key.put_slice(part);
+        }
         key.into()
     }
 

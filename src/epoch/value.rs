@@ -135,7 +135,9 @@ pub(super) fn write_waiting<'a>(
 ) {
     out.put_u32(waiting.len() as u32);
     for (at, PageRecord { seq, name, time, bytes }) in waiting {
-        [at.as_nanos(), seq.0, time.as_nanos()].into_iter().for_each(|number| out.put_u64(number));
+        for number in [at.as_nanos(), seq.0, time.as_nanos()] {
+            out.put_u64(number);
+        }
         out.put_u16(name.len() as u16);
         out.put_slice(name.as_bytes());
         out.put_u32(bytes.len() as u32);

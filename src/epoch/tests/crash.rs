@@ -85,9 +85,8 @@ where
             .state_memory(plan.memory)
     };
     let mut rig = Rig::on(Slow::new(store), stage()).await;
-    let at_once = if plan.is_fed_first { feed.len() } else { 0 };
     let (mut seqs, mut left, mut batch, mut steps) = (Vec::new(), feed.iter(), 0, 0);
-    for (class, tick, at) in left.by_ref().take(at_once) {
+    for (class, tick, at) in left.by_ref().take(if plan.is_fed_first { feed.len() } else { 0 }) {
         seqs.extend(rig.append(*class, &[(tick.clone(), *at)]).await);
     }
     loop {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use millstream_operators::{
-    Chain, Operator as _, Steps, Timestamp,
+    Chain, Steps, Timestamp,
     durable::{Durable, Labels, Parts},
 };
 use serde::{Serialize, de::DeserializeOwned};

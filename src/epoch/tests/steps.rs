@@ -13,6 +13,7 @@ use crate::{
     store::{Class, CommitError, Op, PartitionId, Record, Seq, Store},
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "chains hand items over")]
 fn number(tick: Tick) -> crate::event::Draft {
     out(tick.number)
 }
@@ -144,6 +145,33 @@ async fn classes_are_merged_by_sequence_and_other_events_are_passed_over() {
     let Step::Idle { from, .. } = rig.settle().await else { panic!("idle") };
     assert!(rig.data().await.into_iter().eq((0..40).map(|number| json!(number))));
     assert!(from > Seq(79), "{from:?}");
+}
+
+#[tokio::test]
+async fn what_is_appended_while_classes_are_read_keeps_its_place() {
+    for polls in 0..8 {
+        let mut rig = Rig::new(Stage::new(chain().map(number))).await;
+        let mut step = Some(rig.stage.step(ms(0)));
+        for _ in 0..polls {
+            if let Some(begun) = &mut step
+                && futures::poll!(begun).is_ready()
+            {
+                step = None;
+            }
+        }
+        let batch = |class, number| {
+            let record = super::kit::record(&rig.ids, &Tick { key: 1, number }, ms(0));
+            rig.store.append(PartitionId(0), vec![Op::Append { class: Class(class), records: vec![record] }])
+        };
+        for (class, number) in [(3, 0), (0, 1), (2, 2), (1, 3), (0, 4)] {
+            batch(class, number).await.unwrap();
+        }
+        if let Some(step) = step {
+            step.await.unwrap();
+        }
+        rig.settle().await;
+        assert!(rig.data().await.into_iter().eq((0..5).map(|number| json!(number))), "{polls}");
+    }
 }
 
 #[tokio::test]
