@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     epoch::{Late, Stage, StageError, Step, entry::Live},
-    event::Priority,
+    event::{IdSource, Priority},
     store::{Class, CommitError, Op, PartitionId, Record, Seq, Store},
 };
 
@@ -151,6 +151,11 @@ async fn classes_are_merged_by_sequence_and_other_events_are_passed_over() {
 async fn what_is_appended_while_classes_are_read_keeps_its_place() {
     for polls in 0..8 {
         let mut rig = Rig::new(Stage::new(chain().map(number))).await;
+        let (store, ids) = (rig.store.clone(), IdSource::new(2));
+        let batch = |class, number| {
+            let record = super::kit::record(&ids, &Tick { key: 1, number }, ms(0));
+            store.append(PartitionId(0), vec![Op::Append { class: Class(class), records: vec![record] }])
+        };
         let mut step = Some(rig.stage.step(ms(0)));
         for _ in 0..polls {
             if let Some(begun) = &mut step
@@ -159,16 +164,10 @@ async fn what_is_appended_while_classes_are_read_keeps_its_place() {
                 step = None;
             }
         }
-        let batch = |class, number| {
-            let record = super::kit::record(&rig.ids, &Tick { key: 1, number }, ms(0));
-            rig.store.append(PartitionId(0), vec![Op::Append { class: Class(class), records: vec![record] }])
-        };
         for (class, number) in [(3, 0), (0, 1), (2, 2), (1, 3), (0, 4)] {
             batch(class, number).await.unwrap();
         }
-        if let Some(step) = step {
-            step.await.unwrap();
-        }
+        futures_util::future::OptionFuture::from(step).await.transpose().unwrap();
         rig.settle().await;
         assert!(rig.data().await.into_iter().eq((0..5).map(|number| json!(number))), "{polls}");
     }
@@ -206,11 +205,7 @@ async fn a_step_may_be_dropped_at_any_wait() {
 
 #[test]
 fn items_of_one_time_wait_in_the_order_of_the_log() {
-    use crate::{
-        epoch::Origin,
-        event::{IdSource, Lineage},
-        store::PageRecord,
-    };
+    use crate::{epoch::Origin, event::Lineage, store::PageRecord};
     let id = IdSource::new(1).next(ms(0));
     let origin = |at| Origin { event: id, lineage: Lineage::root(id), at };
     let mut live: Live<u32, ()> =
