@@ -105,10 +105,9 @@ async fn measure(epoch: usize) {
         let before = written.load(Ordering::Relaxed);
         let start = now();
         drill.run(at).await.unwrap();
-        let seconds = start.elapsed().as_secs_f64();
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap().max(1);
         let bytes = (written.load(Ordering::Relaxed) - before) / events;
-        #[expect(clippy::cast_precision_loss, reason = "a rate to be read")]
-        let rate = (events as f64 / seconds).round();
+        let rate = events * 1_000 / millis;
         println!("epoch {epoch:>6}, round {round}: {rate:>8} events/s, {bytes:>5} bytes written an event");
     }
     println!("    {}", drill.describe());

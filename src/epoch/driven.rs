@@ -100,8 +100,7 @@ pub(super) struct Decoded<In> {
 
 #[derive(Debug)]
 pub(super) struct Item<In> {
-    #[expect(clippy::struct_field_names, reason = "what the chain takes is an item")]
-    pub(super) item: In,
+    pub(super) value: In,
     pub(super) key: StateKey,
     /// The event's own time.
     pub(super) time: Timestamp,

@@ -14,7 +14,7 @@ use super::{
     StageItem, StateKey,
     border::{Cause, Death, Origin},
     driven::{CHUNK, Decoded, Driven, Item},
-    entry::{Live, Touch},
+    entry::{Live, Touch, Waiting},
     moment::{Kind, Moment},
     status::Parked,
 };
@@ -124,7 +124,7 @@ where
         if key.as_bytes().len() > usize::from(u16::MAX) {
             return Err(Death::Undecodable("its key is longer than 65,535 bytes".to_owned()));
         }
-        Ok(Item { item, key, time: envelope.time(), origin: origin_of(&envelope) })
+        Ok(Item { value: item, key, time: envelope.time(), origin: origin_of(&envelope) })
     }
 
     /// Steps the chain as far as memory has what it needs. Says whether anything was done.
@@ -218,27 +218,42 @@ where
             (Kind::Item, Some(live)) => live.waiting.pop_front(),
             _ => None,
         });
-        if let Some(waiting) = waiting {
-            let touch = Touch::Item(waiting.record.seq);
-            *blame = Blame::Event(waiting.record.seq);
-            self.states.touch(key, touch);
-            match self.due_item(&waiting.record, waiting.item) {
-                Ok((item, origin)) => self.feed(key, item, Origin { at, ..origin }, touch, effects),
-                Err(death) => {
-                    self.work.buried.push(waiting.record.seq);
-                    effects.push(Effect::Dead(waiting.record, death));
-                }
-            }
-        } else {
-            *blame = Blame::Timer(key.clone(), at);
-            self.states.touch(key, Touch::Timer(at));
-            self.count_repeats(moment);
-            self.counts.fired += 1;
-            self.step_key(key, Touch::Timer(at), Some(at), effects, |chain, live, mut out| {
-                chain.on_time(&mut live.state, at, &mut out);
-            });
+        match waiting {
+            Some(waiting) => self.feed_waiting(key, at, waiting, effects, blame),
+            None => self.fire_timer(moment, effects, blame),
         }
         self.states.update_next(key);
+    }
+
+    fn feed_waiting(
+        &mut self,
+        key: &StateKey,
+        at: Timestamp,
+        Waiting { record, item, .. }: Waiting<In>,
+        effects: &mut Vec<Effect>,
+        blame: &mut Blame,
+    ) {
+        let touch = Touch::Item(record.seq);
+        *blame = Blame::Event(record.seq);
+        self.states.touch(key, touch);
+        match self.due_item(&record, item) {
+            Ok((item, origin)) => self.feed(key, item, Origin { at, ..origin }, touch, effects),
+            Err(death) => {
+                self.work.buried.push(record.seq);
+                effects.push(Effect::Dead(record, death));
+            }
+        }
+    }
+
+    fn fire_timer(&mut self, moment: &Moment, effects: &mut Vec<Effect>, blame: &mut Blame) {
+        let (key, at) = (&moment.key, moment.next.at);
+        *blame = Blame::Timer(key.clone(), at);
+        self.states.touch(key, Touch::Timer(at));
+        self.count_repeats(moment);
+        self.counts.fired += 1;
+        self.step_key(key, Touch::Timer(at), Some(at), effects, |chain, live, mut out| {
+            chain.on_time(&mut live.state, at, &mut out);
+        });
     }
 
     /// # Panics
@@ -275,7 +290,7 @@ where
         self.work.taken_bytes += record.bytes.len();
         self.work.taken.push(record.clone());
         let seq = record.seq;
-        let Item { item, key, origin, .. } = match item {
+        let Item { value: item, key, origin, .. } = match item {
             Ok(item) => item,
             Err(death) => {
                 self.work.buried.push(seq);

@@ -413,9 +413,13 @@ impl<In, O: Durable<In>> States<In, O> {
 
     /// Puts a key that was stepped in its place in the index.
     pub(super) fn update_next(&mut self, key: &StateKey) {
-        let (chain, live) = self.chain_and_live(key);
-        let next = live.next(chain);
-        self.set_next(key, next);
+        let lane = self.lane_of(key);
+        let Self { lanes, chain, .. } = self;
+        let Some(entry) = lanes[lane].get(key) else { return };
+        let next = entry.live.as_ref().and_then(|live| live.next(chain));
+        if next != entry.next {
+            self.set_next(key, next);
+        }
     }
 
     pub(super) fn touched_bytes(&self) -> usize {

@@ -86,9 +86,8 @@ where
             .state_memory(plan.memory)
     };
     let mut rig = Rig::on(Slow::new(store), stage()).await;
-    let at_once = if plan.is_fed_first { feed.len() } else { 0 };
     let (mut seqs, mut left, mut batch, mut steps) = (Vec::new(), feed.iter(), 0, 0);
-    for (class, tick, at) in left.by_ref().take(at_once) {
+    for (class, tick, at) in left.by_ref().take(if plan.is_fed_first { feed.len() } else { 0 }) {
         seqs.extend(rig.append(*class, &[(tick.clone(), *at)]).await);
     }
     loop {
@@ -250,7 +249,7 @@ fn one_state_for_all_is_exact() {
 /// Keys come and go from memory all the time.
 #[test]
 fn states_that_do_not_fit_into_memory_are_exact() {
-    every_way("large", true, || {
+    some_ways("large", true, 3, Memory::new, || {
         let start = (0_u64, "x".repeat(2_000));
         let sum = chain().scan(start, |(sum, _), tick: Tick| *sum += u64::from(tick.number)).map(|(sum, _)| sum);
         sum.debounce(millis(9)).map(out)

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     epoch::{Late, Stage, StageError, Step, entry::Live},
-    event::Priority,
+    event::{IdSource, Priority},
     store::{Class, CommitError, Op, PartitionId, Record, Seq, Store},
 };
 
-#[expect(clippy::needless_pass_by_value, reason = "a chain gives its items away")]
+#[expect(clippy::needless_pass_by_value, reason = "chains hand items over")]
 fn number(tick: Tick) -> crate::event::Draft {
     out(tick.number)
 }
@@ -148,6 +148,32 @@ async fn classes_are_merged_by_sequence_and_other_events_are_passed_over() {
 }
 
 #[tokio::test]
+async fn what_is_appended_while_classes_are_read_keeps_its_place() {
+    for polls in 0..8 {
+        let mut rig = Rig::new(Stage::new(chain().map(number))).await;
+        let (store, ids) = (rig.store.clone(), IdSource::new(2));
+        let batch = |class, number| {
+            let record = super::kit::record(&ids, &Tick { key: 1, number }, ms(0));
+            store.append(PartitionId(0), vec![Op::Append { class: Class(class), records: vec![record] }])
+        };
+        let mut step = Some(rig.stage.step(ms(0)));
+        for _ in 0..polls {
+            if let Some(begun) = &mut step
+                && futures::poll!(begun).is_ready()
+            {
+                step = None;
+            }
+        }
+        for (class, number) in [(3, 0), (0, 1), (2, 2), (1, 3), (0, 4)] {
+            batch(class, number).await.unwrap();
+        }
+        futures_util::future::OptionFuture::from(step).await.transpose().unwrap();
+        rig.settle().await;
+        assert!(rig.data().await.into_iter().eq((0..5).map(|number| json!(number))), "{polls}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_event_or_not_the_right_one_is_a_dead_letter() {
     let mut rig = Rig::new(Stage::new(chain().map(number)).pattern("*")).await;
     for (name, bytes) in [("tick", "x"), ("tock", "")] {
@@ -179,11 +205,7 @@ async fn a_step_may_be_dropped_at_any_wait() {
 
 #[test]
 fn items_of_one_time_wait_in_the_order_of_the_log() {
-    use crate::{
-        epoch::Origin,
-        event::{IdSource, Lineage},
-        store::PageRecord,
-    };
+    use crate::{epoch::Origin, event::Lineage, store::PageRecord};
     let id = IdSource::new(1).next(ms(0));
     let origin = |at| Origin { event: id, lineage: Lineage::root(id), at };
     let mut live: Live<u32, ()> =

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use millstream_operators::{Chain, chain, durable::Durable};
 use serde_json::json;
 
-use super::kit::{Plain, Rig, Tick, millis, ms, out};
+use super::kit::{Plain, Rig, Tick, millis, out};
 use crate::{
     epoch::{MigrateError, Stage, Step},
     event::Draft,
 };
 
-#[expect(clippy::needless_pass_by_value, reason = "a chain gives its items away")]
-fn sum(tick: &mut u32, number: Tick) {
-    *tick += number.number;
+#[expect(clippy::needless_pass_by_value, reason = "chains hand items over")]
+fn sum(sum: &mut u32, tick: Tick) {
+    *sum += tick.number;
 }
 
 fn first() -> Stage<Tick, Chain<Tick, impl Durable<Tick, Out = Draft, State: Send> + Send + 'static>> {
@@ -121,5 +121,4 @@ fn bad_settings_are_refused_all_at_once() {
     let settings: Vec<_> = refused.refused().iter().map(super::super::super::SettingError::setting).collect();
     assert_eq!(settings, ["name", "epoch", "lanes", "state_memory", "idle", "idle", "pattern", "chain"]);
     assert!(refused.to_string().contains("2 operators `take` have no name"), "{refused}");
-    let _ = ms(0);
 }
