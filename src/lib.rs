@@ -48,6 +48,7 @@ mod dead_letter;
 mod dispatch;
 mod epoch;
 mod event;
+mod history;
 mod intake;
 mod journal;
 mod queue;
@@ -96,13 +97,14 @@ pub use self::{
         Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,
         Key, NameError, ParseError, Pattern, PatternError, Priority, RecordError, Tenant, UpgradeError,
     },
+    history::{AggregateEvents, Events, History, HistoryError, Projection},
     intake::{
         Advice, DeliveryBook, Drops, EmitAllError, EmitError, EventBook, Fate, PersistError, Persisted, Receipt,
         Refusal, RequestError,
     },
     queue::Overflow,
     runtime::{
-        BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ForwardError, ForwardReport,
+        AggregateHandle, Append, AppendError, Appended, BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ExpectedVersion, ForwardError, ForwardReport,
         Health, HealthStatus, IntoStage, OnError, Phase, ProcessError, ProcessReport, Runtime, ShutdownReport,
         StageDescription, StageError, Stats, StreamDescription, StreamMeter, StreamOptions, StreamOverflow,
         SubscriptionDescription, SubscriptionId, TenantHandle,

@@ -26,18 +26,18 @@ pub struct Aggregate {
     pub version: u64,
 }
 
-/// The key under which an aggregate's event is stored: kind and id with their lengths, so that no two are one, then the
+/// The key under which an aggregate's event is stored: tenant, kind and id with their lengths, so that no two are one, then the
 /// version, so that they lie in its order.
-pub(crate) fn aggregate_key(aggregate: &Aggregate) -> Bytes {
-    let mut key = aggregate_prefix(&aggregate.kind, Some(&aggregate.id));
+pub(crate) fn aggregate_key(tenant: Option<&Tenant>, aggregate: &Aggregate) -> Bytes {
+    let mut key = aggregate_prefix(tenant, &aggregate.kind, &aggregate.id);
     key.extend_from_slice(&aggregate.version.to_be_bytes());
     key.into()
 }
 
-/// What the keys of an aggregate's events begin with, or those of all aggregates of a kind.
-pub(crate) fn aggregate_prefix(kind: &str, id: Option<&str>) -> Vec<u8> {
-    let mut prefix = Vec::new();
-    for part in [Some(kind), id].into_iter().flatten() {
+/// What the keys of an aggregate's events begin with.
+pub(crate) fn aggregate_prefix(tenant: Option<&Tenant>, kind: &str, id: &str) -> Vec<u8> {
+    let mut prefix = vec![u8::from(tenant.is_some())];
+    for part in [tenant.map_or("", Tenant::as_str), kind, id] {
         prefix.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         prefix.extend_from_slice(part.as_bytes());
     }

@@ -32,7 +32,7 @@ pub use self::{
 pub(crate) use self::{
     data::JsonSize,
     draft::More,
-    envelope::{Lineage, Way, aggregate_key},
+    envelope::{Lineage, Way, aggregate_key, aggregate_prefix},
     id::IdSource,
     payload::dropped_badly,
 };

@@ -246,7 +246,7 @@ impl Intake {
         }
         let until = event.emitted + self.limits.once;
         let once = event.once().map(|key| (once_key(event, key), until));
-        let version = event.aggregate().map(aggregate_key);
+        let version = event.aggregate().map(|aggregate| aggregate_key(event.tenant.as_ref(), aggregate));
         Ok(Stored { bytes, landing: Arc::default(), once, version })
     }
 
@@ -345,7 +345,7 @@ impl Intake {
         refused(prepared.into_draft(), Refusal::StoreFailed { reason })
     }
 
-    fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
+    pub(super) fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
         match (phase, entry) {
             (Phase::Open, _) | (Phase::Draining, Entry::Handler) => None,
             (phase, _) => Some(Self::closed_in(phase)),

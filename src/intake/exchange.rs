@@ -222,6 +222,7 @@ impl Intake {
             }
         }
         parked.extend(std::mem::take(&mut state.delayed).into_values());
+        parked.extend(Self::drop_groups(&mut state));
         state.tally.parked += parked.len() as u64;
         parked.into_iter().map(|Held { event, .. }| event).collect()
     }

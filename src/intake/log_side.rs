@@ -7,7 +7,7 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::Held;
+use super::{Group, Held};
 use crate::{
     event::{Envelope, EventId},
     store::{CommitError, Committed, Seq},
@@ -41,6 +41,8 @@ pub(crate) struct LogSide {
     pub(crate) to_mark: VecDeque<Arc<str>>,
     /// Delayed events that go to the store next.
     pub(crate) to_delay: VecDeque<(Timestamp, Held)>,
+    /// Events that go to the store together next.
+    pub(crate) to_append: VecDeque<Group>,
     /// Events that were handed to the store, and whose landing is not known.
     pub(crate) on_way: usize,
     /// Those of them, and those that handlers returned, which wait in no queue and are not routed.

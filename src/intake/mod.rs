@@ -5,6 +5,7 @@
 //! queue, tenants and the store; no handler.
 
 mod admit;
+mod append;
 mod books;
 mod cause;
 mod emit;
@@ -27,6 +28,7 @@ pub use self::observe::What;
 pub(crate) use self::observe::What;
 pub(crate) use self::{
     admit::{Intake, Limits, Prepared},
+    append::{Group, Once},
     books::{DispatchBook, Tally},
     cause::{Cause, FindCause, Handling, Seat},
     exchange::{Outlook, Settlement},

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Held, Intake, Landing, Outcome, PersistError, State};
+use super::{Group, Held, Intake, Landing, Outcome, PersistError, State};
 use crate::{
     event::{Envelope, EventId, EventName},
     store::{Class, CommitError, Committed, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables},
@@ -48,6 +48,8 @@ struct Batch {
 enum Load {
     /// Events for the log.
     Events(Vec<Held>),
+    /// Events for the log, all or none.
+    Group(Group),
     /// An event that waits for its due time.
     Delayed(Timestamp, Held),
     /// The mark of the place in the log where a subscription begins whose name the store has never seen.
@@ -160,8 +162,10 @@ impl Pump {
         state.log.afloat += events.len() as u64;
         let delayed = state.log.to_delay.len().min(MOST);
         let delayed: Vec<_> = state.log.to_delay.drain(..delayed).map(|(due, held)| Load::Delayed(due, held)).collect();
+        let groups: Vec<_> = state.log.to_append.drain(..).map(Load::Group).collect();
         state.log.on_way += events.len() + delayed.len();
-        Self::together(events).into_iter().chain(delayed).collect()
+        state.log.on_way += groups.iter().map(|group| group.events().len()).sum::<usize>();
+        Self::together(events).into_iter().chain(groups).chain(delayed).collect()
     }
 
     /// Those that depend on nothing go together; one that may be refused goes alone.
@@ -209,13 +213,16 @@ impl Pump {
                 stored.landing.tell(outcome(held.event.id, landed));
             }
         }
+        if let Load::Group(group) = load {
+            group.tell(landed);
+        }
     }
 }
 
 impl Load {
     fn events(&self) -> &[Held] {
         match self {
-            Self::Events(events) => events,
+            Self::Events(events) | Self::Group(Group { events, .. }) => events,
             Self::Delayed(_, held) => std::slice::from_ref(held),
             Self::Mark(_) => &[],
         }
@@ -227,6 +234,9 @@ impl Load {
             let keys = vec![RowKey { table: tables::START, key: Bytes::copy_from_slice(name.as_bytes()) }];
             let mark = Record { name: MARK.into(), time: now, bytes: Bytes::new(), keys };
             ops.push(Op::Append { class: Class(0), records: vec![mark] });
+        }
+        if let Self::Group(group) = self {
+            ops.extend(group.once_op());
         }
         for held in self.events() {
             let Some(stored) = held.stored() else { continue };
@@ -252,13 +262,13 @@ impl Load {
         let count = events.len() as u64;
         match self {
             Self::Mark(name) => return state.log.marked(name, landed),
-            Self::Events(_) => state.log.afloat -= count,
+            Self::Events(_) | Self::Group(_) => state.log.afloat -= count,
             Self::Delayed(due, held) if landed.is_ok() => state.log.land_delayed(*due, held.event.id),
             Self::Delayed(..) => state.tally.delayed -= count,
         }
         state.log.on_way -= events.len();
         match landed {
-            Ok(committed) if matches!(self, Self::Events(_)) => {
+            Ok(committed) if matches!(self, Self::Events(_) | Self::Group(_)) => {
                 state.tally.route(wanted);
                 let pairs = committed.appended.iter().zip(events);
                 let places = pairs.map(|(&seq, held)| (seq, Arc::clone(&held.event))).collect();
@@ -272,7 +282,7 @@ impl Load {
 }
 
 fn outcome(id: EventId, landed: &Result<Committed, CommitError>) -> Outcome {
-    let first = |value: &Bytes| <[u8; 16]>::try_from(&value[..]).ok().map(u128::from_be_bytes);
+    let first = |value: &Bytes| value.first_chunk().copied().map(u128::from_be_bytes);
     match landed {
         Ok(_) => Ok(id),
         Err(CommitError::Conflict { table, value, .. }) if *table == tables::ONCE => {

@@ -385,6 +385,7 @@ impl Builder {
             statuses,
             dispatcher: tokio::sync::Mutex::new(dispatcher),
             stop: CancellationToken::new(),
+            closed: CancellationToken::new(),
             life: Mutex::default(),
             ending: tokio::sync::Mutex::default(),
             streams: Mutex::default(),

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
     /// Cancelled when a shutdown's grace is over.
     pub(super) stop: CancellationToken,
+    /// Cancelled when it is stopped.
+    pub(super) closed: CancellationToken,
     pub(super) life: Mutex<Life>,
     /// Held by the shutdown whose grace counts.
     pub(super) ending: tokio::sync::Mutex<()>,

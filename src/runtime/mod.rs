@@ -3,11 +3,13 @@
 //! Promises: whoever drives it (`process`, `run`, `shutdown`) may be dropped at any time, and the next one goes on
 //! where it stopped.
 
+mod aggregate;
 mod builder;
 mod describe;
 mod drive;
 mod handle;
 mod health;
+mod history;
 mod letters;
 mod shutdown;
 mod source;
@@ -19,6 +21,7 @@ mod subscribe;
 mod tenant;
 
 pub use self::{
+    aggregate::{AggregateHandle, Append, AppendError, Appended, ExpectedVersion},
     builder::{BuildError, Builder},
     describe::{Description, EdgeDescription, StreamDescription, SubscriptionDescription},
     drive::{ProcessError, ProcessReport},

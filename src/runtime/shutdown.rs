@@ -123,6 +123,7 @@ impl Runtime {
         self.shared.intake.settled.notify_waiters();
         self.shared.intake.release();
         self.shared.shelf.release();
+        self.shared.closed.cancel();
         self.shared.home.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(report)
     }

@@ -18,9 +18,9 @@ pub const DEAD: Table = Table("dead");
 pub const DELAYED: Table = Table("delayed");
 /// Idempotency keys, with the id of the event that has each.
 pub const ONCE: Table = Table("once");
-/// Events of aggregates, by kind, id and version.
+/// Events of aggregates, by tenant, kind, id and version.
 pub const AGGREGATE: Table = Table("aggregate");
-/// What handlers and plugins keep, by namespace and key.
+/// What handlers and plugins keep, by tenant, namespace and key.
 pub const STORAGE: Table = Table("storage");
 /// All of these. A stage has tables of its own, whose names begin with `stage`.
 pub const ALL: [Table; 10] = [ENGINE, SUBSCRIPTION, START, CURSOR, FAILED, DEAD, DELAYED, ONCE, AGGREGATE, STORAGE];
