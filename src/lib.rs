@@ -104,10 +104,10 @@ pub use self::{
     },
     queue::Overflow,
     runtime::{
-        AggregateHandle, Append, AppendError, Appended, BuildError, Builder, Description, EdgeDescription, EventSource, EventStream, ExpectedVersion, ForwardError, ForwardReport,
-        Health, HealthStatus, IntoStage, OnError, Phase, ProcessError, ProcessReport, Runtime, ShutdownReport,
-        StageDescription, StageError, Stats, StreamDescription, StreamMeter, StreamOptions, StreamOverflow,
-        SubscriptionDescription, SubscriptionId, TenantHandle,
+        AggregateHandle, Append, AppendError, Appended, BuildError, Builder, Description, EdgeDescription, EventSource,
+        EventStream, ExpectedVersion, ForwardError, ForwardReport, Health, HealthStatus, IntoStage, OnError, Phase,
+        ProcessError, ProcessReport, Runtime, ShutdownReport, StageDescription, StageError, Stats, StreamDescription,
+        StreamMeter, StreamOptions, StreamOverflow, SubscriptionDescription, SubscriptionId, TenantHandle,
     },
     stage::{
         Blocking, BoxError, BoxedHandler, Configured, Context, Delivery, Extract, Handle, Handler, HandlerError,

@@ -58,7 +58,9 @@ fn a_version_that_is_not_expected_is_a_conflict_that_says_both() {
         order.append(ExpectedVersion::Any, [event(1), event(2)]).await?;
         for expected in [ExpectedVersion::New, ExpectedVersion::At(1), ExpectedVersion::At(3)] {
             let refused = order.append(expected, [event(9)]).await.unwrap_err();
-            let AppendError::Conflict { actual: Some(2), expected: said, .. } = &refused else { return Err(refused.into()) };
+            let AppendError::Conflict { actual: Some(2), expected: said, .. } = &refused else {
+                return Err(refused.into());
+            };
             assert_eq!(*said, expected);
             assert!(refused.to_string().contains("has version 2"), "{refused}");
         }
@@ -72,10 +74,12 @@ fn a_version_that_is_not_expected_is_a_conflict_that_says_both() {
 fn of_those_who_append_at_once_to_a_version_one_wins_and_any_version_suits_all() {
     testing::run(on(&Memory::new()), async |kit| {
         let order = kit.runtime().aggregate("order", "7");
-        let at_once = futures::future::join_all((0..20).map(|n| order.append(ExpectedVersion::New, [event(n)]).into_future()));
+        let at_once =
+            futures::future::join_all((0..20).map(|n| order.append(ExpectedVersion::New, [event(n)]).into_future()));
         let won = at_once.await.into_iter().filter(Result::is_ok).count();
         assert_eq!(won, 1);
-        let at_once = futures::future::join_all((0..20).map(|n| order.append(ExpectedVersion::Any, [event(n)]).into_future()));
+        let at_once =
+            futures::future::join_all((0..20).map(|n| order.append(ExpectedVersion::Any, [event(n)]).into_future()));
         assert!(at_once.await.into_iter().all(|appended| appended.is_ok()));
         let versions: Vec<_> = read(&order, 0).await.into_iter().map(|(version, _)| version).collect();
         assert_eq!(versions, (1..=21).collect::<Vec<_>>());
@@ -134,7 +138,8 @@ fn what_cannot_be_appended_is_handed_back_with_the_reason() {
             let refused = order.append(ExpectedVersion::New, [event(0), draft]).await.unwrap_err();
             assert!(matches!(&refused, AppendError::NotAppendable { events, .. } if events.len() == 2), "{refused}");
         }
-        let refused = order.append(ExpectedVersion::New, [event(0), Draft::json("no name", json!(1))]).await.unwrap_err();
+        let refused =
+            order.append(ExpectedVersion::New, [event(0), Draft::json("no name", json!(1))]).await.unwrap_err();
         assert!(matches!(&refused, AppendError::Refused { events, .. } if events.len() == 2), "{refused}");
         assert_eq!((order.version().await?, kit.stats().events.emitted), (None, 0));
         kit.shutdown(Duration::ZERO).await?;
@@ -265,7 +270,9 @@ fn a_store_that_fails_neither_loses_nor_doubles_what_is_appended() {
                             assert_eq!(appended.version, number * 2 + 2);
                             break;
                         }
-                        Err(AppendError::Conflict { actual, .. }) if number % 2 == 1 && actual == Some(number * 2 + 2) => {
+                        Err(AppendError::Conflict { actual, .. })
+                            if number % 2 == 1 && actual == Some(number * 2 + 2) =>
+                        {
                             break;
                         }
                         Err(AppendError::Unknown { .. } | AppendError::Refused { .. }) => insist(&kit).await,
@@ -274,7 +281,11 @@ fn a_store_that_fails_neither_loses_nor_doubles_what_is_appended() {
                 }
             }
             insist(&kit).await;
-            assert_eq!(read(&order, 0).await, (1..=40).map(|number| (number, number)).collect::<Vec<_>>(), "seed {seed}");
+            assert_eq!(
+                read(&order, 0).await,
+                (1..=40).map(|number| (number, number)).collect::<Vec<_>>(),
+                "seed {seed}"
+            );
             Ok(())
         });
         let mut seen = seen.lock().unwrap().clone();

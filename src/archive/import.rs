@@ -176,7 +176,7 @@ impl Import<'_> {
     /// The row that must be new where an event changes an aggregate.
     async fn take_version(&mut self, event: &Envelope, bytes: &Bytes) -> Result<(), ImportError> {
         let Some(aggregate) = event.aggregate() else { return Ok(()) };
-        let key = aggregate_key(aggregate);
+        let key = aggregate_key(event.tenant(), aggregate);
         let there = self.archive.reader.get(tables::AGGREGATE, std::slice::from_ref(&key)).await?;
         if there.iter().any(Option::is_some) || !self.versions.insert(key.clone()) {
             let (kind, aggregate, version) = (aggregate.kind.clone(), aggregate.id.clone(), aggregate.version);

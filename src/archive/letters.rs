@@ -163,7 +163,7 @@ impl Archive {
         let event = Envelope::new((*letter.event).clone().into_draft(), id, ground.now, Lineage::root(id));
         let bytes = record_of(&event)?;
         let mut ops = Vec::new();
-        if let Some(version) = event.aggregate().map(aggregate_key) {
+        if let Some(version) = event.aggregate().map(|aggregate| aggregate_key(event.tenant(), aggregate)) {
             let is_new = |op: &Op| matches!(op, Op::PutNew { key, .. } if *key == version);
             let taken = self.reader.get(tables::AGGREGATE, std::slice::from_ref(&version)).await?;
             if taken.iter().any(Option::is_some) || batch.ops.iter().any(is_new) {

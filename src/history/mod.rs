@@ -14,15 +14,15 @@ use std::{fmt, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    aggregate::{AggregateRows, OnceRow, once_row},
-    merged::Merged,
-};
 pub use self::{
     aggregate::AggregateEvents,
     error::HistoryError,
     projection::Projection,
     query::{Events, History},
+};
+pub(crate) use self::{
+    aggregate::{AggregateRows, OnceRow, once_row},
+    merged::Merged,
 };
 use crate::store::{PartitionId, Store};
 
@@ -37,6 +37,9 @@ pub(crate) struct Library {
 
 impl fmt::Debug for Library {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Library").field("store", &self.store).field("partition", &self.partition).finish_non_exhaustive()
+        f.debug_struct("Library")
+            .field("store", &self.store)
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
     }
 }

@@ -77,8 +77,8 @@ impl Walk {
             if !self.filter.wants_record(&record.name, record.time) {
                 continue;
             }
-            let event = Envelope::from_record(&record.bytes).map_err(|error| {
-                StoreError::Corrupt { what: format!("event {} of the log ({error})", record.seq.0) }
+            let event = Envelope::from_record(&record.bytes).map_err(|error| StoreError::Corrupt {
+                what: format!("event {} of the log ({error})", record.seq.0),
             })?;
             if self.filter.wants(&event) {
                 return Ok(Some(Arc::new(event)));

@@ -132,6 +132,9 @@ impl Pump {
                 let Poll::Ready(landed) = first.landing.as_mut().poll(&mut cx) else { return };
                 if let Some(Batch { load, .. }) = way.pop_front() {
                     self.settle(&intake, &load, &landed);
+                    if let Load::Group(group) = load {
+                        group.tell(&landed);
+                    }
                 }
             }
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -212,9 +215,6 @@ impl Pump {
             if let Some(stored) = held.stored() {
                 stored.landing.tell(outcome(held.event.id, landed));
             }
-        }
-        if let Load::Group(group) = load {
-            group.tell(landed);
         }
     }
 }

@@ -218,7 +218,8 @@ impl AggregateHandle {
         if more.is_some_and(|more| more.due.is_some()) {
             return Some("it is delayed");
         }
-        more.is_some_and(|more| more.once.is_some()).then_some("it has an idempotency key of its own: give the append one")
+        more.is_some_and(|more| more.once.is_some())
+            .then_some("it has an idempotency key of its own: give the append one")
     }
 
     /// The events as they follow a version.
@@ -306,8 +307,8 @@ impl Append {
             })
         };
         let appending = intake.append(self.aggregate.stamp(&self.drafts, after), once);
-        let appending = appending
-            .map_err(|(_, reason)| AppendError::Refused { events: self.drafts.clone(), reason })?;
+        let appending =
+            appending.map_err(|(_, reason)| AppendError::Refused { events: self.drafts.clone(), reason })?;
         match appending.landing.await {
             Ok(Ok(_)) => Ok(Ok(Appended { version, ids: appending.ids, is_duplicate: false })),
             Ok(Err(CommitError::Conflict { table, .. })) if table == tables::AGGREGATE || table == tables::ONCE => {
