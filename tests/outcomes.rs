@@ -165,7 +165,7 @@ fn a_conditional_outcome_holds_up_nobody_else_and_its_own_key() {
 fn delayed_events_may_have_conditions_too() {
     testing::run(on(&Memory::new()), async |kit| {
         let returns =
-            |_: Json| async { Draft::json("late", json!(1)).idempotency_key("k").delay(Duration::from_secs(60)) };
+            |_: Json| async { Draft::json("late", json!(1)).idempotency_key("k").delay(Duration::from_mins(1)) };
         kit.on("go", returns.named("returns"))?;
         kit.emit(go(1))?;
         kit.emit(go(2))?;

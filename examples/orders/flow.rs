@@ -8,9 +8,9 @@ use millstream::{
 use serde::{Deserialize, Serialize};
 
 /// Orders in all.
-pub const ORDERS: u64 = 400;
+pub(crate) const ORDERS: u64 = 400;
 /// Who orders.
-pub const CUSTOMERS: u64 = 7;
+pub(crate) const CUSTOMERS: u64 = 7;
 
 #[derive(Event, Clone, Serialize, Deserialize)]
 #[event(name = "order.placed", key = "customer")]
@@ -42,7 +42,7 @@ struct Bank {
 }
 
 /// What an order costs.
-pub fn cents_of(id: u64) -> u64 {
+pub(crate) fn cents_of(id: u64) -> u64 {
     100 + id * 37 % 900
 }
 
@@ -91,7 +91,7 @@ fn runtime(path: &Path, takes_all_cards: bool) -> Result<Runtime, Box<dyn Error>
 }
 
 /// Places the orders that are not placed yet, and works until nothing is left to do.
-pub async fn live(path: &Path, is_second: bool) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn live(path: &Path, is_second: bool) -> Result<(), Box<dyn Error>> {
     let runtime = runtime(path, is_second)?;
     let driver = tokio::spawn({
         let runtime = runtime.clone();

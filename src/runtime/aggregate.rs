@@ -287,10 +287,9 @@ impl Append {
             if drafts.is_empty() {
                 return Ok(Appended { version: after, ids: Vec::new(), is_duplicate: false });
             }
-            match self.try_after(after, once.clone()).await? {
-                Ok(appended) => return Ok(appended),
-                // Somebody else has got on: what he has made of it is looked at anew.
-                Err(Beaten) => {}
+            // Beaten, somebody else has got on: what he has made of it is looked at anew.
+            if let Ok(appended) = self.try_after(after, once.clone()).await? {
+                return Ok(appended);
             }
         }
     }

@@ -64,7 +64,6 @@ struct Run {
     handed_over: usize,
 }
 
-#[expect(clippy::too_many_lines, reason = "one life after the other, each thing that can go wrong in its place")]
 async fn run<O>(
     store: impl Store,
     make: impl Fn() -> Chain<Tick, O>,
