@@ -239,3 +239,23 @@ fn totals_are_exact_whatever_the_store_does() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_rest_beside_a_driver_sees_a_timer_of_a_stage_end() {
+    let kit = TestKit::new(Runtime::builder().store(Memory::new())).unwrap();
+    let calm = chain().debounce(Duration::from_mins(1)).map(|sale: Sale| Total { shop: sale.shop, cents: sale.cents });
+    kit.stage("calm", Stage::keyed(|sale: &Sale| sale.shop, calm)).unwrap();
+    let seen = Seen::default();
+    kit.on("total", keep(&seen)).unwrap();
+    let waits = async {
+        kit.emit(Sale { shop: 1, cents: 10 }).unwrap();
+        while let Some(next) = kit.runtime().process().await.unwrap().next_deadline {
+            tokio::time::sleep_until(kit.clock().instant_of(next)).await;
+        }
+        assert_eq!(seen.lock().unwrap().len(), 1);
+        kit.shutdown(Duration::from_secs(1)).await.unwrap();
+    };
+    let both = async { tokio::join!(kit.run(), waits) };
+    let (ran, ()) = tokio::time::timeout(Duration::from_hours(1), both).await.unwrap();
+    ran.unwrap();
+}

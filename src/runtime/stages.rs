@@ -109,7 +109,7 @@ impl Runtime {
     /// struct Total { cents: u64 }
     ///
     /// let runtime = Runtime::builder().store(Memory::new()).build()?;
-    /// let totals = chain().scan(0, |sum, sale: Sale| { *sum += sale.cents; *sum }).map(|cents| Total { cents });
+    /// let totals = chain().scan(0, |sum, sale: Sale| *sum += sale.cents).map(|cents| Total { cents });
     /// runtime.stage("totals", Stage::keyed(|sale: &Sale| sale.shop, totals))?;
     /// for cents in [5, 7] {
     ///     runtime.emit(Sale { shop: 1, cents })?;

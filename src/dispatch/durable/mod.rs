@@ -393,8 +393,14 @@ impl Dispatcher {
         if let Some(durable) = &self.durable {
             let mut state = self.parts.intake.lock();
             let is_quiet = is_quiet && state.log.afloat == 0 && state.log.on_way == 0 && state.log.shore.is_empty();
-            state.log.unsettled = !is_quiet;
-            state.log.next_due = durable.next_due();
+            let before = (state.log.unsettled, state.log.next_due);
+            let now = (!is_quiet, durable.next_due());
+            (state.log.unsettled, state.log.next_due) = now;
+            drop(state);
+            if before != now {
+                // Whoever waits for rest beside another who drives looks again.
+                self.parts.intake.settled.notify_waiters();
+            }
             return is_quiet;
         }
         is_quiet
