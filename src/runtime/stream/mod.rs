@@ -287,7 +287,7 @@ impl<T> Drop for EventStream<T> {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.upgrade() {
             runtime.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-            runtime.unsubscribe(|registry| usize::from(registry.remove_one(self.id)));
+            runtime.registry.remove_one(self.id);
         }
     }
 }
