@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Inspect { file: PathBuf },
     /// The events of the log, in their order
     Log(Log),
-    /// How far each subscription is, or the rows of a table
+    /// How far each subscription and stage is, the states of a stage, or the rows of a table
     State(State),
     /// Dead letters: what was given up
     #[command(subcommand)]
@@ -100,11 +100,14 @@ pub(crate) struct State {
     pub(crate) file: PathBuf,
     /// The table whose rows to print; `inspect` names them all
     pub(crate) table: Option<String>,
+    /// Print the states of this operator stage's keys
+    #[arg(long, value_name = "NAME", conflicts_with = "table")]
+    pub(crate) stage: Option<String>,
     /// Rows whose key begins with this text
     #[arg(long, requires = "table", default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
-    /// At most so many rows
-    #[arg(long, value_name = "NUMBER", requires = "table", default_value_t = usize::MAX, hide_default_value = true)]
+    /// At most so many rows or states
+    #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX, hide_default_value = true)]
     pub(crate) limit: usize,
 }
 
@@ -242,7 +245,7 @@ impl From<Class> for Priority {
 }
 
 fn death(text: &str) -> Result<Death, String> {
-    let expected = "permanent, exhausted, retry_quota, saturated, unrouted and loop are the reasons";
+    let expected = "permanent, exhausted, retry_quota, saturated, unrouted, late, parked and loop are the reasons";
     serde_json::from_value(text.into()).map_err(|_| expected.to_owned())
 }
 

@@ -3,10 +3,16 @@
 
 mod support;
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
 
+use millstream::{Stage, chain};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use support::{Folder, fill, finish, millstream};
+use support::{Folder, block_on, close, fill, finish, millstream, open};
 
 fn ids(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["data"]["id"].as_u64().unwrap()).collect()
@@ -94,6 +100,64 @@ fn state_shows_how_far_each_subscription_is_and_the_rows_of_each_table() {
     );
     let (kind, message) = millstream(["state", "--json", file.to_str().unwrap(), "nothing"]).refusal();
     assert!(kind == "missing" && message.contains("subscription"), "{message}");
+}
+
+#[derive(millstream::Event, Clone, Serialize, Deserialize)]
+#[event(name = "sale")]
+struct Sale {
+    shop: u64,
+    cents: u64,
+}
+
+#[derive(millstream::Event, Clone, Serialize, Deserialize)]
+#[event(name = "total")]
+struct Total {
+    cents: u64,
+}
+
+/// A run of a file with a stage that adds up the sales of each shop.
+fn sell(file: &std::path::Path, sales: impl Iterator<Item = Sale>) {
+    block_on(async {
+        let runtime = open(file);
+        let totals = chain().scan(0, |sum: &mut u64, sale: Sale| *sum += sale.cents).map(|cents| Total { cents });
+        runtime.stage("totals", Stage::keyed(|sale: &Sale| sale.shop, totals)).unwrap();
+        for sale in sales {
+            runtime.emit(sale).unwrap().await.unwrap();
+        }
+        runtime.process().await.unwrap();
+        close(runtime).await;
+    });
+}
+
+#[test]
+fn state_shows_each_stage_and_the_newest_state_of_each_key() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    // An epoch of many keys leaves its changes aside, one of few writes their rows.
+    for _ in 0..3 {
+        sell(&file, (0..40).map(|shop| Sale { shop, cents: shop }));
+    }
+    sell(&file, (0..3).map(|shop| Sale { shop, cents: 1_000 }));
+    let state = |args: &[&str]| millstream([&["state", "--json", file.to_str().unwrap()], args].concat()).ok().split();
+    let (lines, last) = state(&[]);
+    let counts = &lines[0]["counts"];
+    assert_eq!([&lines[0]["stage"], &counts["taken"], &last["stages"]], [&json!("totals"), &json!(123), &json!(1)]);
+    let (rows, last) = state(&["--stage", "totals"]);
+    let found: BTreeMap<u64, u64> = rows
+        .iter()
+        .map(|row| {
+            let parts: Vec<_> = row["parts"].as_object().unwrap().values().collect();
+            assert_eq!(parts.len(), 1, "{row}");
+            (row["key"].as_str().unwrap().parse().unwrap(), parts[0].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!((rows.len(), &last["states"]), (40, &json!(40)));
+    assert_eq!(found, (0..40).map(|shop| (shop, 3 * shop + if shop < 3 { 1_000 } else { 0 })).collect());
+    assert!(!state(&["stage_delta"]).0.is_empty() && !state(&["stage_state"]).0.is_empty());
+    assert_eq!(state(&["--stage", "totals", "--limit", "7"]).1["states"], 7);
+    assert_eq!(millstream(["verify", "--json", file.to_str().unwrap()]).ok().split().1["sound"], true);
+    let (kind, message) = millstream(["state", "--json", "--stage", "none", file.to_str().unwrap()]).refusal();
+    assert!(kind == "missing" && message.contains("totals"), "{message}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod import;
 mod letters;
 mod log;
 mod rows;
+mod stages;
 mod time;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::{
     import::{Import, ImportError, ImportReport, Imported},
     log::{LogEntry, LogFilter, LogReader},
     rows::{Reading, Row, Standing, SubscriptionState},
+    stages::{KeyState, StageState},
 };
 use crate::{
     event::Envelope,
@@ -88,14 +90,25 @@ impl Archive {
         table: Table,
         mut row: impl FnMut(Bytes, Bytes) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut range = KeyRange::all();
+        self.each_of(table, KeyRange::all(), |key, value| row(key, value).map(|()| true)).await
+    }
+
+    /// The same for a range of keys, while `row` wants more.
+    async fn each_of(
+        &self,
+        table: Table,
+        mut range: KeyRange,
+        mut row: impl FnMut(Bytes, Bytes) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
         loop {
             let page = self.reader.scan(table, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             range = range.after(last);
             let is_last = page.len() < PAGE;
             for (key, value) in page {
-                row(key, value)?;
+                if !row(key, value)? {
+                    return Ok(());
+                }
             }
             if is_last {
                 return Ok(());

@@ -38,10 +38,12 @@ pub enum Row {
         /// Its first name.
         origin: String,
     },
-    /// Where a subscription begins that was made before it was opened for the first time.
+    /// Where a subscription or a stage begins, as it was when it was made.
     Start {
         /// Its name.
         name: String,
+        /// Whether it is a stage.
+        is_stage: bool,
         /// The first place that is its own.
         place: u64,
     },
@@ -161,7 +163,9 @@ impl Row {
             }),
             Some(tables::START) => {
                 let mark = value[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
-                Ok(Self::Start { name: readable(key), place: Seq(u64::from_be_bytes(mark)).next().0 })
+                // A stage's name comes after a zero.
+                let (name, is_stage) = key.strip_prefix(b"\0").map_or((key, false), |name| (name, true));
+                Ok(Self::Start { name: readable(name), is_stage, place: Seq(u64::from_be_bytes(mark)).next().0 })
             }
             Some(tables::CURSOR) => {
                 cursor(key, value).map(|(subscription, reading)| Self::Cursor { subscription, reading })

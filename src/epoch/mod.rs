@@ -31,6 +31,8 @@ mod restore;
 mod rows;
 mod run;
 mod settings;
+#[cfg(feature = "archive")]
+pub(crate) mod show;
 mod states;
 mod status;
 #[cfg(test)]

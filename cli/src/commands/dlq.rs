@@ -42,7 +42,7 @@ pub(crate) async fn replay(args: &ReplayArgs, partition: u32, out: &mut Output) 
     out.done(&json!({"command": "dlq replay", "replayed": replayed, "kept": kept}), |_| {
         let stay = match kept {
             0 => String::new(),
-            kept => format!("; {kept} stay, for nobody knows their subscription or their aggregate has gone on"),
+            kept => format!("; {kept} stay, for no subscription has their name (a stage replays none) or their aggregate has gone on"),
         };
         format!("{replayed} deliveries wait for a runtime to open the file{stay}")
     })

@@ -2,7 +2,7 @@
 
 use millstream::{
     Timestamp,
-    archive::{Archive, Row, SubscriptionState},
+    archive::{Archive, KeyState, Row, StageState, SubscriptionState},
     store::{PartitionId, Redb, TableRow},
 };
 use serde::Serialize;
@@ -15,9 +15,10 @@ const PAGE: usize = 1_024;
 
 pub(crate) async fn run(args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
     let store = files::look(&args.file)?;
-    match &args.table {
-        Some(table) => rows(&store, table, args, partition, out),
-        None => subscriptions(&store, &files::archive(&store, partition), partition, out).await,
+    match (&args.table, &args.stage) {
+        (Some(table), _) => rows(&store, table, args, partition, out),
+        (None, Some(stage)) => states(&files::archive(&store, partition), stage, args.limit, out).await,
+        (None, None) => subscriptions(&store, &files::archive(&store, partition), partition, out).await,
     }
 }
 
@@ -38,6 +39,10 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
         let read = state.read.iter().map(|reading| reading.place).min().unwrap_or_default();
         out.item(&Subscription { state, behind: end.saturating_sub(read) }, line)?;
     }
+    let stages = archive.stages().await?;
+    for stage in &stages {
+        out.item(stage, stage_line)?;
+    }
     let (mut delayed, mut next_due) = (0, None::<Timestamp>);
     archive
         .delayed(|due, _| {
@@ -45,13 +50,13 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
             next_due.get_or_insert(due);
         })
         .await?;
-    let count = subscriptions.len();
+    let (count, stages) = (subscriptions.len(), stages.len());
     let summary = json!({
-        "command": "state", "subscriptions": count, "end": end, "delayed": delayed, "next_due_ns": next_due,
+        "command": "state", "subscriptions": count, "stages": stages, "end": end, "delayed": delayed, "next_due_ns": next_due,
     });
     out.done(&summary, |_| {
         let next = next_due.map(|due| format!(", the next one due {}", times::show(due))).unwrap_or_default();
-        format!("{count} subscriptions; the next place is {end}; {delayed} delayed events{next}")
+        format!("{count} subscriptions, {stages} stages; the next place is {end}; {delayed} delayed events{next}")
     })
 }
 
@@ -63,6 +68,42 @@ fn line(subscription: &Subscription<'_>) -> String {
     format!(
         "{name} on {pattern}: {behind} places behind, {open} open, {waiting} waiting{due}, {blocked} blocked, {dead} dead"
     )
+}
+
+fn stage_line(stage: &StageState) -> String {
+    let StageState { stage, version, epoch, place, counts, .. } = stage;
+    let (taken, emitted, dead) = (counts.taken, counts.emitted, counts.dead);
+    format!(
+        "stage {stage}, version {version}: before place {place}, epoch {epoch}, {taken} taken, {emitted} emitted, {dead} dead"
+    )
+}
+
+async fn states(archive: &Archive, stage: &str, limit: usize, out: &mut Output) -> Result<(), Failure> {
+    let names: Vec<String> = archive.stages().await?.into_iter().map(|stage| stage.stage).collect();
+    if !names.iter().any(|name| name == stage) {
+        return Err(Failure::new("missing", format!("there is no stage `{stage}`; there are: {}", names.join(", "))));
+    }
+    let (mut count, mut written) = (0, Ok(()));
+    archive
+        .states(stage, |state| {
+            if written.is_ok() && count < limit {
+                written = out.item(&state, state_line);
+                count += 1;
+            }
+            written.is_ok() && count < limit
+        })
+        .await?;
+    written?;
+    out.done(&json!({"command": "state", "stage": stage, "states": count}), |_| format!("{count} states"))
+}
+
+fn state_line(state: &KeyState) -> String {
+    let KeyState { tenant, key, due_ns, waiting, parts, .. } = state;
+    let tenant = tenant.as_ref().map(|tenant| format!("{tenant} ")).unwrap_or_default();
+    let due = due_ns.map(|due| format!("  due {}", times::show(due))).unwrap_or_default();
+    let waiting = if *waiting > 0 { format!("  {waiting} waiting") } else { String::new() };
+    let parts: Vec<_> = parts.iter().map(|(label, part)| format!("  {label}={part}")).collect();
+    format!("{tenant}{key}{due}{waiting}{}", parts.concat())
 }
 
 #[derive(Serialize)]
