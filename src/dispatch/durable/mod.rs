@@ -4,7 +4,6 @@
 //! Subscriptions that keep up are served from the tail in memory; one that does not reads the log by itself until it is
 //! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
 
-mod age;
 mod border;
 mod commit;
 mod delay;
@@ -13,9 +12,10 @@ mod outcome;
 mod proposal;
 mod read;
 mod recover;
+mod retention;
 mod stages;
 
-pub use self::age::Retention;
+pub use self::retention::{Limits, Retention};
 pub(super) use self::proposal::Content;
 pub(crate) use self::{
     border::StageBorder,
@@ -41,7 +41,7 @@ use self::{
     delay::Due,
     open::Opening,
     proposal::{Proposal, Reply, Trial},
-    read::Reading as PageReading,
+    read::Reading as PageReading, retention::Kept,
 };
 use super::dispatcher::Dispatcher;
 use crate::{
@@ -122,8 +122,8 @@ pub(super) struct Durable {
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
     trimmed: [Seq; CLASSES],
-    /// Where the oldest event lies that is kept for its age, and when that was looked for.
-    aged: Aged,
+    /// Where the oldest event lies that the limits keep.
+    kept: Kept,
     /// Delayed events that were lost, or landed and nobody knows.
     lost_delayed: HashSet<u128>,
     /// Events emitted before it belong to an earlier process.
@@ -218,7 +218,7 @@ impl Durable {
             forgetting: None,
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
-            aged: Aged::default(),
+            kept: Kept::default(),
             lost_delayed: HashSet::new(),
             began: now,
         }
@@ -249,7 +249,7 @@ impl Durable {
             && self.due.is_none()
             && self.looking.is_none()
             && self.horizon.wants().is_none()
-            && self.aged.is_quiet()
+            && self.kept.is_quiet()
             && self.to_forget.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
@@ -308,7 +308,7 @@ impl Dispatcher {
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
-        moved |= self.look_for_age(cx);
+        moved |= self.look_at_limits(cx);
         moved |= self.commit(cx);
         moved
     }

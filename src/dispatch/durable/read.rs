@@ -17,7 +17,7 @@ use crate::{
     intake::{Held, MARK},
     journal::{Cursor, Step},
     queue::CLASSES,
-    stage::{HandlerError, Order},
+    stage::{HandlerError, Order, Start},
     store::{Class, Page, PageRecord, Seq, StoreError, Wanted},
 };
 
@@ -26,14 +26,38 @@ pub(super) struct Reading {
     place: usize,
     entry: u64,
     classes: Vec<usize>,
-    pages: Pending<Result<Vec<Page>, StoreError>>,
+    pages: Pending<Result<Vec<Found>, StoreError>>,
+}
+
+/// What was found in a class.
+pub(super) enum Found {
+    Page(Page),
+    /// Before the first one nothing is kept.
+    Trimmed {
+        from: Seq,
+        first: Seq,
+    },
+}
+
+impl Found {
+    /// What is missing of a class.
+    fn gap(&self, class: usize) -> Option<(usize, Seq, Seq)> {
+        if let Self::Trimmed { from, first } = self { Some((class, *from, *first)) } else { None }
+    }
+
+    fn into_page(self) -> Page {
+        match self {
+            Self::Page(page) => page,
+            Self::Trimmed { first, .. } => Page { next: first, ..Page::default() },
+        }
+    }
 }
 
 /// What is read at a time.
 const PAGE_BYTES: usize = 128 << 10;
 
 impl Future for Reading {
-    type Output = (usize, u64, Vec<usize>, Result<Vec<Page>, StoreError>);
+    type Output = (usize, u64, Vec<usize>, Result<Vec<Found>, StoreError>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let pages = std::task::ready!(self.pages.as_mut().poll(cx));
@@ -206,7 +230,7 @@ impl Dispatcher {
                 continue;
             }
             match pages {
-                Ok(pages) => self.take_pages(place, &classes, pages, cx),
+                Ok(found) => self.take_pages(place, &classes, found, cx),
                 Err(error) => {
                     if !self.cannot_read(place, &classes, error) {
                         return true;
@@ -244,8 +268,8 @@ impl Dispatcher {
                 #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
                 let page = tenure.reader().read(Class(class as u8), from, PAGE_BYTES, &wanted).await;
                 pages.push(match page {
-                    Err(StoreError::Trimmed { first }) => Page { next: first, ..Page::default() },
-                    page => page?,
+                    Err(StoreError::Trimmed { first }) => Found::Trimmed { from, first },
+                    page => Found::Page(page?),
                 });
             }
             Ok(pages)
@@ -285,12 +309,30 @@ impl Dispatcher {
         true
     }
 
+    /// What was trimmed before it was read is lost, and counted.
+    fn count_trimmed(&mut self, place: usize, class: usize, from: Seq, first: Seq) {
+        let subscriber = &mut self.subscribers[place];
+        let Some(reader) = &mut subscriber.reader else { return };
+        // Who begins with the earliest begins with the first that is kept.
+        let begins = from == Seq(0) && subscriber.entry.options.start != Start::Latest;
+        let lost = reader.lose_before(class, from, first);
+        if !begins && lost > 0 {
+            let name = &**subscriber.entry.name();
+            tracing::error!(subscription = name, places = lost, "events were trimmed before they were read");
+            metrics::counter!("millstream_dropped_total", "stage" => name.to_owned(), "reason" => "trimmed")
+                .increment(lost);
+            subscriber.entry.meter.trimmed.add(lost);
+        }
+    }
+
     /// Delivers what was read: in the order of the log, as far as it is known of all classes that were asked for.
-    fn take_pages(&mut self, place: usize, classes: &[usize], pages: Vec<Page>, cx: &mut Context<'_>) {
+    fn take_pages(&mut self, place: usize, classes: &[usize], found: Vec<Found>, cx: &mut Context<'_>) {
         let Some(reader) = &mut self.subscribers[place].reader else { return };
         for &class in classes {
             reader.is_reading[class] = false;
         }
+        let gaps: Vec<_> = classes.iter().zip(&found).filter_map(|(&class, found)| found.gap(class)).collect();
+        let pages: Vec<_> = found.into_iter().map(Found::into_page).collect();
         let is_end = pages.iter().all(|page| page.is_end);
         let known_to = pages.iter().filter(|page| is_end || !page.is_end).map(|page| page.next);
         let known_to = if is_end { known_to.max() } else { known_to.min() }.unwrap_or_default();
@@ -301,6 +343,9 @@ impl Dispatcher {
             .filter(|(_, record)| record.seq < known_to)
             .collect();
         records.sort_by_key(|(_, record)| record.seq);
+        for (class, from, first) in gaps {
+            self.count_trimmed(place, class, from, first.min(known_to));
+        }
         for (class, record) in records {
             if self.subscribers[place].reader.as_ref().is_none_or(|reader| reader.broken.is_some()) {
                 return;
@@ -373,6 +418,13 @@ impl super::Reader {
     /// Where it reads on: after a restart first what was open.
     fn reads_from(&self, class: usize) -> Seq {
         self.resume[class].unwrap_or(self.cursors[class].high)
+    }
+
+    /// Closes what is open before a place and cannot be read any more. How many places were never read.
+    fn lose_before(&mut self, class: usize, from: Seq, first: Seq) -> u64 {
+        let cursor = &mut self.cursors[class];
+        let again = if self.resume[class].is_some() { cursor.lose(from, first) } else { 0 };
+        again + first.0.saturating_sub(from.max(cursor.high).0)
     }
 
     fn has_read_to(&mut self, class: usize, seq: Seq) {
