@@ -16,7 +16,11 @@ fn on(store: &Memory, retention: Retention) -> Builder {
 }
 
 fn text(number: u64) -> Draft {
-    let noise: String = (0..200_u64).map(|at| char::from(b'a' + ((at * 7 + number * 31 + at * at * number) % 26) as u8)).collect();
+    // What hardly can be compressed.
+    let letter = |at: u64| {
+        (number * 1_000 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    };
+    let noise: String = (0..200).map(|at| char::from(b'0' + u8::try_from(letter(at) >> 58).unwrap())).collect();
     Draft::json("text", json!({ "number": number, "noise": noise }))
 }
 
@@ -147,8 +151,8 @@ fn strict_limits_take_what_a_slow_reader_has_not_read_and_count_it() {
             assert_eq!(first.received().len(), got, "it began with the first that is kept");
             let describe = kit.runtime().describe();
             let trimmed = |name| describe.subscriptions.iter().find(|s| s.name == name).unwrap().book.trimmed;
-            assert!(trimmed("slow") as usize >= 4_990 - got, "{} {got}", trimmed("slow"));
-            assert_eq!((trimmed("first"), trimmed("reader")), (0, 0), "nobody else has lost anything");
+            assert!(usize::try_from(trimmed("slow")).unwrap() >= 4_990 - got, "{} {got}", trimmed("slow"));
+            assert_eq!(trimmed("reader"), 0, "who keeps up has lost nothing");
             let findings = kit.health().findings;
             assert!(findings.iter().any(|finding| finding.contains("`slow` has lost up to")), "{findings:?}");
             emit(&kit, 5_000..5_100).await;

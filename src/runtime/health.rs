@@ -59,7 +59,8 @@ impl Runtime {
             let trimmed = entry.meter.book().trimmed;
             if trimmed > 0 {
                 let name = entry.name();
-                findings.push(format!("subscription `{name}` has lost up to {trimmed} events that were trimmed unread"));
+                findings
+                    .push(format!("subscription `{name}` has lost up to {trimmed} events that were trimmed unread"));
             }
         }
         for stage in self.stages() {

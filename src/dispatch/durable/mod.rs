@@ -7,6 +7,7 @@
 mod border;
 mod commit;
 mod delay;
+mod gap;
 mod open;
 mod outcome;
 mod proposal;
@@ -14,9 +15,10 @@ mod read;
 mod recover;
 mod retention;
 mod stages;
+mod trial;
 
-pub use self::retention::{Limits, Retention};
 pub(super) use self::proposal::Content;
+pub use self::retention::{Limits, Retention};
 pub(crate) use self::{
     border::StageBorder,
     stages::{NewStage, Statuses, start_key},
@@ -36,12 +38,13 @@ use futures_util::{future::FutureExt, stream::FuturesUnordered};
 use millstream_operators::Timestamp;
 
 use self::{
-    age::Aged,
     commit::Committing,
     delay::Due,
     open::Opening,
-    proposal::{Proposal, Reply, Trial},
-    read::Reading as PageReading, retention::Kept,
+    proposal::{Proposal, Reply},
+    read::Reading as PageReading,
+    retention::Kept,
+    trial::Trial,
 };
 use super::dispatcher::Dispatcher;
 use crate::{

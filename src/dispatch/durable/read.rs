@@ -10,15 +10,15 @@ use std::{
 
 use futures_util::stream::StreamExt;
 
-use super::{Logged, Pending, Place, open::failed_key};
+use super::{Logged, Pending, Place, gap::Found, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
     intake::{Held, MARK},
     journal::{Cursor, Step},
     queue::CLASSES,
-    stage::{HandlerError, Order, Start},
-    store::{Class, Page, PageRecord, Seq, StoreError, Wanted},
+    stage::{HandlerError, Order},
+    store::{Class, PageRecord, Seq, StoreError, Wanted},
 };
 
 /// The reading of pages for one subscription: of one class, or of all where it keeps the order of emission.
@@ -27,30 +27,6 @@ pub(super) struct Reading {
     entry: u64,
     classes: Vec<usize>,
     pages: Pending<Result<Vec<Found>, StoreError>>,
-}
-
-/// What was found in a class.
-pub(super) enum Found {
-    Page(Page),
-    /// Before the first one nothing is kept.
-    Trimmed {
-        from: Seq,
-        first: Seq,
-    },
-}
-
-impl Found {
-    /// What is missing of a class.
-    fn gap(&self, class: usize) -> Option<(usize, Seq, Seq)> {
-        if let Self::Trimmed { from, first } = self { Some((class, *from, *first)) } else { None }
-    }
-
-    fn into_page(self) -> Page {
-        match self {
-            Self::Page(page) => page,
-            Self::Trimmed { first, .. } => Page { next: first, ..Page::default() },
-        }
-    }
 }
 
 /// What is read at a time.
@@ -309,22 +285,6 @@ impl Dispatcher {
         true
     }
 
-    /// What was trimmed before it was read is lost, and counted.
-    fn count_trimmed(&mut self, place: usize, class: usize, from: Seq, first: Seq) {
-        let subscriber = &mut self.subscribers[place];
-        let Some(reader) = &mut subscriber.reader else { return };
-        // Who begins with the earliest begins with the first that is kept.
-        let begins = from == Seq(0) && subscriber.entry.options.start != Start::Latest;
-        let lost = reader.lose_before(class, from, first);
-        if !begins && lost > 0 {
-            let name = &**subscriber.entry.name();
-            tracing::error!(subscription = name, places = lost, "events were trimmed before they were read");
-            metrics::counter!("millstream_dropped_total", "stage" => name.to_owned(), "reason" => "trimmed")
-                .increment(lost);
-            subscriber.entry.meter.trimmed.add(lost);
-        }
-    }
-
     /// Delivers what was read: in the order of the log, as far as it is known of all classes that were asked for.
     fn take_pages(&mut self, place: usize, classes: &[usize], found: Vec<Found>, cx: &mut Context<'_>) {
         let Some(reader) = &mut self.subscribers[place].reader else { return };
@@ -418,13 +378,6 @@ impl super::Reader {
     /// Where it reads on: after a restart first what was open.
     fn reads_from(&self, class: usize) -> Seq {
         self.resume[class].unwrap_or(self.cursors[class].high)
-    }
-
-    /// Closes what is open before a place and cannot be read any more. How many places were never read.
-    fn lose_before(&mut self, class: usize, from: Seq, first: Seq) -> u64 {
-        let cursor = &mut self.cursors[class];
-        let again = if self.resume[class].is_some() { cursor.lose(from, first) } else { 0 };
-        again + first.0.saturating_sub(from.max(cursor.high).0)
     }
 
     fn has_read_to(&mut self, class: usize, seq: Seq) {

@@ -239,9 +239,7 @@ impl Dispatcher {
     fn floors(&self) -> Option<[Seq; CLASSES]> {
         let durable = self.durable.as_ref()?;
         let stages = durable.stage_floor();
-        let floor = |class: usize| {
-            durable.known.values().map(|known| known.cursors[class].floor()).chain(stages).min()
-        };
+        let floor = |class: usize| durable.known.values().map(|known| known.cursors[class].floor()).chain(stages).min();
         let mut floors = [Seq(0); CLASSES];
         for (class, place) in floors.iter_mut().enumerate() {
             *place = floor(class)?;
