@@ -91,7 +91,7 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use self::{
     dead_letter::{DeadLetter, DeadLetterFilter, Death, Failure, Replay, ReplayReport},
-    dispatch::{Retention, SubscriptionBook, UnroutedPolicy},
+    dispatch::{Limits, Retention, SubscriptionBook, UnroutedPolicy},
     epoch::{Late, MigrateError, SavedParts, Stage, StageCounts, StageItem},
     event::{
         Aggregate, Clock, Data, DecodeError, Draft, Envelope, Event, EventId, EventName, Headers, IdError, IntoDraft,

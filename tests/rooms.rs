@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("epoch", &["event", "stage", "store"]),
     ("dead_letter", &["event", "stage", "tenant"]),
     ("journal", &["dead_letter", "epoch", "event", "intake", "queue", "store"]),
-    ("archive", &["dead_letter", "epoch", "event", "intake", "journal", "store"]),
+    ("archive", &["dead_letter", "epoch", "event", "history", "intake", "journal", "store"]),
     (
         "dispatch",
         &[

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{Archive, ArchiveError, corrupt};
 use crate::{
     dead_letter::{DeadLetter, Failure},
-    event::{Envelope, EventId, Priority},
+    event::{Envelope, EventId, Priority, unscoped},
+    history::{APPEND, OnceRow},
     journal::{Cursor, FailedKey, Stand, Subscribed, dead_row, parse_failed, parse_key},
     store::{Class, Seq, StoreError, Table, tables},
 };
@@ -89,6 +90,34 @@ pub enum Row {
         key: String,
         /// The event.
         event: EventId,
+    },
+    /// The idempotency key of an append, and what was appended.
+    Append {
+        /// Whose the aggregate is.
+        tenant: Option<String>,
+        /// The aggregate's kind.
+        kind: String,
+        /// Which one.
+        id: String,
+        /// The key.
+        key: String,
+        /// The first event.
+        event: EventId,
+        /// The first and the last version that it made.
+        versions: (u64, u64),
+        /// Until when it keeps others out, in nanoseconds.
+        until_ns: Timestamp,
+    },
+    /// A value that a handler or somebody else keeps.
+    Storage {
+        /// Whose.
+        tenant: Option<String>,
+        /// In which namespace.
+        namespace: String,
+        /// Its key: as text where it is some, else in hexadecimal digits.
+        key: String,
+        /// As JSON where it is some, as text, or in hexadecimal digits.
+        value: Value,
     },
     /// An event of an aggregate.
     Aggregate {
@@ -176,7 +205,9 @@ impl Row {
                 let (due_ns, _) = parse_key(key).ok_or_else(|| corrupt(tables::DELAYED, "its key is none"))?;
                 Ok(Self::Delayed { due_ns, event: event(tables::DELAYED, value)? })
             }
+            Some(tables::ONCE) if key.first() == Some(&APPEND) => append(&key[1..], value),
             Some(tables::ONCE) => once(key, value),
+            Some(tables::STORAGE) => stored(key, value),
             Some(tables::AGGREGATE) => Ok(Self::Aggregate { event: event(tables::AGGREGATE, value)? }),
             _ => Ok(Self::Other { key: readable(key), value: shown(value) }),
         }
@@ -227,6 +258,27 @@ fn once(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
     let id = value.try_into().ok().map(u128::from_be_bytes).and_then(EventId::from_u128);
     let event = id.ok_or_else(|| wrong("it names no event"))?;
     Ok(Row::Once { tenant: readable(&key[..split]), key: readable(&key[split + 1..]), event })
+}
+
+fn append(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
+    let wrong = |why: &str| corrupt(tables::ONCE, why);
+    let (tenant, [kind, id], key) = unscoped(key).ok_or_else(|| wrong("its key is none"))?;
+    let row = OnceRow::from_bytes(value).ok_or_else(|| wrong("it names no append"))?;
+    Ok(Row::Append {
+        tenant: tenant.map(str::to_owned),
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        key: readable(key),
+        event: row.id,
+        versions: row.versions,
+        until_ns: row.until,
+    })
+}
+
+fn stored(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
+    let (tenant, [namespace], key) = unscoped(key).ok_or_else(|| corrupt(tables::STORAGE, "its key is none"))?;
+    let (tenant, namespace) = (tenant.map(str::to_owned), namespace.to_owned());
+    Ok(Row::Storage { tenant, namespace, key: readable(key), value: shown(value) })
 }
 
 fn event(table: Table, value: &Bytes) -> Result<Box<Envelope>, StoreError> {

@@ -30,6 +30,9 @@ pub struct SubscriptionBook {
     pub in_flight: u64,
     /// Waiting for a retry, a key, a slot or a quota.
     pub waiting: u64,
+    /// Places of the log that were trimmed before it had read them, as [`Limits::strict`](crate::Limits::strict) allows: at most so
+    /// many of its events are lost.
+    pub trimmed: u64,
     /// Events that it returned, by name; names after the first 64 are counted as `*`.
     pub returned: BTreeMap<String, u64>,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Meter {
     pub(super) retried: Count,
     pub(super) in_flight: Count,
     pub(super) waiting: Count,
+    pub(super) trimmed: Count,
     returned: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -53,6 +57,10 @@ impl Count {
     /// One writer, so a load and a store are enough.
     pub(super) fn up(&self) {
         self.0.store(self.get() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, more: u64) {
+        self.0.store(self.get() + more, Ordering::Relaxed);
     }
 
     pub(super) fn down(&self) {
@@ -85,6 +93,7 @@ impl Meter {
             retried: self.retried.get(),
             in_flight: self.in_flight.get(),
             waiting: self.waiting.get(),
+            trimmed: self.trimmed.get(),
             returned: self.returned.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -26,4 +26,8 @@ pub(crate) use self::{
     meters::Meter,
     registry::{AddError, Entry, Registry},
 };
-pub use self::{dispatcher::UnroutedPolicy, durable::Retention, meters::SubscriptionBook};
+pub use self::{
+    dispatcher::UnroutedPolicy,
+    durable::{Limits, Retention},
+    meters::SubscriptionBook,
+};

@@ -10,7 +10,7 @@ use serde::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Data, DecodeError, Draft, Event, EventId, EventName, Key, More, Priority, Tenant};
+use super::{Data, DecodeError, Draft, Event, EventId, EventName, Key, More, Priority, Tenant, key::scoped};
 
 /// Headers by name. W3C trace context is `traceparent` and `tracestate`.
 pub type Headers = BTreeMap<String, String>;
@@ -26,22 +26,11 @@ pub struct Aggregate {
     pub version: u64,
 }
 
-/// The key under which an aggregate's event is stored: tenant, kind and id with their lengths, so that no two are one, then the
-/// version, so that they lie in its order.
+/// The key under which an aggregate's event is stored: tenant, kind and id, then the version, so that they lie in its order.
 pub(crate) fn aggregate_key(tenant: Option<&Tenant>, aggregate: &Aggregate) -> Bytes {
-    let mut key = aggregate_prefix(tenant, &aggregate.kind, &aggregate.id);
+    let mut key = scoped(tenant, &[&aggregate.kind, &aggregate.id]);
     key.extend_from_slice(&aggregate.version.to_be_bytes());
     key.into()
-}
-
-/// What the keys of an aggregate's events begin with.
-pub(crate) fn aggregate_prefix(tenant: Option<&Tenant>, kind: &str, id: &str) -> Vec<u8> {
-    let mut prefix = vec![u8::from(tenant.is_some())];
-    for part in [tenant.map_or("", Tenant::as_str), kind, id] {
-        prefix.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        prefix.extend_from_slice(part.as_bytes());
-    }
-    prefix
 }
 
 /// An accepted event: its data and all that is known about it.

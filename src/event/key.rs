@@ -112,9 +112,48 @@ macro_rules! number {
 
 number!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize, u128, i128);
 
+/// What the keys of rows begin with that belong to a tenant, or to nobody: each part with its length, so that no two are one.
+pub(crate) fn scoped(tenant: Option<&Tenant>, parts: &[&str]) -> Vec<u8> {
+    let mut prefix = vec![u8::from(tenant.is_some())];
+    for part in std::iter::once(&tenant.map_or("", Tenant::as_str)).chain(parts) {
+        prefix.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        prefix.extend_from_slice(part.as_bytes());
+    }
+    prefix
+}
+
+/// The tenant, the parts, and what comes behind them; none where a key does not begin like that.
+pub(crate) fn unscoped<const PARTS: usize>(key: &[u8]) -> Option<(Option<&str>, [&str; PARTS], &[u8])> {
+    fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (part, behind) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        *rest = behind;
+        std::str::from_utf8(part).ok()
+    }
+    let (flag, mut rest) = key.split_first()?;
+    let tenant = part(&mut rest)?;
+    let mut parts = [""; PARTS];
+    for place in &mut parts {
+        *place = part(&mut rest)?;
+    }
+    Some(((*flag > 0).then_some(tenant), parts, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scoped_keys_are_split_as_they_were_made() {
+        let tenant = Tenant::from("acme");
+        for tenant in [None, Some(&tenant)] {
+            let key = [&scoped(tenant, &["order", ""])[..], b"rest"].concat();
+            assert_eq!(unscoped(&key), Some((tenant.map(Tenant::as_str), ["order", ""], &b"rest"[..])));
+            for length in 0..key.len() - 4 {
+                assert_eq!(unscoped::<2>(&key[..length]), None, "{length}");
+            }
+        }
+    }
 
     #[test]
     fn joined_keys_differ_where_their_parts_do() {

@@ -32,7 +32,8 @@ pub use self::{
 pub(crate) use self::{
     data::JsonSize,
     draft::More,
-    envelope::{Lineage, Way, aggregate_key, aggregate_prefix},
+    envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
+    key::{scoped, unscoped},
     payload::dropped_badly,
 };

@@ -15,12 +15,14 @@ use millstream_operators::Timestamp;
 
 use super::{HistoryError, Library};
 use crate::{
-    event::{Envelope, EventId, Tenant, aggregate_prefix},
+    event::{Envelope, EventId, Tenant, scoped},
     store::{KeyRange, Reader, StoreError, tables},
 };
 
 /// Rows that are read at a time.
 const PAGE: usize = 64;
+/// What the idempotency keys of appends begin with. No text has this byte, so none of them is one of an emit.
+pub(crate) const APPEND: u8 = u8::MAX;
 
 /// The rows of one aggregate.
 #[derive(Clone, Debug)]
@@ -45,12 +47,12 @@ pub(crate) struct OnceRow {
 
 impl AggregateRows {
     pub(crate) fn of(tenant: Option<&Tenant>, kind: &str, id: &str) -> Self {
-        Self { prefix: aggregate_prefix(tenant, kind, id).into() }
+        Self { prefix: scoped(tenant, &[kind, id]).into() }
     }
 
-    /// The key of its idempotency key. No text has this byte, so it is no key of an emit and no other aggregate's.
+    /// The key of its idempotency key.
     pub(crate) fn once_key(&self, key: &str) -> Bytes {
-        [&[u8::MAX], &self.prefix[..], key.as_bytes()].concat().into()
+        [&[APPEND], &self.prefix[..], key.as_bytes()].concat().into()
     }
 
     /// Its last version.

@@ -21,7 +21,7 @@ pub use self::{
     query::{Events, History},
 };
 pub(crate) use self::{
-    aggregate::{AggregateRows, OnceRow, once_row},
+    aggregate::{APPEND, AggregateRows, OnceRow, once_row},
     merged::Merged,
 };
 use crate::store::{PartitionId, Store};

@@ -154,6 +154,8 @@ impl LogSide {
 
     /// Where a subscription begins that wants only what comes: told now, or once that is known.
     pub(crate) fn start_at_end(&mut self) -> Arc<OnceLock<Seq>> {
+        // It may have much to read, though nothing new comes.
+        self.unsettled = true;
         let start = Arc::new(OnceLock::new());
         match self.end {
             Some(end) => {

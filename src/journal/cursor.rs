@@ -56,6 +56,15 @@ impl Cursor {
         self.is_dirty |= self.open.remove(&seq);
     }
 
+    /// What is open from one place to another is done with: nobody can read it. How many they are.
+    pub(crate) fn lose(&mut self, from: Seq, below: Seq) -> u64 {
+        let lost: Vec<_> = self.open.range(from..below.max(from)).copied().collect();
+        for &seq in &lost {
+            self.done(seq);
+        }
+        lost.len() as u64
+    }
+
     /// Passes over what nobody wants.
     pub(crate) fn pass(&mut self, high: Seq) {
         self.high = self.high.max(high);

@@ -197,7 +197,7 @@ impl Builder {
         self
     }
 
-    /// How long events stay in the log that all have handled.
+    /// How long events stay in the log that all have handled, and whether those stay that somebody has not.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
@@ -439,11 +439,7 @@ impl Builder {
                 "unrouted",
                 "`dead_letter` has no use with a `store`: events that nobody wants stay in the log, and a subscription that starts at `Earliest` gets them",
             ),
-            (
-                self.retention == Retention::Age(Duration::ZERO),
-                "retention",
-                "an age of zero keeps nothing: say `Handled`",
-            ),
+            (self.retention.refused().is_some(), "retention", self.retention.refused().unwrap_or_default()),
         ];
         let own = table.into_iter().filter(|(refused, ..)| *refused).map(|(_, name, why)| SettingError::new(name, why));
         let quotas = self.quotas.zeros().map(|zero| SettingError::new("quota", zero));

@@ -55,6 +55,14 @@ impl Runtime {
         let broken = state.log.broken.iter().map(|(name, why)| format!("subscription `{name}` cannot read on: {why}"));
         let mut findings: Vec<_> = failure.chain(orphans).chain(broken).collect();
         drop(state);
+        for entry in self.shared.registry.entries() {
+            let trimmed = entry.meter.book().trimmed;
+            if trimmed > 0 {
+                let name = entry.name();
+                findings
+                    .push(format!("subscription `{name}` has lost up to {trimmed} events that were trimmed unread"));
+            }
+        }
         for stage in self.stages() {
             let name = &stage.name;
             findings.extend(stage.parked.iter().map(|why| format!("stage `{name}` is parked: {why}")));

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::StorageError;
-use crate::{event::Tenant, store::KeyRange};
+use crate::{
+    event::{Tenant, scoped},
+    store::KeyRange,
+};
 
 /// A tenant's namespace, or one of nobody in particular.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +20,7 @@ impl Scope {
     pub(crate) const MAX_KEY: usize = 1_024;
 
     pub(crate) fn new(tenant: Option<&Tenant>, namespace: &str) -> Self {
-        let mut prefix = vec![u8::from(tenant.is_some())];
-        for part in [tenant.map_or("", Tenant::as_str), namespace] {
-            // Lengths, so that no two pairs are one.
-            prefix.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            prefix.extend_from_slice(part.as_bytes());
-        }
-        Self { prefix: prefix.into(), name: namespace.into() }
+        Self { prefix: scoped(tenant, &[namespace]).into(), name: namespace.into() }
     }
 
     /// The namespace.

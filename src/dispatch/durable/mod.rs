@@ -4,19 +4,21 @@
 //! Subscriptions that keep up are served from the tail in memory; one that does not reads the log by itself until it is
 //! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
 
-mod age;
 mod border;
 mod commit;
 mod delay;
+mod gap;
 mod open;
 mod outcome;
 mod proposal;
 mod read;
 mod recover;
+mod retention;
 mod stages;
+mod trial;
 
-pub use self::age::Retention;
 pub(super) use self::proposal::Content;
+pub use self::retention::{Limits, Retention};
 pub(crate) use self::{
     border::StageBorder,
     stages::{NewStage, Statuses, start_key},
@@ -36,12 +38,13 @@ use futures_util::{future::FutureExt, stream::FuturesUnordered};
 use millstream_operators::Timestamp;
 
 use self::{
-    age::Aged,
     commit::Committing,
     delay::Due,
     open::Opening,
-    proposal::{Proposal, Reply, Trial},
+    proposal::{Proposal, Reply},
     read::Reading as PageReading,
+    retention::Kept,
+    trial::Trial,
 };
 use super::dispatcher::Dispatcher;
 use crate::{
@@ -122,8 +125,8 @@ pub(super) struct Durable {
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
     trimmed: [Seq; CLASSES],
-    /// Where the oldest event lies that is kept for its age, and when that was looked for.
-    aged: Aged,
+    /// Where the oldest event lies that the limits keep.
+    kept: Kept,
     /// Delayed events that were lost, or landed and nobody knows.
     lost_delayed: HashSet<u128>,
     /// Events emitted before it belong to an earlier process.
@@ -218,7 +221,7 @@ impl Durable {
             forgetting: None,
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
-            aged: Aged::default(),
+            kept: Kept::default(),
             lost_delayed: HashSet::new(),
             began: now,
         }
@@ -249,7 +252,7 @@ impl Durable {
             && self.due.is_none()
             && self.looking.is_none()
             && self.horizon.wants().is_none()
-            && self.aged.is_quiet()
+            && self.kept.is_quiet()
             && self.to_forget.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
@@ -308,7 +311,7 @@ impl Dispatcher {
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
-        moved |= self.look_for_age(cx);
+        moved |= self.look_at_limits(cx);
         moved |= self.commit(cx);
         moved
     }

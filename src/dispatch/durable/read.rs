@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::stream::StreamExt;
 
-use super::{Logged, Pending, Place, open::failed_key};
+use super::{Logged, Pending, Place, gap::Found, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
@@ -18,7 +18,7 @@ use crate::{
     journal::{Cursor, Step},
     queue::CLASSES,
     stage::{HandlerError, Order},
-    store::{Class, Page, PageRecord, Seq, StoreError, Wanted},
+    store::{Class, PageRecord, Seq, StoreError, Wanted},
 };
 
 /// The reading of pages for one subscription: of one class, or of all where it keeps the order of emission.
@@ -26,14 +26,14 @@ pub(super) struct Reading {
     place: usize,
     entry: u64,
     classes: Vec<usize>,
-    pages: Pending<Result<Vec<Page>, StoreError>>,
+    pages: Pending<Result<Vec<Found>, StoreError>>,
 }
 
 /// What is read at a time.
 const PAGE_BYTES: usize = 128 << 10;
 
 impl Future for Reading {
-    type Output = (usize, u64, Vec<usize>, Result<Vec<Page>, StoreError>);
+    type Output = (usize, u64, Vec<usize>, Result<Vec<Found>, StoreError>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let pages = std::task::ready!(self.pages.as_mut().poll(cx));
@@ -206,7 +206,7 @@ impl Dispatcher {
                 continue;
             }
             match pages {
-                Ok(pages) => self.take_pages(place, &classes, pages, cx),
+                Ok(found) => self.take_pages(place, &classes, found, cx),
                 Err(error) => {
                     if !self.cannot_read(place, &classes, error) {
                         return true;
@@ -244,8 +244,8 @@ impl Dispatcher {
                 #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
                 let page = tenure.reader().read(Class(class as u8), from, PAGE_BYTES, &wanted).await;
                 pages.push(match page {
-                    Err(StoreError::Trimmed { first }) => Page { next: first, ..Page::default() },
-                    page => page?,
+                    Err(StoreError::Trimmed { first }) => Found::Trimmed { from, first },
+                    page => Found::Page(page?),
                 });
             }
             Ok(pages)
@@ -286,11 +286,13 @@ impl Dispatcher {
     }
 
     /// Delivers what was read: in the order of the log, as far as it is known of all classes that were asked for.
-    fn take_pages(&mut self, place: usize, classes: &[usize], pages: Vec<Page>, cx: &mut Context<'_>) {
+    fn take_pages(&mut self, place: usize, classes: &[usize], found: Vec<Found>, cx: &mut Context<'_>) {
         let Some(reader) = &mut self.subscribers[place].reader else { return };
         for &class in classes {
             reader.is_reading[class] = false;
         }
+        let gaps: Vec<_> = classes.iter().zip(&found).filter_map(|(&class, found)| found.gap(class)).collect();
+        let pages: Vec<_> = found.into_iter().map(Found::into_page).collect();
         let is_end = pages.iter().all(|page| page.is_end);
         let known_to = pages.iter().filter(|page| is_end || !page.is_end).map(|page| page.next);
         let known_to = if is_end { known_to.max() } else { known_to.min() }.unwrap_or_default();
@@ -301,6 +303,9 @@ impl Dispatcher {
             .filter(|(_, record)| record.seq < known_to)
             .collect();
         records.sort_by_key(|(_, record)| record.seq);
+        for (class, from, first) in gaps {
+            self.count_trimmed(place, class, from, first.min(known_to));
+        }
         for (class, record) in records {
             if self.subscribers[place].reader.as_ref().is_none_or(|reader| reader.broken.is_some()) {
                 return;

@@ -99,7 +99,7 @@ impl Dispatcher {
         durable.opening.clear();
         durable.reading.clear();
         (durable.due, durable.looking, durable.forgetting) = (None, None, None);
-        durable.aged.forget();
+        durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
         durable.hold = Hold::Lost { until: self.now };
