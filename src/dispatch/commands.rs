@@ -2,19 +2,80 @@
 
 use std::sync::{Arc, PoisonError};
 
+use millstream_operators::Timestamp;
+use tokio::sync::oneshot;
+
 use super::{
-    dispatcher::{Command, Dispatcher, Replay},
+    dispatcher::Dispatcher,
+    durable::NewStage,
     job::{Job, OpenEvent, Stake},
+    registry::Entry,
     running::InFlight,
 };
 use crate::{
     dead_letter::{DeadLetter, Death},
+    epoch::StateKey,
     event::Envelope,
     intake::Held,
     request::NoAnswer,
+    storage::{Stale, StorageError, Writes},
 };
 
+/// What others ask of the dispatcher.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Deliver dead letters again, each to its own subscription.
+    Replay(Vec<Replay>),
+    /// The heads of these letters will not be replayed: let their keys go on.
+    LetGo(Vec<DeadLetter>),
+    /// A durable subscription that nobody claims any more is forgotten.
+    Forget(String),
+    /// The timers of a parked key of a stage fire again.
+    Unpark { stage: String, key: StateKey },
+    /// An operator stage joins.
+    Stage(NewStage),
+    /// Somebody writes to the storage from outside of handlers.
+    Write(Write),
+}
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) letter: DeadLetter,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) due: Timestamp,
+}
+
+/// What somebody writes to the storage, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) writes: Writes,
+    pub(crate) reply: oneshot::Sender<Result<Result<(), Stale>, StorageError>>,
+}
+
 impl Dispatcher {
+    pub(super) fn has_commands(&self) -> bool {
+        !self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(super) fn obey(&mut self) -> bool {
+        let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        let moved = !commands.is_empty();
+        if moved && self.has_new_subscribers() {
+            self.catch_up();
+        }
+        for command in commands {
+            match command {
+                Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
+                Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                Command::Forget(name) => self.forget(&name),
+                Command::Unpark { stage, key } => self.unpark(&stage, key),
+                Command::Stage(stage) => self.add_stage(stage),
+                Command::Write(write) => self.write(write),
+            }
+        }
+        moved
+    }
+
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {

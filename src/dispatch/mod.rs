@@ -9,25 +9,29 @@ mod attempt;
 mod beat;
 mod commands;
 mod dispatcher;
+mod distribute;
 mod durable;
 mod finish;
 mod gates;
 mod job;
+mod members;
 mod meters;
 mod registry;
+mod route;
 mod running;
 mod subscriber;
 mod timers;
 
 pub(crate) use self::{
     beat::SlowPolls,
-    dispatcher::{Command, Dispatcher, Parts, Progress, Replay, Write},
+    commands::{Command, Replay, Write},
+    dispatcher::{Dispatcher, Parts, Progress},
     durable::{Home, NewStage, StageBorder, Statuses, start_key},
     meters::Meter,
     registry::{AddError, Entry, Registry},
 };
 pub use self::{
-    dispatcher::UnroutedPolicy,
+    distribute::UnroutedPolicy,
     durable::{Limits, Retention},
     meters::SubscriptionBook,
 };

@@ -123,6 +123,7 @@ pub(crate) fn scoped(tenant: Option<&Tenant>, parts: &[&str]) -> Vec<u8> {
 }
 
 /// The tenant, the parts, and what comes behind them; none where a key does not begin like that.
+#[cfg(any(test, feature = "archive"))]
 pub(crate) fn unscoped<const PARTS: usize>(key: &[u8]) -> Option<(Option<&str>, [&str; PARTS], &[u8])> {
     fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
         let (length, behind) = rest.split_first_chunk()?;

@@ -16,6 +16,8 @@ mod priority;
 mod record;
 mod traits;
 
+#[cfg(feature = "archive")]
+pub(crate) use self::key::unscoped;
 pub use self::{
     clock::Clock,
     data::{Data, DecodeError},
@@ -34,6 +36,6 @@ pub(crate) use self::{
     draft::More,
     envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
-    key::{scoped, unscoped},
+    key::scoped,
     payload::dropped_badly,
 };

@@ -14,6 +14,8 @@ use std::{fmt, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "archive")]
+pub(crate) use self::aggregate::APPEND;
 pub use self::{
     aggregate::AggregateEvents,
     error::HistoryError,
@@ -21,7 +23,7 @@ pub use self::{
     query::{Events, History},
 };
 pub(crate) use self::{
-    aggregate::{APPEND, AggregateRows, OnceRow, once_row},
+    aggregate::{AggregateRows, OnceRow, once_row},
     merged::Merged,
 };
 use crate::store::{PartitionId, Store};

@@ -84,10 +84,10 @@ impl Dispatcher {
             self.catch_up();
         }
         self.metrics.wait.record(self.now.since(event.emitted));
-        self.find_route(&event.name);
+        self.routes.find(&event.name, &self.subscribers);
         let class = event.priority.class();
-        for turn in 0..self.route_len() {
-            let place = self.route_at(turn);
+        for turn in 0..self.routes.len() {
+            let place = self.routes.at(turn);
             let subscriber = &mut self.subscribers[place];
             let Some(reader) = &mut subscriber.reader else {
                 if subscriber.entry.options.is_tap {
