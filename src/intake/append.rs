@@ -4,7 +4,7 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Held, Intake, Prepared, Refusal, State, What, admit::Entry};
+use super::{Held, Intake, Prepared, Refusal, State, What, accept::Entry};
 use crate::{
     event::{Draft, EventId},
     store::{CommitError, Committed, Op, tables},

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Advice, Cause, EmitError, Handling, Intake, Phase, Receipt, Refusal, Waiter,
-    admit::{Entry, Refused, refused},
+    accept::Entry,
+    prepare::{Prepared, Refused, refused},
     room::Grant,
 };
 use crate::{
@@ -94,7 +95,7 @@ impl Intake {
         let mut state = self.lock();
         for next in prepared.by_ref() {
             let entry = if current.is_some() { Entry::Handler } else { Entry::Outside };
-            let accept = |prepared: super::Prepared| {
+            let accept = |prepared: Prepared| {
                 let claim = prepared.claim();
                 self.accept(&mut state, prepared, entry).map(|fate| claim.receipt(fate))
             };
@@ -111,9 +112,7 @@ impl Intake {
         if let Some(refused) = &refused {
             self.count_refusal(refused);
         }
-        let draft = |rest: Result<super::Prepared, Refused>| {
-            rest.map_or_else(|refused| refused.event, super::admit::Prepared::into_draft)
-        };
+        let draft = |rest: Result<Prepared, Refused>| rest.map_or_else(|refused| refused.event, Prepared::into_draft);
         let rest = prepared.map(|rest| E::handed_back(draft(rest))).collect();
         (accepted, refused.map(|refused| refused.handed_back()), rest)
     }

@@ -4,10 +4,11 @@
 //! all that they count changes under one lock. Knows events, requests, the
 //! queue, tenants and the store; no handler.
 
-mod admit;
+mod accept;
 mod append;
 mod books;
 mod cause;
+mod door;
 mod emit;
 mod error;
 mod exchange;
@@ -15,6 +16,7 @@ mod landing;
 mod log_side;
 mod loops;
 mod observe;
+mod prepare;
 mod pump;
 mod receipt;
 mod request;
@@ -27,15 +29,16 @@ pub use self::observe::What;
 #[cfg(not(feature = "testing"))]
 pub(crate) use self::observe::What;
 pub(crate) use self::{
-    admit::{Intake, Limits, Prepared},
     append::{Group, Once},
     books::{DispatchBook, Tally},
     cause::{Cause, FindCause, Handling, Seat},
+    door::{Intake, Limits},
     exchange::{Outlook, Settlement},
     landing::{Landing, Outcome},
     log_side::{Landed, LogSide, Shore},
     loops::Roots,
     observe::{Observer, Step},
+    prepare::Prepared,
     pump::{Interest, MARK, Pump, Stored, chain, class_of, record},
     room::Waiter,
     state::{Held, Origin, Phase, Pulled, Saturated, State},

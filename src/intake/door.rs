@@ -1,0 +1,129 @@
+//! The intake: the one lock, and all around it that needs none.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{Cause, FindCause, Handling, Observer, Phase, Pump, Refusal, State, Step, Types, What};
+use crate::event::{Clock, Envelope, IdSource};
+
+/// What an event must keep to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) event_size: usize,
+    pub(crate) measure_typed: bool,
+    pub(crate) depth: u32,
+    pub(crate) per_root: u32,
+    pub(crate) delayed: usize,
+    /// For how long an idempotency key is remembered.
+    pub(crate) once: Duration,
+}
+
+/// The lock, and all around it that needs none.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    state: Mutex<State>,
+    pub(crate) clock: Clock,
+    pub(crate) ids: IdSource,
+    pub(crate) types: Types,
+    pub(crate) limits: Limits,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Whoever polls handlers knows.
+    find_cause: FindCause,
+    /// Told whenever the dispatcher has settled something.
+    pub(crate) settled: Notify,
+    /// The way to the store, in a durable runtime.
+    pub(crate) pump: Option<Arc<Pump>>,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        state: State,
+        clock: Clock,
+        seed: u64,
+        limits: Limits,
+        observer: Option<Arc<dyn Observer>>,
+        find_cause: FindCause,
+        pump: Option<Arc<Pump>>,
+    ) -> Arc<Self> {
+        let ids = IdSource::new(seed);
+        let (types, settled) = (Types::default(), Notify::new());
+        let state = Mutex::new(state);
+        let intake = Arc::new(Self { state, clock, ids, types, limits, observer, find_cause, settled, pump });
+        if let Some(pump) = &intake.pump {
+            pump.attach(&intake);
+        }
+        intake
+    }
+
+    /// Lets what was queued go on to the store, in a durable runtime.
+    pub(crate) fn pump(&self) {
+        if let Some(pump) = &self.pump {
+            pump.go();
+        }
+    }
+
+    /// A panic under the lock would be a bug of the engine's own; what the lock protects stays consistent, for no
+    /// user code runs under it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
+    #[inline]
+    pub(crate) fn wake(state: MutexGuard<'_, State>) {
+        if state.consumer.is_some() || !state.gone.is_empty() {
+            Self::wake_sleeper(state);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_sleeper(mut state: MutexGuard<'_, State>) {
+        let (sleeper, gone) = (state.consumer.take(), std::mem::take(&mut state.gone));
+        drop(state);
+        drop(gone);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
+    /// Lets go of the store of a durable runtime.
+    pub(crate) fn release(&self) {
+        if let Some(pump) = &self.pump {
+            pump.release();
+        }
+    }
+
+    /// Names this runtime among others.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// What the handler causes that this runtime polls on this thread, if there is one.
+    pub(crate) fn cause_here(&self) -> Option<Cause> {
+        if Handling::is_any() { (self.find_cause)(self.address()) } else { None }
+    }
+
+    /// Whether this runtime polls a handler on this thread.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.cause_here().is_some()
+    }
+
+    /// Tells the observer, if there is one.
+    pub(crate) fn observe(&self, event: &Arc<Envelope>, what: What) {
+        if let Some(observer) = &self.observer {
+            observer.observe(Step { at: self.clock.now(), event: Arc::clone(event), subscription: None, what });
+        }
+    }
+
+    pub(super) fn closed(&self) -> Refusal {
+        Self::closed_in(self.lock().phase)
+    }
+
+    pub(super) fn closed_in(phase: Phase) -> Refusal {
+        Refusal::Closed { phase: if phase == Phase::Stopped { "stopped" } else { "draining" } }
+    }
+}
