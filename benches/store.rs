@@ -58,7 +58,7 @@ fn appends(table: &Table, folder: &Path) {
             drop(ours);
             std::fs::remove_file(path).unwrap();
             let path = folder.join("log");
-            let (log, writer) = HandWritten::open(&path);
+            let (log, writer) = HandWritten::open(&path, false);
             table.emitted(&job, "hand-written", emitters, &emit(&log, emitters, 1));
             log.close();
             writer.join().unwrap();

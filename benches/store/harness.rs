@@ -41,6 +41,16 @@ pub fn now() -> Instant {
 /// Something that takes events and says when they are on disk.
 pub trait Contender: Clone + Send + Sync + 'static {
     fn append(&self, event: Bytes) -> impl Future<Output = ()> + Send;
+
+    /// What is done beside those who emit, until it rests.
+    fn drive(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// All that it took has been handled, and that is on disk too; at once where nobody handles. Then it stops.
+    fn rest(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Events of 200 bytes of JSON, each with an id and numbers of its own.
@@ -66,6 +76,11 @@ pub fn events(count: u64) -> Arc<[Bytes]> {
     (0..count).map(event).collect()
 }
 
+/// What all handlers do: look at the event.
+pub fn handle(event: &[u8]) -> bool {
+    std::hint::black_box(event).len() == EVENT
+}
+
 /// What one run has shown.
 pub struct Figures {
     pub events_per_second: u64,
@@ -82,7 +97,9 @@ pub fn emit(contender: &impl Contender, emitters: usize, workers: usize) -> Figu
     // One for all: a histogram for each emitter would fill the processor's caches with itself.
     let waits = Arc::new(Mutex::new(Histogram::<u64>::new_with_max(60_000_000, 2).expect("the bounds are right")));
     tokio.block_on(async {
-        let mut tasks = tokio::task::JoinSet::new();
+        let (mut tasks, driven) = (tokio::task::JoinSet::new(), contender.clone());
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(async move { driven.drive().await });
         for emitter in 0..emitters {
             let (contender, events, waits) = (contender.clone(), Arc::clone(&events), Arc::clone(&waits));
             tasks.spawn(async move {
@@ -99,7 +116,9 @@ pub fn emit(contender: &impl Contender, emitters: usize, workers: usize) -> Figu
                 }
             });
         }
-        tasks.join_all().await
+        tasks.join_all().await;
+        contender.rest().await;
+        driver.join_all().await;
     });
     let elapsed = begin.elapsed();
     let waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +150,13 @@ pub fn flush_micros(folder: &Path) -> io::Result<u64> {
     Ok(waits[100])
 }
 
+/// The memory that this process holds now, or the most it ever held (`VmRSS`, `VmHWM`), where the system says so.
+pub fn memory_kib(which: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Prints figures as a row, or as an object a line.
 pub struct Table {
     pub json: bool,
@@ -138,11 +164,16 @@ pub struct Table {
 
 impl Table {
     pub fn new(title: &str) -> Self {
-        let json = std::env::args().any(|arg| arg == "--json");
-        if !json {
+        let table = Self::of_child();
+        if !table.json {
             println!("{title}");
         }
-        Self { json }
+        table
+    }
+
+    /// Of a process that does a part of another's work.
+    pub fn of_child() -> Self {
+        Self { json: std::env::args().any(|arg| arg == "--json") }
     }
 
     pub fn head(&self) {

@@ -1,5 +1,6 @@
 //! The least that a durable log can do: one file, preallocated, a frame with a checksum a group, one flush, no index, no
-//! tables, no way to trim. It is the limit that a store is measured by.
+//! tables, no way to trim. It is the limit that a store is measured by. Where it handles, it calls the handler with what it has
+//! in memory after the flush, and writes how far it is with the next group.
 
 use std::{
     fs::File,
@@ -12,13 +13,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::harness::{Contender, slow_down};
+use crate::harness::{Contender, handle, slow_down};
 
 const LENGTH: u64 = 1 << 30;
 
 #[derive(Default)]
 struct Queue {
     events: Vec<(Bytes, oneshot::Sender<()>)>,
+    /// Who waits until all is handled.
+    resting: Vec<oneshot::Sender<()>>,
     is_closed: bool,
 }
 
@@ -33,14 +36,14 @@ struct Shared {
 pub struct HandWritten(Arc<Shared>);
 
 impl HandWritten {
-    pub fn open(path: &Path) -> (Self, JoinHandle<()>) {
+    pub fn open(path: &Path, handles: bool) -> (Self, JoinHandle<()>) {
         let file = File::create(path).expect("a file");
         let zeros = vec![0; 1 << 20];
         (0..LENGTH >> 20).for_each(|block| file.write_all_at(&zeros, block << 20).expect("room"));
         file.sync_all().expect("a disk");
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
-        (Self(shared), std::thread::spawn(move || write(&writer, &file)))
+        (Self(shared), std::thread::spawn(move || write(&writer, &file, handles)))
     }
 
     pub fn close(&self) {
@@ -49,12 +52,18 @@ impl HandWritten {
     }
 }
 
-fn write(shared: &Shared, file: &File) {
+fn write(shared: &Shared, file: &File, handles: bool) {
     let (mut group, mut frame, mut at) = (Vec::new(), Vec::new(), 0);
+    // How many were handled, and how many of those the file knows of.
+    let (mut handled, mut known) = (0_u64, 0_u64);
     loop {
         {
             let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            while queue.events.is_empty() {
+            while queue.events.is_empty() && known == handled {
+                // Whoever does not wait any more is not told.
+                for resting in queue.resting.drain(..) {
+                    let _ = resting.send(());
+                }
                 if queue.is_closed {
                     return;
                 }
@@ -64,6 +73,8 @@ fn write(shared: &Shared, file: &File) {
         }
         frame.clear();
         frame.extend_from_slice(&[0; 8]);
+        frame.extend_from_slice(&handled.to_le_bytes());
+        known = handled;
         for (event, _) in &group {
             frame.extend_from_slice(&u32::try_from(event.len()).expect("short").to_le_bytes());
             frame.extend_from_slice(event);
@@ -80,7 +91,8 @@ fn write(shared: &Shared, file: &File) {
         at += frame.len() as u64;
         slow_down();
         file.sync_data().expect("a disk");
-        for (_, done) in group.drain(..) {
+        for (event, done) in group.drain(..) {
+            handled += u64::from(handles && handle(&event));
             // Whoever does not wait any more is not told.
             let _ = done.send(());
         }
@@ -98,5 +110,12 @@ impl Contender for HandWritten {
             }
         }
         written.await.expect("the writer lives");
+    }
+
+    async fn rest(&self) {
+        let (rests, resting) = oneshot::channel();
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).resting.push(rests);
+        self.0.work.notify_one();
+        resting.await.expect("the writer lives");
     }
 }

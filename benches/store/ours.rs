@@ -1,4 +1,5 @@
 //! The store in one file, on a backend that can be slowed down and counts what is written.
+#![allow(dead_code, reason = "each program uses a part of it")]
 
 use std::{
     fs::OpenOptions,

@@ -71,14 +71,14 @@ async fn emit(store: &dyn Store, settings: &Settings) -> Result<(), ChildError> 
     while let Some(first) = flying.next().await {
         let mut answer = Some(first);
         while let Some(ack) = answer.transpose()? {
-            acks.extend_from_slice(&ack.encode());
-            flying.push(next(ack.emitter, ack.number + 1));
+            acks.push(ack);
             // What is told already goes out together.
             answer = flying.next().now_or_never().flatten();
         }
-        out.write_all(&acks)?;
+        out.write_all(&acks.iter().flat_map(Ack::encode).collect::<Vec<_>>())?;
         out.flush()?;
-        acks.clear();
+        // Nobody emits before his last was told of: so one more may be there than was told, and never two.
+        flying.extend(acks.drain(..).map(|ack| next(ack.emitter, ack.number + 1)));
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
-//! Durable appends: the store in one file, a hand-written log and SQLite (write-ahead log, synchronous FULL), each with
-//! group commit, in one run.
+//! Durable events: the store in one file, a runtime on it, a hand-written log and SQLite (write-ahead log, synchronous FULL),
+//! each with group commit, in one run. `append` is until an event is on disk; `handle` goes on until a handler has had all
+//! events and that is on disk too.
 //!
 //! `cargo run --release --manifest-path benches/store_peers/Cargo.toml` prints a table, `-- --json` an object a line.
 //! `MILLSTREAM_BENCH` names the folder for the files. What is added to a flush is added to SQLite's commits, each of which
 //! flushes once.
 #![allow(unreachable_pub, reason = "modules are shared with another program")]
 
+#[path = "../../store/engine.rs"]
+mod engine;
 #[path = "../../store/harness.rs"]
 mod harness;
 #[path = "../../store/log.rs"]
@@ -16,6 +19,7 @@ mod sqlite;
 
 use std::{path::Path, sync::atomic::Ordering};
 
+use engine::Engine;
 use harness::{ADDED_MICROS, EMITTERS, Table, emit, flush_micros};
 use log::HandWritten;
 use ours::Ours;
@@ -24,15 +28,19 @@ use sqlite::Sqlite;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn round(table: &Table, job: &str, emitters: usize, folder: &Path) {
-    let ours = Ours::open(&folder.join("ours"));
-    table.emitted(job, "millstream", emitters, &emit(&ours, emitters, 1));
-    drop(ours);
-    let (log, writer) = HandWritten::open(&folder.join("log"));
+fn round(table: &Table, job: &str, emitters: usize, handles: bool, folder: &Path) {
+    if !handles {
+        let ours = Ours::open(&folder.join("ours"));
+        table.emitted(job, "store", emitters, &emit(&ours, emitters, 1));
+    }
+    let engine = Engine::open(&folder.join("engine"), handles);
+    table.emitted(job, "millstream", emitters, &emit(&engine, emitters, 1));
+    drop(engine);
+    let (log, writer) = HandWritten::open(&folder.join("log"), handles);
     table.emitted(job, "hand-written", emitters, &emit(&log, emitters, 1));
     log.close();
     writer.join().expect("the writer ends well");
-    let (sqlite, writer) = Sqlite::open(&folder.join("sqlite"));
+    let (sqlite, writer) = Sqlite::open(&folder.join("sqlite"), handles);
     table.emitted(job, "sqlite", emitters, &emit(&sqlite, emitters, 1));
     sqlite.close();
     writer.join().expect("the writer ends well");
@@ -41,15 +49,18 @@ fn round(table: &Table, job: &str, emitters: usize, folder: &Path) {
 fn main() {
     let root = std::env::var_os("MILLSTREAM_BENCH").unwrap_or_else(|| ".".into());
     let folder = tempfile::tempdir_in(&root).expect("a folder");
-    let table = Table::new("Durable appends of events of 200 bytes, 3 s a line.");
+    let table = Table::new("Durable events of 200 bytes, 3 s a line: until they are on disk, and until they are handled.");
     table.figure("flush", "disk", "micros", flush_micros(folder.path()).expect("a disk"));
     table.head();
-    for added in [0, 1_000, 5_000] {
-        ADDED_MICROS.store(added, Ordering::Relaxed);
-        let job = if added == 0 { "append".to_owned() } else { format!("append, flush + {} ms", added / 1_000) };
-        for emitters in EMITTERS {
-            let folder = tempfile::tempdir_in(&root).expect("a folder");
-            round(&table, &job, emitters, folder.path());
+    for handles in [false, true] {
+        for added in [0, 1_000, 5_000] {
+            ADDED_MICROS.store(added, Ordering::Relaxed);
+            let name = if handles { "handle" } else { "append" };
+            let job = if added == 0 { name.to_owned() } else { format!("{name}, flush + {} ms", added / 1_000) };
+            for emitters in EMITTERS {
+                let folder = tempfile::tempdir_in(&root).expect("a folder");
+                round(&table, &job, emitters, handles, folder.path());
+            }
         }
     }
 }
