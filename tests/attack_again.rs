@@ -1,0 +1,78 @@
+//! More of what an engine gets wrong: user code that panics where only errors are expected, wakers that come back in, and
+//! whoever waits for something that has happened already.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    fmt,
+    future::{Future, pending, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc::sync_channel,
+    },
+    task::{Context as TaskContext, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use millstream::{
+    CancellationToken, Context, DeadLetterFilter, Death, Draft, Event, Fate, Handler, HandlerError, Json, Overflow,
+    Priority, Quota, Refusal, Replay, Retry, Runtime, Share,
+    testing::{self, Probe},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn numbered(n: u32) -> Draft {
+    Draft::json("a", json!(n))
+}
+
+/// An error that cannot be shown.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("unspeakable")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[test]
+fn an_error_that_panics_while_it_is_shown_fails_its_delivery_alone() {
+    testing::run(Runtime::builder(), async |kit| {
+        let retried = || async { Err::<(), _>(HandlerError::transient(Unspeakable)) };
+        kit.on("a", retried.retry(Retry::fixed(SECOND).attempts(2)))?;
+        kit.on("a", || async { Err::<(), _>(Unspeakable) })?;
+        let other = Probe::<Json>::new();
+        kit.on("a", other.handler())?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        let book = kit.stats().deliveries;
+        assert_eq!((book.handled, book.dead, book.retried), (1, 2, 1));
+        assert_eq!(other.attempts(), 1);
+        let letter = &kit.dead_letters(&DeadLetterFilter::all())[0];
+        assert!(letter.reason().contains("panicked"), "{}", letter.reason());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_retry_policy_that_panics_gives_up_its_delivery_alone() {
+    testing::run(Runtime::builder(), async |kit| {
+        let fails = || async { Err::<(), _>(HandlerError::transient("no")) };
+        let asks = Retry::fixed(SECOND).attempts(3).when(|_: &HandlerError| -> bool { panic!("no answer") });
+        kit.on("a", fails.retry(asks))?;
+        let other = Probe::<Json>::new();
+        kit.on("a", other.handler())?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        let book = kit.stats().deliveries;
+        assert_eq!((book.handled, book.dead, book.panics), (1, 1, 1));
+        Ok(())
+    });
+}
