@@ -76,3 +76,24 @@ fn a_retry_policy_that_panics_gives_up_its_delivery_alone() {
         Ok(())
     });
 }
+
+#[test]
+fn who_processes_beside_run_is_told_that_nothing_came_of_a_command() {
+    testing::run(Runtime::builder(), async |kit| {
+        let work = async {
+            tokio::time::sleep(SECOND).await;
+            for round in 0..3 {
+                match round {
+                    0 => drop(kit.purge(&DeadLetterFilter::all())),
+                    1 => drop(kit.replay(&Replay::all())),
+                    _ => kit.forget("nobody"),
+                }
+                let processed = tokio::time::timeout(SECOND, kit.process()).await;
+                assert!(processed.is_ok(), "round {round}: nothing is to be done, and nobody said so");
+            }
+            kit.shutdown(SECOND).await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        };
+        tokio::join!(kit.run(), work).1
+    });
+}

@@ -605,6 +605,7 @@ impl Dispatcher {
     pub(super) fn obey(&mut self) -> bool {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let moved = !commands.is_empty();
+        self.done.obeyed |= moved;
         if moved && self.version != self.parts.registry.version() {
             self.catch_up();
         }

@@ -26,6 +26,8 @@ pub(crate) struct Settlement {
     pub(crate) book: DispatchBook,
     /// The subscriptions that hold their whole share, where that has changed.
     pub(crate) saturated: Option<Vec<Saturated>>,
+    /// Whether something was done that somebody has asked for and waits for, though no book may show it.
+    pub(crate) obeyed: bool,
 }
 
 /// What the dispatcher learns in return.
@@ -58,7 +60,10 @@ impl Intake {
         let state = &mut *guard;
         let looped = self.settle_returned(state, done);
         // Whoever waits is told of changes alone: two drivers in one task would wake each other for ever.
-        let changed = state.dispatch != done.book || done.saturated.is_some() || done.released.iter().any(|&n| n > 0);
+        let changed = std::mem::take(&mut done.obeyed)
+            || state.dispatch != done.book
+            || done.saturated.is_some()
+            || done.released.iter().any(|&n| n > 0);
         state.dispatch = done.book;
         for (class, released) in done.released.iter_mut().enumerate() {
             state.queue.release(class, std::mem::take(released));
