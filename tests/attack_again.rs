@@ -30,6 +30,10 @@ fn numbered(n: u32) -> Draft {
     Draft::json("a", json!(n))
 }
 
+fn numbers(probe: &Probe<Json>) -> Vec<u64> {
+    probe.received().into_iter().filter_map(|Json(n)| n.as_u64()).collect()
+}
+
 /// An error that cannot be shown.
 #[derive(Debug)]
 struct Unspeakable;
@@ -95,5 +99,69 @@ fn who_processes_beside_run_is_told_that_nothing_came_of_a_command() {
             Ok::<_, Box<dyn std::error::Error>>(())
         };
         tokio::join!(kit.run(), work).1
+    });
+}
+
+#[test]
+fn replaying_another_letter_of_a_halted_key_does_not_lift_the_halt() {
+    testing::run(Runtime::builder().queue_size(4), async |kit| {
+        let probe = Probe::<Json>::new().fails(1);
+        let handler = probe.handler().ordered_by_key().halt_key_on_dead().when_saturated(Share::DeadLetter);
+        kit.on("a", handler)?;
+        for n in 1..=4 {
+            kit.emit(numbered(n).key("k"))?;
+            kit.settle().await;
+        }
+        let saturated = DeadLetterFilter::all().death(Death::Saturated);
+        assert_eq!(kit.dead_letters(&saturated).len(), 1);
+        kit.replay(&Replay::of(saturated));
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [1], "the head is not mended yet");
+        assert_eq!(kit.stats().deliveries.parked, 3);
+        kit.replay(&Replay::all());
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [1, 1, 2, 3, 4]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cancelled_replay_of_another_letter_does_not_lift_the_halt() {
+    testing::run(Runtime::builder().queue_size(4), async |kit| {
+        let probe = Probe::<Json>::new().fails(1);
+        let handler = probe.handler().ordered_by_key().halt_key_on_dead().when_saturated(Share::DeadLetter);
+        kit.on("a", handler)?;
+        let token = CancellationToken::new();
+        for n in 1..=4 {
+            let event = numbered(n).key("k");
+            kit.emit(if n == 4 { event.cancelled_by(&token) } else { event })?;
+            kit.settle().await;
+        }
+        kit.replay(&Replay::of(DeadLetterFilter::all().death(Death::Saturated)));
+        kit.cancel(&token);
+        kit.settle().await;
+        assert_eq!((numbers(&probe), kit.stats().deliveries.parked), (vec![1], 2));
+        Ok(())
+    });
+}
+
+#[test]
+fn purging_a_letter_that_never_had_its_key_does_not_lift_the_halt() {
+    testing::run(Runtime::builder(), async |kit| {
+        let probe = Probe::<Json>::new().fails(1);
+        let filter = |event: &millstream::Envelope| {
+            assert_ne!(event.data().as_json(), Some(&json!(2)), "no opinion");
+            true
+        };
+        kit.on("a", probe.handler().ordered_by_key().halt_key_on_dead().filter(filter))?;
+        for n in 1..=3 {
+            kit.emit(numbered(n).key("k"))?;
+        }
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.parked, 1);
+        kit.purge(&DeadLetterFilter::all().numbers([2]));
+        kit.settle().await;
+        assert_eq!((numbers(&probe), kit.stats().deliveries.parked), (vec![1], 1));
+        Ok(())
     });
 }

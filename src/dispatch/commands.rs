@@ -8,7 +8,7 @@ use super::{
     running::InFlight,
 };
 use crate::{
-    dead_letter::{DeadLetter, Death},
+    dead_letter::DeadLetter,
     event::Envelope,
     intake::Held,
     request::NoAnswer,
@@ -31,6 +31,7 @@ impl Dispatcher {
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(held, event, place, 0);
+        job.has_key = letter.halts && self.is_halted(place, &job);
         job.stake = Stake::Replayed;
         job.logged = logged;
         self.open[event].with_room = 0;
@@ -44,7 +45,7 @@ impl Dispatcher {
     /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
         self.log_letter_gone(letter);
-        if letter.death == Death::Saturated {
+        if !letter.halts {
             return;
         }
         let Some(key) = letter.event.key.clone() else { return };
@@ -59,9 +60,9 @@ impl Dispatcher {
 
     /// Ends all that waits and whose token is cancelled. What is in flight sees its token and ends itself.
     pub(super) fn sweep_cancelled(&mut self) {
-        for mut job in self.timers.sweep(Job::is_cancelled) {
+        for job in self.timers.sweep(Job::is_cancelled) {
             self.end_wait(&job);
-            self.resume_own_key(&mut job);
+            self.resume_own_key(&job);
             self.cancel(job);
         }
         for job in self.take_waiting(Job::is_cancelled) {

@@ -207,9 +207,9 @@ impl Dispatcher {
     }
 
     /// The next attempt is due.
-    pub(super) fn wake_up(&mut self, mut job: Job) {
+    pub(super) fn wake_up(&mut self, job: Job) {
         self.end_wait(&job);
-        self.resume_own_key(&mut job);
+        self.resume_own_key(&job);
         self.head_goes_on(&job);
         if job.is_cancelled() {
             return self.cancel(job);

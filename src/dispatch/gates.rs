@@ -354,13 +354,19 @@ impl Dispatcher {
         }
     }
 
-    /// A replayed head of a halted key takes its place again.
-    pub(super) fn resume_own_key(&mut self, job: &mut Job) {
-        if !job.has_key
+    /// Whether its key is halted.
+    pub(super) fn is_halted(&self, place: usize, job: &Job) -> bool {
+        let line = job.order_key().and_then(|key| self.subscribers[place].keys.get(&key));
+        line.is_some_and(|line| line.is_halted)
+    }
+
+    /// A replayed head of a halted key has its place again, and the rest waits for it alone. Other letters of the key, which
+    /// never had it, wait like the rest.
+    pub(super) fn resume_own_key(&mut self, job: &Job) {
+        if job.has_key
             && let Some(key) = job.order_key()
-            && self.resume_key(job.subscriber, &key)
         {
-            job.has_key = true;
+            self.resume_key(job.subscriber, &key);
         }
     }
 
