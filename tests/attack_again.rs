@@ -34,6 +34,17 @@ fn numbers(probe: &Probe<Json>) -> Vec<u64> {
     probe.received().into_iter().filter_map(|Json(n)| n.as_u64()).collect()
 }
 
+/// Fails instead of hanging where a thread waits for itself.
+fn within_ten_seconds(test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = sync_channel(1);
+    let thread = std::thread::spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        let _ = done.send(result.is_ok());
+    });
+    assert_eq!(ended.recv_timeout(10 * SECOND), Ok(true), "a thread waits for itself, or the test failed");
+    assert!(thread.join().is_ok());
+}
+
 /// An error that cannot be shown.
 #[derive(Debug)]
 struct Unspeakable;
@@ -163,5 +174,92 @@ fn purging_a_letter_that_never_had_its_key_does_not_lift_the_halt() {
         kit.settle().await;
         assert_eq!((numbers(&probe), kit.stats().deliveries.parked), (vec![1], 1));
         Ok(())
+    });
+}
+
+/// A waker that looks at the runtime, as an executor's own may.
+struct Curious(Runtime, AtomicU32);
+
+impl Wake for Curious {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        assert!(self.0.stats().balances());
+    }
+}
+
+#[test]
+fn nobody_is_woken_under_the_lock() {
+    within_ten_seconds(|| {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        tokio.block_on(async {
+            let runtime = Runtime::builder().queue_size(1).build().unwrap();
+            runtime.on("a", || async {}).unwrap();
+            let curious = Arc::new(Curious(runtime.clone(), AtomicU32::new(0)));
+            let waker = Waker::from(Arc::clone(&curious));
+            let mut cx = TaskContext::from_waker(&waker);
+            runtime.emit(numbered(1)).unwrap();
+            let mut granted = pin!(runtime.emit_wait(numbered(2)));
+            let mut closed = pin!(runtime.emit_wait(numbered(3)));
+            assert!(granted.as_mut().poll(&mut cx).is_pending());
+            assert!(closed.as_mut().poll(&mut cx).is_pending());
+            runtime.process().await.unwrap();
+            assert_eq!(curious.1.load(Ordering::Relaxed), 1, "one has room");
+            assert!(granted.as_mut().poll(&mut cx).is_ready());
+            runtime.shutdown(Duration::ZERO).await.unwrap();
+            assert!(curious.1.load(Ordering::Relaxed) >= 2, "the other learns of the end");
+            assert!(closed.as_mut().poll(&mut cx).is_ready());
+        });
+    });
+}
+
+#[derive(Event, Clone, Serialize, Deserialize, Debug)]
+#[event(name = "answer")]
+struct Answer;
+
+#[test]
+fn a_request_that_a_shutdown_hands_back_wakes_nobody_under_the_lock() {
+    within_ten_seconds(|| {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        tokio.block_on(async {
+            let runtime = Runtime::builder().build().unwrap();
+            let curious = Arc::new(Curious(runtime.clone(), AtomicU32::new(0)));
+            let waker = Waker::from(Arc::clone(&curious));
+            let mut cx = TaskContext::from_waker(&waker);
+            let question = Draft::json("ask", json!(1)).delay(SECOND);
+            let mut asked = pin!(runtime.request::<Answer>(question, 100 * SECOND));
+            assert!(asked.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(runtime.shutdown(Duration::ZERO).await.unwrap().parked.len(), 1);
+            assert!(asked.as_mut().poll(&mut cx).is_ready());
+        });
+    });
+}
+
+#[test]
+fn a_waker_is_not_dropped_under_the_lock() {
+    struct Looks(Runtime);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            assert!(self.0.stats().balances());
+        }
+    }
+    within_ten_seconds(|| {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        tokio.block_on(async {
+            let runtime = Runtime::builder().build().unwrap();
+            let mut run = Box::pin(runtime.run());
+            let waker = Waker::from(Arc::new(Looks(runtime.clone())));
+            assert!(run.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+            drop(run);
+            drop(waker);
+            let mut run = Box::pin(runtime.run());
+            poll_fn(|cx| {
+                assert!(run.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        });
     });
 }

@@ -172,18 +172,23 @@ impl Intake {
     }
 
     async fn wait_for_room(self: &Arc<Self>, draft: &Draft) -> Result<Grant, Refusal> {
-        let granted = {
-            let mut state = self.lock();
-            let (grant, granted) = oneshot::channel();
-            let class = draft.priority.unwrap_or_default().class();
-            if state.phase == Phase::Open {
-                state.waiting.push_back(Waiter { class, tenant: draft.tenant.clone(), grant });
-            }
+        self.line_up(draft).await.map_err(|_| self.closed())
+    }
+
+    /// The end of the line, where there will be room some time; none in a runtime that is closed.
+    fn line_up(self: &Arc<Self>, draft: &Draft) -> oneshot::Receiver<Grant> {
+        let (grant, room) = oneshot::channel();
+        let class = draft.priority.unwrap_or_default().class();
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            let gone = state.waiting.push(Waiter { class, tenant: draft.tenant.clone(), grant });
             // Room may have come free between the refusal and this lock.
-            self.serve_waiting(&mut state);
-            granted
-        };
-        granted.await.map_err(|_| self.closed())
+            let granted = self.serve_waiting(&mut state);
+            drop(state);
+            drop(gone);
+            granted.tell();
+        }
+        room
     }
 
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {

@@ -37,7 +37,7 @@ pub(crate) use self::{
     loops::Roots,
     observe::{Observer, Step},
     pump::{Interest, MARK, Pump, Stored, chain, class_of, record},
-    room::Waiter,
+    room::{Granted, Waiter, Waiting},
     state::{Held, Origin, Phase, Pulled, Saturated, State},
     types::{EventType, Types},
 };

@@ -183,8 +183,9 @@ impl Runtime {
         token.cancel();
         let mut state = self.shared.intake.lock();
         let swept = state.sweep_cancelled();
-        self.shared.intake.serve_waiting(&mut state);
+        let granted = self.shared.intake.serve_waiting(&mut state);
         Intake::wake(state);
+        granted.tell();
         // Whoever waits to delay an event has room now.
         self.shared.intake.settled.notify_waiters();
         swept
