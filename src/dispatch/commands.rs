@@ -14,6 +14,23 @@ use crate::{
     request::NoAnswer,
 };
 
+impl Command {
+    /// Whether nothing comes of it that does not come of those before it: so whoever asks again and again, and nobody drives,
+    /// makes no list that grows. What the others ask of is taken out of elsewhere, once.
+    pub(crate) fn is_idle_after(&self, before: &[Self]) -> bool {
+        match self {
+            Self::Replay(replays) => replays.is_empty(),
+            Self::LetGo(letters) => letters.is_empty(),
+            Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
+            Self::Unpark { stage, key } => {
+                let is_same = |other: &Self| matches!(other, Self::Unpark { stage: s, key: k } if s == stage && k == key);
+                before.iter().any(is_same)
+            }
+            Self::Stage(_) | Self::Write(_) => false,
+        }
+    }
+}
+
 impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
@@ -164,5 +181,24 @@ impl Dispatcher {
         self.durable = None;
         self.watchdog = None;
         parked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_again_and_again_adds_nothing_to_what_is_asked() {
+        let mut commands = Vec::new();
+        for round in 0..100 {
+            let forget = |n: u32| Command::Forget(format!("s{n}"));
+            for command in [Command::Replay(Vec::new()), Command::LetGo(Vec::new()), forget(1), forget(round % 2)] {
+                if !command.is_idle_after(&commands) {
+                    commands.push(command);
+                }
+            }
+        }
+        assert_eq!(commands.len(), 2);
     }
 }

@@ -63,7 +63,12 @@ impl Shared {
     }
 
     pub(super) fn command(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if command.is_idle_after(&commands) {
+            return;
+        }
+        commands.push(command);
+        drop(commands);
         Intake::wake(self.intake.lock());
     }
 
