@@ -235,6 +235,33 @@ fn a_request_that_a_shutdown_hands_back_wakes_nobody_under_the_lock() {
 }
 
 #[test]
+fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
+    for policy in [Overflow::DropNewest, Overflow::DropOldest] {
+        testing::run(Runtime::builder().queue_size(1).overflow(policy), async |kit| {
+            let probe = Probe::<Json>::new();
+            kit.on("a", probe.handler())?;
+            kit.emit(numbered(1))?;
+            let (receipt, processed) = tokio::join!(kit.emit_wait(numbered(2)), kit.process());
+            assert_eq!((receipt?.fate(), processed?.routed > 0), (Fate::Queued, true));
+            kit.settle().await;
+            assert_eq!((numbers(&probe), kit.stats().events.dropped.total()), (vec![1, 2], 0));
+            let runtime = kit.runtime().clone();
+            kit.on("inside", move || {
+                let runtime = runtime.clone();
+                async move {
+                    let refused = runtime.emit_wait(numbered(3)).await.map_err(|error| error.reason);
+                    assert_eq!(refused.err(), Some(Refusal::WouldDeadlock));
+                }
+            })?;
+            kit.emit(Draft::json("inside", json!(1)))?;
+            kit.settle().await;
+            kit.assert_no_dead_letters();
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn a_waker_is_not_dropped_under_the_lock() {
     struct Looks(Runtime);
     impl Wake for Looks {

@@ -66,8 +66,12 @@ pub(crate) struct Prepared {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     Outside,
+    /// From whoever would rather wait than lose an event, whatever the policy.
+    Waits,
     /// From a handler that runs now: taken while draining.
     Handler,
+    /// From a handler that would rather wait than lose an event. It cannot, and is told so.
+    HandlerWaits,
     /// With room that was held for it, which is redeemed when this is accepted. The grant is not here: an unused one takes
     /// the lock to give its room back.
     Granted,
@@ -325,7 +329,10 @@ impl Intake {
                 state.queue.push_held(class, tenant.as_ref(), held);
                 Fate::Queued
             }
-            Entry::Outside | Entry::Handler => self.offer(state, held)?,
+            Entry::Waits | Entry::HandlerWaits if !state.queue.room().has(held.event.priority.class()) => {
+                return Err(Self::without_room(state, held));
+            }
+            Entry::Outside | Entry::Waits | Entry::Handler | Entry::HandlerWaits => self.offer(state, held)?,
         };
         state.tally.emitted += 1;
         if depth > 0 {
@@ -345,9 +352,16 @@ impl Intake {
         refused(prepared.into_draft(), Refusal::StoreFailed { reason })
     }
 
+    /// There is no room, and nobody loses his for it. What is wrong beside that comes first, as ever.
+    #[cold]
+    fn without_room(state: &mut State, held: Held) -> Refused {
+        let reason = state.forbids(&held.event).unwrap_or_else(|| state.full(held.event.priority));
+        refused(held.into_draft(), reason)
+    }
+
     pub(super) fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
         match (phase, entry) {
-            (Phase::Open, _) | (Phase::Draining, Entry::Handler) => None,
+            (Phase::Open, _) | (Phase::Draining, Entry::Handler | Entry::HandlerWaits) => None,
             (phase, _) => Some(Self::closed_in(phase)),
         }
     }

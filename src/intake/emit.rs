@@ -27,7 +27,7 @@ impl Intake {
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Receipt, Refused> {
-        self.try_emit(draft, cause, request).inspect_err(|refused| self.count_refusal(refused))
+        self.try_emit(draft, cause, request, Entry::Outside).inspect_err(|refused| self.count_refusal(refused))
     }
 
     /// Emits, or hands back what is not counted as refused: the caller may try again.
@@ -37,6 +37,7 @@ impl Intake {
         mut draft: Draft,
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
+        entry: Entry,
     ) -> Result<Receipt, Refused> {
         // Checked and timed where it lies: only then is it moved, when what was just written has settled.
         if let Err(reason) = self.check(&mut draft) {
@@ -44,16 +45,26 @@ impl Intake {
         }
         let now = self.clock.now();
         if cause.is_none() && Handling::is_any() {
-            return self.emit_inside(now, draft, request);
+            return self.emit_inside(now, draft, request, entry);
         }
-        self.emit_checked(now, draft, cause, request, Entry::Outside)
+        self.emit_checked(now, draft, cause, request, entry)
     }
 
     /// Emits inside a handler, which is the cause if it is one of this runtime's.
     #[cold]
-    fn emit_inside(&self, now: Timestamp, draft: Draft, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
+    fn emit_inside(
+        &self,
+        now: Timestamp,
+        draft: Draft,
+        request: Option<Arc<Request>>,
+        outside: Entry,
+    ) -> Result<Receipt, Refused> {
         let cause = self.cause_here();
-        let entry = if cause.is_some() { Entry::Handler } else { Entry::Outside };
+        let entry = match (&cause, outside) {
+            (Some(_), Entry::Waits) => Entry::HandlerWaits,
+            (Some(_), _) => Entry::Handler,
+            (None, outside) => outside,
+        };
         self.emit_checked(now, draft, cause.as_ref(), request, entry)
     }
 
@@ -131,7 +142,7 @@ impl Intake {
         loop {
             let mut settled = pin!(self.settled.notified());
             settled.as_mut().enable();
-            let refused = match self.try_emit(draft, cause, None) {
+            let refused = match self.try_emit(draft, cause, None, Entry::Waits) {
                 Ok(receipt) => return Ok(receipt),
                 Err(refused) => *refused,
             };

@@ -131,7 +131,8 @@ impl Runtime {
     }
 
     /// Emits an event, after waiting for room, for the tenant's rate or for a subscription that is saturated. Who waits
-    /// for room gets it in the order of waiting.
+    /// for room gets it in the order of waiting. Whatever the [`Overflow`](crate::Overflow) policy, nothing is dropped for
+    /// it, nor is it dropped itself.
     ///
     /// # Errors
     /// [`EmitError`] with the event where no waiting can help: something is wrong with the event, the runtime is
