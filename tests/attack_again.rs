@@ -262,6 +262,28 @@ fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
 }
 
 #[test]
+fn a_runtime_may_be_driven_on_one_tokio_runtime_after_another() {
+    within_ten_seconds(|| {
+        let build = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = Runtime::builder().build().unwrap();
+        let failed = Arc::new(AtomicBool::new(false));
+        let fails = move || {
+            let is_second = failed.swap(true, Ordering::Relaxed);
+            async move { if is_second { Ok(()) } else { Err(HandlerError::transient("again")) } }
+        };
+        runtime.on("a", fails.retry(Retry::fixed(Duration::from_millis(300)).attempts(2))).unwrap();
+        let first = build();
+        first.block_on(async {
+            runtime.emit(numbered(1)).unwrap();
+            assert!(tokio::time::timeout(Duration::from_millis(20), runtime.process()).await.is_err());
+        });
+        build().block_on(async { runtime.process().await.unwrap() });
+        drop(first);
+        assert_eq!(runtime.stats().deliveries.handled, 1);
+    });
+}
+
+#[test]
 fn a_waker_is_not_dropped_under_the_lock() {
     struct Looks(Runtime);
     impl Wake for Looks {

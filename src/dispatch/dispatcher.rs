@@ -220,6 +220,11 @@ impl Dispatcher {
         }
     }
 
+    /// Another drives from now on, perhaps on another tokio runtime: the timer of the one before may never fire again.
+    pub(crate) fn change_hands(&mut self) {
+        self.sleep = None;
+    }
+
     /// Does what can be done now. Unless it is [`Progress::Busy`], the task is woken when there is more.
     pub(crate) fn round(&mut self, cx: &mut Context<'_>) -> Progress {
         // Those of before are not this runtime's.
