@@ -235,6 +235,53 @@ fn a_request_that_a_shutdown_hands_back_wakes_nobody_under_the_lock() {
 }
 
 #[test]
+fn what_waits_and_is_dropped_for_room_is_the_oldest_wherever_it_waits() {
+    testing::run(Runtime::builder().queue_size(10), async |kit| {
+        let probe = Probe::<Json>::new().takes(100 * SECOND);
+        let handler = probe.handler().ordered_by_key().concurrency(1).when_saturated(Share::DropOldest);
+        kit.on("a", handler.timeout(1_000 * SECOND))?;
+        for (n, key) in [(1, "k"), (2, "l"), (3, "k"), (4, "m"), (5, "k"), (6, "n")] {
+            kit.emit(numbered(n).key(key))?;
+            kit.advance(Duration::from_millis(1)).await;
+        }
+        kit.settle().await;
+        let mut left = numbers(&probe);
+        left.sort_unstable();
+        assert_eq!(left, [1, 3, 4, 5, 6], "2 is the oldest that waited");
+        Ok(())
+    });
+}
+
+#[test]
+fn strict_ones_that_wait_for_their_turn_make_room_as_well() {
+    testing::run(Runtime::builder().queue_size(10).batch_size(1), async |kit| {
+        let probe = Probe::<Json>::new();
+        kit.on("a", probe.handler().strict_key_order().when_saturated(Share::DropOldest))?;
+        kit.emit(Draft::json("other", json!(0)).priority(Priority::Low))?;
+        for n in 1..=7 {
+            kit.emit(numbered(n).priority(Priority::Critical))?;
+        }
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [3, 4, 5, 6, 7], "the newest are kept");
+        Ok(())
+    });
+}
+
+#[test]
+fn those_that_wait_for_a_quota_make_room_as_well() {
+    testing::run(Runtime::builder().queue_size(10).tenant_quota(Quota::new().concurrency(1)), async |kit| {
+        let probe = Probe::<Json>::new().takes(SECOND);
+        kit.on("a", probe.handler().when_saturated(Share::DropOldest))?;
+        for n in 1..=7 {
+            kit.emit(numbered(n).tenant("t"))?;
+        }
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [1, 4, 5, 6, 7], "the newest are kept");
+        Ok(())
+    });
+}
+
+#[test]
 fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
     for policy in [Overflow::DropNewest, Overflow::DropOldest] {
         testing::run(Runtime::builder().queue_size(1).overflow(policy), async |kit| {
@@ -310,5 +357,23 @@ fn a_waker_is_not_dropped_under_the_lock() {
             })
             .await;
         });
+    });
+}
+
+#[test]
+fn what_is_parked_behind_a_halted_key_makes_room_as_well() {
+    testing::run(Runtime::builder().queue_size(10), async |kit| {
+        let probe = Probe::<Json>::new().fails(1);
+        let handler = probe.handler().ordered_by_key().halt_key_on_dead().when_saturated(Share::DropOldest);
+        kit.on("a", handler)?;
+        for n in 1..=8 {
+            kit.emit(numbered(n).key("k"))?;
+            kit.settle().await;
+        }
+        assert_eq!((kit.stats().deliveries.parked, kit.stats().deliveries.dropped), (5, 2));
+        kit.replay(&Replay::all());
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [1, 1, 4, 5, 6, 7, 8]);
+        Ok(())
     });
 }

@@ -103,9 +103,7 @@ impl Dispatcher {
                 None
             }
             Share::DropOldest => {
-                if let Some(oldest) = self.subscribers[place].take_oldest_waiting(class) {
-                    self.done.book.deliveries.blocked -= 1;
-                    self.subscribers[place].entry.meter.waiting.down();
+                if let Some(oldest) = self.take_oldest_waiting(place, class) {
                     self.drop_saturated(oldest);
                     Some(job)
                 } else {

@@ -14,6 +14,7 @@ mod finish;
 mod gates;
 mod job;
 mod meters;
+mod oldest;
 mod registry;
 mod running;
 mod subscriber;
