@@ -282,6 +282,25 @@ fn those_that_wait_for_a_quota_make_room_as_well() {
 }
 
 #[test]
+fn deliveries_keep_their_order_between_slots_and_quotas() {
+    testing::run(Runtime::builder().tenant_quota(Quota::new().concurrency(1)), async |kit| {
+        let probe = Probe::<Json>::new().takes(10 * SECOND);
+        kit.on("a", probe.handler().concurrency(1))?;
+        kit.on("b", Probe::<Json>::new().takes(15 * SECOND).handler())?;
+        // Somebody else has the only slot; 1 waits for it.
+        kit.emit(numbered(0).tenant("u"))?;
+        kit.emit(numbered(1).tenant("t"))?;
+        kit.advance(SECOND).await;
+        // Now the tenant's quota is used elsewhere, so 2 waits for that.
+        kit.emit(Draft::json("b", json!(0)).tenant("t"))?;
+        kit.emit(numbered(2).tenant("t"))?;
+        kit.settle().await;
+        assert_eq!(numbers(&probe), [0, 1, 2]);
+        Ok(())
+    });
+}
+
+#[test]
 fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
     for policy in [Overflow::DropNewest, Overflow::DropOldest] {
         testing::run(Runtime::builder().queue_size(1).overflow(policy), async |kit| {

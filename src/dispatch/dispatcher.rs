@@ -155,6 +155,7 @@ pub(crate) struct Dispatcher {
     pub(super) watchdog: Option<Watchdog>,
     pub(super) random: fastrand::Rng,
     pub(super) last_job: u64,
+    pub(super) last_turn: u64,
     next_due: Option<Timestamp>,
     /// The lowest sequence that was still queued after the last pull.
     oldest: Option<u64>,
@@ -212,6 +213,7 @@ impl Dispatcher {
             metrics: Metrics::new(),
             beat,
             last_job: 0,
+            last_turn: 0,
             next_due: None,
             oldest: None,
             warned: HashSet::new(),

@@ -33,6 +33,7 @@ impl Dispatcher {
             event,
             subscriber: place,
             sequence,
+            turn: 0,
             attempt: 1,
             past: None,
             has_key: false,
@@ -156,7 +157,7 @@ impl Dispatcher {
     }
 
     /// Its tenant's quota and a slot, both or none.
-    pub(super) fn pass_slot(&mut self, job: Job) -> Option<Job> {
+    pub(super) fn pass_slot(&mut self, mut job: Job) -> Option<Job> {
         let class = job.class();
         if self.is_over_quota(&job) {
             let tenant = job.tenant().cloned()?;
@@ -165,14 +166,16 @@ impl Dispatcher {
                 self.deadlocked(job);
                 return None;
             }
-            let waiting = self.blocked(job);
-            self.loads.entry(tenant).or_default().waiting.push_back(waiting);
+            let waiting = self.with_turn(job);
+            let line = &mut self.loads.entry(tenant).or_default().waiting;
+            line.insert(line.partition_point(|other| other.turn < waiting.turn), waiting);
             return None;
         }
         let subscriber = &mut self.subscribers[job.subscriber];
         if subscriber.has_slot(class) {
             subscriber.take_slot(class);
             self.load_in_flight(job.tenant().cloned());
+            job.turn = 0;
             return Some(job);
         }
         let slots = subscriber.in_flight;
@@ -180,11 +183,20 @@ impl Dispatcher {
             self.deadlocked(job);
             return None;
         }
-        self.pin_blocked(job, |subscriber, job| {
-            let tenant = job.tenant().cloned();
-            subscriber.for_slot.push(job.class(), tenant.as_ref(), job.sequence, job);
-        });
+        let job = self.with_turn(job);
+        let tenant = job.tenant().cloned();
+        self.subscribers[job.subscriber].for_slot.insert(class, tenant.as_ref(), job.turn, job);
         None
+    }
+
+    /// Counts it as blocked, in its turn: who waits for a slot after a quota, or the other way round, stays before those that
+    /// came later.
+    fn with_turn(&mut self, mut job: Job) -> Job {
+        if job.turn == 0 {
+            self.last_turn += 1;
+            job.turn = self.last_turn;
+        }
+        self.blocked(job)
     }
 
     fn is_over_quota(&self, job: &Job) -> bool {

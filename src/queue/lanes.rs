@@ -60,6 +60,12 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         self.len += 1;
     }
 
+    /// Puts an item before those of its fair key that have a higher sequence.
+    pub(crate) fn insert(&mut self, class: usize, fair: Option<&F>, sequence: u64, item: T) {
+        self.classes[class].insert(fair, sequence, item);
+        self.len += 1;
+    }
+
     /// The next item, with its class and sequence.
     pub(crate) fn pop(&mut self) -> Option<(usize, u64, T)> {
         self.pop_where(|_| true)
@@ -167,6 +173,18 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
             self.turns.push_back(fair.cloned());
         }
         queue.push_back((sequence, item));
+        self.len += 1;
+    }
+
+    fn insert(&mut self, fair: Option<&F>, sequence: u64, item: T) {
+        let queue = match fair {
+            None => &mut self.alone,
+            Some(key) => self.fair.entry(key.clone()).or_default(),
+        };
+        if queue.is_empty() {
+            self.turns.push_back(fair.cloned());
+        }
+        queue.insert(queue.partition_point(|&(other, _)| other < sequence), (sequence, item));
         self.len += 1;
     }
 
