@@ -300,6 +300,30 @@ fn deliveries_keep_their_order_between_slots_and_quotas() {
     });
 }
 
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "held")]
+struct Holding {
+    #[serde(skip)]
+    token: Option<Arc<()>>,
+}
+
+#[test]
+fn a_panic_of_a_handler_on_another_thread_leaves_nothing_behind() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let token = Arc::new(());
+    tokio.block_on(async {
+        let runtime = Runtime::builder().build().unwrap();
+        runtime.on("held", millstream::blocking(|_: Arc<Holding>| -> () { panic!("no") })).unwrap();
+        runtime.on("held", (|_: Arc<Holding>| async { if true { panic!("no") } }).spawned()).unwrap();
+        runtime.emit(Holding { token: Some(Arc::clone(&token)) }).unwrap();
+        runtime.process().await.unwrap();
+        assert_eq!(runtime.stats().deliveries.panics, 2);
+        runtime.purge(&DeadLetterFilter::all());
+        runtime.shutdown(Duration::ZERO).await.unwrap();
+    });
+    assert_eq!(Arc::strong_count(&token), 1);
+}
+
 #[test]
 fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
     for policy in [Overflow::DropNewest, Overflow::DropOldest] {

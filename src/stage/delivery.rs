@@ -1,6 +1,9 @@
 //! One event on its way into one subscription: the request type of a handler as a `tower::Service`.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -101,12 +104,13 @@ impl Delivery {
         self.context.get_or_init(|| Context::of(self))
     }
 
-    /// Runs something as this delivery, on a thread that is not the dispatcher's.
+    /// Runs something as this delivery, on a thread that is not the dispatcher's. A panic goes on when the thread is rid of
+    /// the delivery.
     pub(super) fn around<R>(self, work: impl FnOnce() -> R) -> R {
         let mut worked = None;
-        lend(|| self, |_| worked = Some(work()), drop);
+        lend(|| self, |_| worked = Some(catch_unwind(AssertUnwindSafe(work))), drop);
         #[expect(clippy::expect_used, reason = "what is lent is polled")]
-        worked.expect("the work was done")
+        worked.expect("the work was done").unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// What its handler causes by emitting.
