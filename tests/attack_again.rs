@@ -114,6 +114,34 @@ fn who_processes_beside_run_is_told_that_nothing_came_of_a_command() {
 }
 
 #[test]
+fn what_a_timed_out_handlers_work_emits_is_not_lost_silently() {
+    testing::run(Runtime::builder(), async |kit| {
+        let outcome = Arc::new(Mutex::new(None));
+        let sink = Arc::clone(&outcome);
+        let hangs = move |context: Context| {
+            let sink = Arc::clone(&sink);
+            async move {
+                let mut set = tokio::task::JoinSet::new();
+                set.spawn(async move {
+                    tokio::time::sleep(3 * SECOND).await;
+                    *sink.lock().unwrap() = Some(context.emit(Draft::json("late", json!(1))).is_ok());
+                });
+                set.detach_all();
+                pending::<()>().await;
+            }
+        };
+        kit.on("a", hangs.timeout(SECOND))?;
+        kit.emit(numbered(1))?;
+        kit.settle().await;
+        tokio::time::sleep(5 * SECOND).await;
+        let is_accepted = outcome.lock().unwrap().unwrap();
+        let emitted = kit.stats().events.emitted;
+        assert_eq!(is_accepted, emitted == 2, "accepted: {is_accepted}, emitted: {emitted}");
+        Ok(())
+    });
+}
+
+#[test]
 fn replaying_another_letter_of_a_halted_key_does_not_lift_the_halt() {
     testing::run(Runtime::builder().queue_size(4), async |kit| {
         let probe = Probe::<Json>::new().fails(1);
