@@ -402,6 +402,28 @@ fn a_runtime_may_be_driven_on_one_tokio_runtime_after_another() {
 }
 
 #[test]
+fn a_handle_of_a_runtime_that_is_gone_takes_nothing() {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    tokio.block_on(async {
+        let kept = Arc::new(Mutex::new(None));
+        let sink = Arc::clone(&kept);
+        let runtime = Runtime::builder().build().unwrap();
+        runtime
+            .on("a", move |context: Context| {
+                *sink.lock().unwrap() = Some(context.handle());
+                std::future::ready(())
+            })
+            .unwrap();
+        runtime.emit(numbered(1)).unwrap();
+        runtime.process().await.unwrap();
+        drop(runtime);
+        let handle = kept.lock().unwrap().take().unwrap();
+        let refused = handle.emit(numbered(2)).map_err(|error| error.reason);
+        assert!(matches!(refused, Err(Refusal::Closed { .. })), "nobody will ever handle it: {refused:?}");
+    });
+}
+
+#[test]
 fn a_waker_is_not_dropped_under_the_lock() {
     struct Looks(Runtime);
     impl Wake for Looks {

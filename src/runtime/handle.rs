@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     dispatch::{Command, Dispatcher, Home, Registry, SlowPolls, Statuses},
     event::{Clock, Draft, Event, IntoDraft},
-    intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
+    intake::{self, EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},
     storage::Shelf,
 };
@@ -86,6 +86,15 @@ impl Shared {
 
     pub(super) fn has_commands(&self) -> bool {
         !self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Drop for Shared {
+    /// Handles of handlers' own work may live on, and nobody will ever handle what they emit. A store would still keep it.
+    fn drop(&mut self) {
+        if self.intake.pump.is_none() {
+            self.intake.close(intake::Phase::Stopped);
+        }
     }
 }
 
