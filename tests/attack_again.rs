@@ -453,6 +453,32 @@ fn a_waker_is_not_dropped_under_the_lock() {
     });
 }
 
+// Not in virtual time, in which a store is done at once.
+#[tokio::test]
+async fn a_delayed_event_that_waited_for_room_on_its_way_to_the_store_gives_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = millstream::store::Redb::open(folder.path().join("events.redb")).unwrap();
+    let builder = Runtime::builder().store(store).queue_size(1).tenant_quota(Quota::new().queue(1));
+    let runtime = builder.build().unwrap();
+    runtime.on("a", (|| async {}).named("a")).unwrap();
+    runtime.process().await.unwrap();
+    let waits = (0..20).map(|n| {
+        let event = numbered(n).tenant("t");
+        runtime.emit_wait(if n % 2 == 0 { event } else { event.delay(3_600 * SECOND) })
+    });
+    let receipts = futures::future::join_all(waits).await;
+    for (n, receipt) in receipts.into_iter().enumerate() {
+        let receipt = receipt.unwrap();
+        assert_eq!(matches!(receipt.fate(), Fate::Delayed { .. }), n % 2 == 1);
+        receipt.await.unwrap();
+    }
+    runtime.process().await.unwrap();
+    assert_eq!((runtime.stats().held, runtime.stats().events.delayed), (0, 10));
+    assert!(runtime.stats().balances());
+    runtime.emit(numbered(99).tenant("t")).unwrap();
+    runtime.shutdown(SECOND).await.unwrap();
+}
+
 #[test]
 fn what_is_parked_behind_a_halted_key_makes_room_as_well() {
     testing::run(Runtime::builder().queue_size(10), async |kit| {
