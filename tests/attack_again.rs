@@ -205,6 +205,45 @@ fn purging_a_letter_that_never_had_its_key_does_not_lift_the_halt() {
     });
 }
 
+#[test]
+fn what_is_parked_behind_a_halted_key_does_not_outlive_its_subscription() {
+    testing::run(Runtime::builder(), async |kit| {
+        let first = Probe::<Json>::new().always_fails();
+        let id = kit.on("a", first.handler().named("s").ordered_by_key().halt_key_on_dead())?;
+        for n in 1..=3 {
+            kit.emit(numbered(n).key("k"))?;
+        }
+        kit.settle().await;
+        assert_eq!((kit.stats().deliveries.parked, kit.stats().held), (2, 2));
+        assert!(kit.off(id));
+        let second = Probe::<Json>::new();
+        kit.on("a", second.handler().named("s").ordered_by_key().halt_key_on_dead())?;
+        kit.settle().await;
+        assert_eq!((kit.stats().deliveries.parked, kit.stats().held), (0, 0), "nobody could ever let them go on");
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all().death(Death::Halted)).len(), 2);
+        assert_eq!(kit.replay(&Replay::all()).replayed, 3);
+        kit.settle().await;
+        assert_eq!(numbers(&second), [1, 2, 3]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_head_that_dies_after_its_subscription_was_taken_back_leaves_nothing_parked() {
+    testing::run(Runtime::builder(), async |kit| {
+        let probe = Probe::<Json>::new().takes(SECOND).always_fails();
+        let id = kit.on("a", probe.handler().ordered_by_key().halt_key_on_dead())?;
+        for n in 1..=3 {
+            kit.emit(numbered(n).key("k"))?;
+        }
+        kit.advance(SECOND / 2).await;
+        assert!(kit.off(id));
+        kit.settle().await;
+        assert_eq!((kit.stats().dead_letters, kit.stats().deliveries.parked, kit.stats().held), (3, 0, 0));
+        Ok(())
+    });
+}
+
 /// A waker that looks at the runtime, as an executor's own may.
 struct Curious(Runtime, AtomicU32);
 

@@ -21,6 +21,7 @@ impl Command {
         match self {
             Self::Replay(replays) => replays.is_empty(),
             Self::LetGo(letters) => letters.is_empty(),
+            Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
             Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
             Self::Unpark { stage, key } => {
                 let is_same = |other: &Self| matches!(other, Self::Unpark { stage: s, key: k } if s == stage && k == key);

@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Replay(Vec<Replay>),
     /// The heads of these letters will not be replayed: let their keys go on.
     LetGo(Vec<DeadLetter>),
+    /// See who has left.
+    CatchUp,
     /// A durable subscription that nobody claims any more is forgotten.
     Forget(String),
     /// The timers of a parked key of a stage fire again.
@@ -528,9 +530,14 @@ impl Dispatcher {
             self.add_subscriber(entry, call);
         }
         let left: HashSet<_> = entries.iter().map(|entry| entry.id).collect();
-        for (_, subscriber) in &mut self.subscribers {
-            subscriber.is_subscribed = left.contains(&subscriber.entry.id);
+        let mut taken_back = Vec::new();
+        for (place, subscriber) in &mut self.subscribers {
+            let was_subscribed = std::mem::replace(&mut subscriber.is_subscribed, left.contains(&subscriber.entry.id));
+            if was_subscribed && !subscriber.is_subscribed {
+                taken_back.push(place);
+            }
         }
+        taken_back.into_iter().for_each(|place| self.bury_parked(place));
         self.detach_unsubscribed();
         self.tell_orphans();
         let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);
@@ -598,11 +605,16 @@ impl Dispatcher {
         }
     }
 
-    /// Lets go of handlers that were taken back, where nobody drives.
-    pub(crate) fn tidy(&mut self) {
+    /// Lets go of handlers that were taken back, where nobody drives. `false` where that may set deliveries going, which is
+    /// for whoever drives.
+    pub(crate) fn tidy(&mut self) -> bool {
+        if self.done.book.deliveries.parked > 0 {
+            return false;
+        }
         while self.version != self.parts.registry.version() {
             self.catch_up();
         }
+        true
     }
 
     fn has_commands(&self) -> bool {
@@ -620,6 +632,8 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                // That was before the first command.
+                Command::CatchUp => {}
                 Command::Forget(name) => self.forget(&name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),

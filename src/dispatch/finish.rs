@@ -270,6 +270,9 @@ impl Dispatcher {
         if halts {
             self.halt_key(&job);
             self.log_line(&job);
+            if !self.subscribers[job.subscriber].is_subscribed {
+                self.bury_parked(job.subscriber);
+            }
         } else {
             self.release_key(&job);
         }

@@ -364,6 +364,22 @@ impl Dispatcher {
         }
     }
 
+    /// A subscription that was taken back lets go of what is parked behind its halted keys: nobody can mend their heads for it
+    /// any more. As dead letters they are there for whoever has its name next. In a durable runtime they lie in the store.
+    pub(super) fn bury_parked(&mut self, place: usize) {
+        if self.durable.is_some() {
+            return;
+        }
+        let lines = self.subscribers[place].keys.values_mut().filter(|line| line.is_halted);
+        let mut parked: Vec<_> = lines.flat_map(|line| std::mem::take(&mut line.waiting)).collect();
+        parked.sort_unstable_by_key(|job| job.id);
+        for job in parked {
+            self.done.book.deliveries.parked -= 1;
+            self.subscribers[place].entry.meter.waiting.down();
+            self.bury(job, Death::Halted);
+        }
+    }
+
     /// Whether its key is halted.
     pub(super) fn is_halted(&self, place: usize, job: &Job) -> bool {
         let line = job.order_key().and_then(|key| self.subscribers[place].keys.get(&key));

@@ -76,8 +76,9 @@ impl Shared {
     pub(super) fn unsubscribe(&self, remove: impl FnOnce(&Registry) -> usize) -> usize {
         let removed = remove(&self.registry);
         if removed > 0 {
-            match self.dispatcher.try_lock() {
-                Ok(mut idle) => idle.tidy(),
+            match self.dispatcher.try_lock().map(|mut idle| idle.tidy()) {
+                Ok(true) => {}
+                Ok(false) => self.command(Command::CatchUp),
                 Err(_) => Intake::wake(self.intake.lock()),
             }
         }
