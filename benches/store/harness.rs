@@ -90,7 +90,8 @@ pub struct Figures {
 
 /// So many emitters, each with one event in flight, for some seconds.
 pub fn emit(contender: &impl Contender, emitters: usize, workers: usize) -> Figures {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_time().build().expect("threads");
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_time().build().expect("threads");
     let events = events(4_096);
     let begin = now();
     let end = begin + Duration::from_secs(SECONDS);

@@ -53,6 +53,8 @@ pub enum Death {
     Late,
     /// Its key is parked in a stage, for one of its timers panicked.
     Parked,
+    /// It waited behind a key that was halted, and its subscription was taken back.
+    Halted,
     /// It was returned too deep, as one more than its root may cause, or as one more delayed event than `delayed_size`.
     Loop,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Death {
             Self::RetryQuota => "retry_quota",
             Self::Saturated => "saturated",
             Self::Unrouted => "unrouted",
+            Self::Halted => "halted",
             Self::Loop => "loop",
             Self::Late => "late",
             Self::Parked => "parked",

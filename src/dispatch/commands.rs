@@ -13,7 +13,7 @@ use super::{
     running::InFlight,
 };
 use crate::{
-    dead_letter::{DeadLetter, Death},
+    dead_letter::DeadLetter,
     epoch::StateKey,
     event::Envelope,
     intake::Held,
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Replay(Vec<Replay>),
     /// The heads of these letters will not be replayed: let their keys go on.
     LetGo(Vec<DeadLetter>),
+    /// See who has left.
+    CatchUp,
     /// A durable subscription that nobody claims any more is forgotten.
     Forget(String),
     /// The timers of a parked key of a stage fire again.
@@ -52,6 +54,25 @@ pub(crate) struct Write {
     pub(crate) reply: oneshot::Sender<Result<Result<(), Stale>, StorageError>>,
 }
 
+impl Command {
+    /// Whether nothing comes of it that does not come of those before it: so whoever asks again and again, and nobody drives,
+    /// makes no list that grows. What the others ask of is taken out of elsewhere, once.
+    pub(crate) fn is_idle_after(&self, before: &[Self]) -> bool {
+        match self {
+            Self::Replay(replays) => replays.is_empty(),
+            Self::LetGo(letters) => letters.is_empty(),
+            Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
+            Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
+            Self::Unpark { stage, key } => {
+                let is_same =
+                    |other: &Self| matches!(other, Self::Unpark { stage: s, key: k } if s == stage && k == key);
+                before.iter().any(is_same)
+            }
+            Self::Stage(_) | Self::Write(_) => false,
+        }
+    }
+}
+
 impl Dispatcher {
     pub(super) fn has_commands(&self) -> bool {
         !self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -60,6 +81,7 @@ impl Dispatcher {
     pub(super) fn obey(&mut self) -> bool {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let moved = !commands.is_empty();
+        self.done.obeyed |= moved;
         if moved && self.has_new_subscribers() {
             self.catch_up();
         }
@@ -67,6 +89,8 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                // That was before the first command.
+                Command::CatchUp => {}
                 Command::Forget(name) => self.forget(&name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
@@ -92,6 +116,7 @@ impl Dispatcher {
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(held, event, place, 0);
+        job.has_key = letter.halts && self.is_halted(place, &job);
         job.stake = Stake::Replayed;
         job.logged = logged;
         self.open[event].with_room = 0;
@@ -105,7 +130,7 @@ impl Dispatcher {
     /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
         self.log_letter_gone(letter);
-        if letter.death == Death::Saturated {
+        if !letter.halts {
             return;
         }
         let Some(key) = letter.event.key.clone() else { return };
@@ -120,9 +145,9 @@ impl Dispatcher {
 
     /// Ends all that waits and whose token is cancelled. What is in flight sees its token and ends itself.
     pub(super) fn sweep_cancelled(&mut self) {
-        for mut job in self.timers.sweep(Job::is_cancelled) {
+        for job in self.timers.sweep(Job::is_cancelled) {
             self.end_wait(&job);
-            self.resume_own_key(&mut job);
+            self.resume_own_key(&job);
             self.cancel(job);
         }
         for job in self.take_waiting(Job::is_cancelled) {
@@ -205,8 +230,9 @@ impl Dispatcher {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
         let letters = replays.flatten().map(|replay| replay.letter).collect();
+        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
         // Nobody waits behind a key any more, so what goes for want of room lets nobody go on.
-        drop(self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters));
+        drop(gone);
     }
 
     /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.
@@ -224,5 +250,24 @@ impl Dispatcher {
         self.durable = None;
         self.watchdog = None;
         parked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_again_and_again_adds_nothing_to_what_is_asked() {
+        let mut commands = Vec::new();
+        for round in 0..100 {
+            let forget = |n: u32| Command::Forget(format!("s{n}"));
+            for command in [Command::Replay(Vec::new()), Command::LetGo(Vec::new()), forget(1), forget(round % 2)] {
+                if !command.is_idle_after(&commands) {
+                    commands.push(command);
+                }
+            }
+        }
+        assert_eq!(commands.len(), 2);
     }
 }

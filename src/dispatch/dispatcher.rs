@@ -107,6 +107,7 @@ pub(crate) struct Dispatcher {
     pub(super) watchdog: Option<Watchdog>,
     pub(super) random: fastrand::Rng,
     pub(super) last_job: u64,
+    pub(super) last_turn: u64,
     next_due: Option<Timestamp>,
     /// The lowest sequence that was still queued after the last pull.
     pub(super) oldest: Option<u64>,
@@ -148,12 +149,18 @@ impl Dispatcher {
             metrics: Metrics::new(),
             beat,
             last_job: 0,
+            last_turn: 0,
             next_due: None,
             oldest: None,
             warned: HashSet::new(),
             is_strict: false,
             durable,
         }
+    }
+
+    /// Another drives from now on, perhaps on another tokio runtime: the timer of the one before may never fire again.
+    pub(crate) fn change_hands(&mut self) {
+        self.sleep = None;
     }
 
     /// Does what can be done now. Unless it is [`Progress::Busy`], the task is woken when there is more.

@@ -122,35 +122,51 @@ impl Dispatcher {
     pub(super) fn fail(&mut self, mut job: Job, error: &HandlerError, began: Timestamp) {
         let now = self.parts.intake.clock.now();
         let mut past = job.past.take().unwrap_or_else(|| Box::new(Past::since(began)));
-        past.remember(Failure::of(error, job.attempt, now));
-        let verdict = self.verdict(&job, &past, error, now);
+        let failure = self.failure_of(error, job.attempt, now);
+        past.remember(failure.clone());
+        let verdict = self.verdict(&job, &mut past, error, now);
         if let Ok(delay) = verdict {
             past.delay = delay;
         }
         job.past = Some(past);
         let delay = match verdict {
             Ok(delay) => delay,
-            Err(death) => return self.die(job, death, error),
+            Err(death) => return self.die(job, death, failure),
         };
-        self.observe(&job.held.event, job.subscriber, || What::Retrying { error: error.chain(), delay });
         tracing::debug!(
             event = %job.held.event.name,
             attempt = job.attempt,
-            error = %error,
+            error = failure.message,
             ?delay,
             "an attempt failed and is tried again"
         );
+        self.observe(&job.held.event, job.subscriber, || What::Retrying { error: failure.message, delay });
         job.attempt += 1;
         self.pin(&mut job);
         self.await_attempt(job, now + delay);
     }
 
-    /// How long until the next attempt, or why there is none.
-    fn verdict(&mut self, job: &Job, past: &Past, error: &HandlerError, now: Timestamp) -> Result<Duration, Death> {
+    /// What an error says, which is for the user's code to say: where that panics, the panic is what is said.
+    fn failure_of(&mut self, error: &HandlerError, attempt: u32, at: Timestamp) -> Failure {
+        contained(|| Failure::of(error, attempt, at)).unwrap_or_else(|panic| {
+            self.done.book.deliveries.panics += 1;
+            Failure { kind: error.kind(), ..Failure::of(&panic, attempt, at) }
+        })
+    }
+
+    /// How long until the next attempt, or why there is none. A policy that panics is no reason for another one.
+    fn verdict(&mut self, job: &Job, past: &mut Past, error: &HandlerError, now: Timestamp) -> Result<Duration, Death> {
         let policy = &self.subscribers[job.subscriber].entry.retry;
-        let hint = policy.hint(error);
         let elapsed = now.since(past.first_began);
-        let delay = policy.policy().next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random);
+        let asked = contained(|| {
+            let hint = policy.hint(error);
+            (hint, policy.policy().next_delay(job.attempt, elapsed, past.delay, hint, &mut self.random))
+        });
+        let (hint, delay) = asked.unwrap_or_else(|panic| {
+            self.done.book.deliveries.panics += 1;
+            past.remember(Failure::of(&panic, job.attempt, now));
+            (RetryHint::Never, None)
+        });
         match delay.filter(|_| !job.is_cancelled()) {
             Some(_) if self.is_over_retries(job) => Err(Death::RetryQuota),
             Some(delay) => Ok(delay),
@@ -191,9 +207,9 @@ impl Dispatcher {
     }
 
     /// The next attempt is due.
-    pub(super) fn wake_up(&mut self, mut job: Job) {
+    pub(super) fn wake_up(&mut self, job: Job) {
         self.end_wait(&job);
-        self.resume_own_key(&mut job);
+        self.resume_own_key(&job);
         self.head_goes_on(&job);
         if job.is_cancelled() {
             return self.cancel(job);
@@ -214,17 +230,17 @@ impl Dispatcher {
         self.fail(job, error, self.now);
     }
 
-    fn die(&mut self, job: Job, death: Death, error: &HandlerError) {
+    fn die(&mut self, job: Job, death: Death, failure: Failure) {
         tracing::warn!(
             event = %job.held.event.name,
             id = %job.held.event.id,
             attempts = job.attempt,
-            error = %error.chain(),
+            error = failure.message,
             "a delivery went to the dead letters"
         );
         self.open[job.event].failure.get_or_insert_with(|| NoAnswer::Failed {
             subscription: self.subscribers[job.subscriber].entry.name().to_string(),
-            source: Arc::new(HandlerError::new(error.kind(), error.chain())),
+            source: Arc::new(HandlerError::new(failure.kind, failure.message)),
         });
         self.bury(job, death);
     }
@@ -254,6 +270,9 @@ impl Dispatcher {
         if halts {
             self.halt_key(&job);
             self.log_line(&job);
+            if !self.subscribers[job.subscriber].is_subscribed {
+                self.bury_parked(job.subscriber);
+            }
         } else {
             self.release_key(&job);
         }

@@ -33,6 +33,7 @@ impl Dispatcher {
             event,
             subscriber: place,
             sequence,
+            turn: 0,
             attempt: 1,
             past: None,
             has_key: false,
@@ -103,9 +104,7 @@ impl Dispatcher {
                 None
             }
             Share::DropOldest => {
-                if let Some(oldest) = self.subscribers[place].take_oldest_waiting(class) {
-                    self.done.book.deliveries.blocked -= 1;
-                    self.subscribers[place].entry.meter.waiting.down();
+                if let Some(oldest) = self.take_oldest_waiting(place, class) {
                     self.drop_saturated(oldest);
                     Some(job)
                 } else {
@@ -158,7 +157,7 @@ impl Dispatcher {
     }
 
     /// Its tenant's quota and a slot, both or none.
-    pub(super) fn pass_slot(&mut self, job: Job) -> Option<Job> {
+    pub(super) fn pass_slot(&mut self, mut job: Job) -> Option<Job> {
         let class = job.class();
         if self.is_over_quota(&job) {
             let tenant = job.tenant().cloned()?;
@@ -167,14 +166,16 @@ impl Dispatcher {
                 self.deadlocked(job);
                 return None;
             }
-            let waiting = self.blocked(job);
-            self.loads.entry(tenant).or_default().waiting.push_back(waiting);
+            let waiting = self.with_turn(job);
+            let line = &mut self.loads.entry(tenant).or_default().waiting;
+            line.insert(line.partition_point(|other| other.turn < waiting.turn), waiting);
             return None;
         }
         let subscriber = &mut self.subscribers[job.subscriber];
         if subscriber.has_slot(class) {
             subscriber.take_slot(class);
             self.load_in_flight(job.tenant().cloned());
+            job.turn = 0;
             return Some(job);
         }
         let slots = subscriber.in_flight;
@@ -182,11 +183,20 @@ impl Dispatcher {
             self.deadlocked(job);
             return None;
         }
-        self.pin_blocked(job, |subscriber, job| {
-            let tenant = job.tenant().cloned();
-            subscriber.for_slot.push(job.class(), tenant.as_ref(), job.sequence, job);
-        });
+        let job = self.with_turn(job);
+        let tenant = job.tenant().cloned();
+        self.subscribers[job.subscriber].for_slot.insert(class, tenant.as_ref(), job.turn, job);
         None
+    }
+
+    /// Counts it as blocked, in its turn: who waits for a slot after a quota, or the other way round, stays before those that
+    /// came later.
+    fn with_turn(&mut self, mut job: Job) -> Job {
+        if job.turn == 0 {
+            self.last_turn += 1;
+            job.turn = self.last_turn;
+        }
+        self.blocked(job)
     }
 
     fn is_over_quota(&self, job: &Job) -> bool {
@@ -354,13 +364,35 @@ impl Dispatcher {
         }
     }
 
-    /// A replayed head of a halted key takes its place again.
-    pub(super) fn resume_own_key(&mut self, job: &mut Job) {
-        if !job.has_key
+    /// A subscription that was taken back lets go of what is parked behind its halted keys: nobody can mend their heads for it
+    /// any more. As dead letters they are there for whoever has its name next. In a durable runtime they lie in the store.
+    pub(super) fn bury_parked(&mut self, place: usize) {
+        if self.durable.is_some() {
+            return;
+        }
+        let lines = self.subscribers[place].keys.values_mut().filter(|line| line.is_halted);
+        let mut parked: Vec<_> = lines.flat_map(|line| std::mem::take(&mut line.waiting)).collect();
+        parked.sort_unstable_by_key(|job| job.id);
+        for job in parked {
+            self.done.book.deliveries.parked -= 1;
+            self.subscribers[place].entry.meter.waiting.down();
+            self.bury(job, Death::Halted);
+        }
+    }
+
+    /// Whether its key is halted.
+    pub(super) fn is_halted(&self, place: usize, job: &Job) -> bool {
+        let line = job.order_key().and_then(|key| self.subscribers[place].keys.get(&key));
+        line.is_some_and(|line| line.is_halted)
+    }
+
+    /// A replayed head of a halted key has its place again, and the rest waits for it alone. Other letters of the key, which
+    /// never had it, wait like the rest.
+    pub(super) fn resume_own_key(&mut self, job: &Job) {
+        if job.has_key
             && let Some(key) = job.order_key()
-            && self.resume_key(job.subscriber, &key)
         {
-            job.has_key = true;
+            self.resume_key(job.subscriber, &key);
         }
     }
 

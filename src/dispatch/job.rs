@@ -23,6 +23,8 @@ pub(super) struct Job {
     pub(super) subscriber: usize,
     /// The event's place in the order of emission.
     pub(super) sequence: u64,
+    /// Its place among those that wait for a quota or a slot, from when it began to wait for either; 0 where it does not.
+    pub(super) turn: u64,
     /// Which attempt is next or running, from 1.
     pub(super) attempt: u32,
     /// Kept only once something has failed.

@@ -14,9 +14,14 @@ impl Dispatcher {
             self.add_subscriber(entry, call);
         }
         let left: HashSet<_> = entries.iter().map(|entry| entry.id).collect();
-        for (_, subscriber) in &mut self.subscribers {
-            subscriber.is_subscribed = left.contains(&subscriber.entry.id);
+        let mut taken_back = Vec::new();
+        for (place, subscriber) in &mut self.subscribers {
+            let was_subscribed = std::mem::replace(&mut subscriber.is_subscribed, left.contains(&subscriber.entry.id));
+            if was_subscribed && !subscriber.is_subscribed {
+                taken_back.push(place);
+            }
         }
+        taken_back.into_iter().for_each(|place| self.bury_parked(place));
         self.detach_unsubscribed();
         self.tell_orphans();
         let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);
@@ -62,10 +67,15 @@ impl Dispatcher {
         }
     }
 
-    /// Lets go of handlers that were taken back, where nobody drives.
-    pub(crate) fn tidy(&mut self) {
+    /// Lets go of handlers that were taken back, where nobody drives. `false` where that may set deliveries going, which is
+    /// for whoever drives.
+    pub(crate) fn tidy(&mut self) -> bool {
+        if self.done.book.deliveries.parked > 0 {
+            return false;
+        }
         while self.has_new_subscribers() {
             self.catch_up();
         }
+        true
     }
 }

@@ -16,6 +16,7 @@ mod gates;
 mod job;
 mod members;
 mod meters;
+mod oldest;
 mod registry;
 mod route;
 mod running;

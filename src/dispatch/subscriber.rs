@@ -129,24 +129,6 @@ impl Subscriber {
         let free: [bool; CLASSES] = std::array::from_fn(|class| self.has_slot(class));
         self.for_slot.pop_where(|class| free[class]).map(|(.., job)| job)
     }
-
-    /// The oldest delivery of a class that waits for a key, else the next one that waits for a slot.
-    pub(super) fn take_oldest_waiting(&mut self, class: usize) -> Option<Job> {
-        let lines = self
-            .keys
-            .iter()
-            .filter(|(_, line)| !line.is_halted)
-            .flat_map(|(key, line)| line.waiting.iter().map(move |job| (key, job)));
-        let oldest = lines.filter(|(_, job)| job.class() == class).min_by_key(|(_, job)| job.id);
-        let in_line = oldest.map(|(key, job)| (key.clone(), job.id));
-        if let Some((key, id)) = in_line
-            && let Some(line) = self.keys.get_mut(&key)
-            && let Some(place) = line.waiting.iter().position(|job| job.id == id)
-        {
-            return line.waiting.remove(place);
-        }
-        self.for_slot.take_from(class).map(|(_, job)| job)
-    }
 }
 
 impl fmt::Debug for Subscriber {

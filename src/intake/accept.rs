@@ -6,14 +6,18 @@ use super::{
     Fate, Held, Intake, PersistError, Phase, Prepared, Refusal, State, What,
     prepare::{Refused, refused},
 };
-use crate::{queue::Offer, tenant::Use};
+use crate::{event::Envelope, queue::Offer, tenant::Use};
 
 /// How an event comes in.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     Outside,
+    /// From whoever would rather wait than lose an event, whatever the policy.
+    Waits,
     /// From a handler that runs now: taken while draining.
     Handler,
+    /// From a handler that would rather wait than lose an event. It cannot, and is told so.
+    HandlerWaits,
     /// With room that was held for it, which is redeemed when this is accepted. The grant is not here: an unused one takes
     /// the lock to give its room back.
     Granted,
@@ -34,7 +38,7 @@ impl Intake {
         }
         if prepared.due.is_some() {
             return if self.pump.is_some() {
-                self.delay_in_store(state, prepared)
+                self.delay_in_store(state, prepared, entry)
             } else {
                 self.delay(state, prepared)
             };
@@ -48,7 +52,10 @@ impl Intake {
                 state.queue.push_held(class, tenant.as_ref(), held);
                 Fate::Queued
             }
-            Entry::Outside | Entry::Handler => self.offer(state, held)?,
+            Entry::Waits | Entry::HandlerWaits if !state.queue.room().has(held.event.priority.class()) => {
+                return Err(Self::without_room(state, held));
+            }
+            Entry::Outside | Entry::Waits | Entry::Handler | Entry::HandlerWaits => self.offer(state, held)?,
         };
         state.tally.emitted += 1;
         if depth > 0 {
@@ -68,9 +75,16 @@ impl Intake {
         refused(prepared.into_draft(), Refusal::StoreFailed { reason })
     }
 
+    /// There is no room, and nobody loses his for it. What is wrong beside that comes first, as ever.
+    #[cold]
+    fn without_room(state: &mut State, held: Held) -> Refused {
+        let reason = state.forbids(&held.event).unwrap_or_else(|| state.full(held.event.priority));
+        refused(held.into_draft(), reason)
+    }
+
     pub(super) fn closed_to(phase: Phase, entry: Entry) -> Option<Refusal> {
         match (phase, entry) {
-            (Phase::Open, _) | (Phase::Draining, Entry::Handler) => None,
+            (Phase::Open, _) | (Phase::Draining, Entry::Handler | Entry::HandlerWaits) => None,
             (phase, _) => Some(Self::closed_in(phase)),
         }
     }
@@ -149,16 +163,12 @@ impl Intake {
 
     /// Sends an event to the store, where it waits until it is due. On its way it holds room in the queue.
     #[inline(never)]
-    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
-        let class = prepared.held.event.priority.class();
-        let reason = state.forbids(&prepared.held.event).or_else(|| {
-            let has_room = state.queue.room().has(class);
-            (!has_room).then(|| state.full(prepared.held.event.priority))
-        });
-        if let Some(reason) = reason {
+    fn delay_in_store(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Fate, Refused> {
+        if !matches!(entry, Entry::Granted)
+            && let Some(reason) = Self::hold_on_its_way(state, &prepared.held.event)
+        {
             return Err(refused(prepared.into_draft(), reason));
         }
-        state.queue.hold(class);
         let Prepared { held, due, .. } = prepared;
         let due = due.unwrap_or_default();
         state.tally.emitted += 1;
@@ -166,12 +176,23 @@ impl Intake {
         if held.event.lineage.depth > 0 {
             state.roots.count(held.event.lineage.root, self.clock.now());
         }
-        if let Some(tenant) = &held.event.tenant {
-            state.tenants.add(tenant, Use::Queue);
-        }
         self.observe(&held.event, What::Delayed { due });
         state.log.to_delay.push_back((due, held));
         Ok(Fate::Delayed { due })
+    }
+
+    /// Holds room and its tenant's quota for an event, or says why there is none.
+    fn hold_on_its_way(state: &mut State, event: &Envelope) -> Option<Refusal> {
+        if let Some(reason) = state.forbids(event) {
+            return Some(reason);
+        }
+        if !state.queue.hold(event.priority.class()) {
+            return Some(state.full(event.priority));
+        }
+        if let Some(tenant) = &event.tenant {
+            state.tenants.add(tenant, Use::Queue);
+        }
+        None
     }
 
     /// Keeps an event until it is due, whatever the tenant's limits.

@@ -28,7 +28,7 @@ impl Intake {
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
     ) -> Result<Receipt, Refused> {
-        self.try_emit(draft, cause, request).inspect_err(|refused| self.count_refusal(refused))
+        self.try_emit(draft, cause, request, Entry::Outside).inspect_err(|refused| self.count_refusal(refused))
     }
 
     /// Emits, or hands back what is not counted as refused: the caller may try again.
@@ -38,6 +38,7 @@ impl Intake {
         mut draft: Draft,
         cause: Option<&Cause>,
         request: Option<Arc<Request>>,
+        entry: Entry,
     ) -> Result<Receipt, Refused> {
         // Checked and timed where it lies: only then is it moved, when what was just written has settled.
         if let Err(reason) = self.check(&mut draft) {
@@ -45,16 +46,26 @@ impl Intake {
         }
         let now = self.clock.now();
         if cause.is_none() && Handling::is_any() {
-            return self.emit_inside(now, draft, request);
+            return self.emit_inside(now, draft, request, entry);
         }
-        self.emit_checked(now, draft, cause, request, Entry::Outside)
+        self.emit_checked(now, draft, cause, request, entry)
     }
 
     /// Emits inside a handler, which is the cause if it is one of this runtime's.
     #[cold]
-    fn emit_inside(&self, now: Timestamp, draft: Draft, request: Option<Arc<Request>>) -> Result<Receipt, Refused> {
+    fn emit_inside(
+        &self,
+        now: Timestamp,
+        draft: Draft,
+        request: Option<Arc<Request>>,
+        outside: Entry,
+    ) -> Result<Receipt, Refused> {
         let cause = self.cause_here();
-        let entry = if cause.is_some() { Entry::Handler } else { Entry::Outside };
+        let entry = match (&cause, outside) {
+            (Some(_), Entry::Waits) => Entry::HandlerWaits,
+            (Some(_), _) => Entry::Handler,
+            (None, outside) => outside,
+        };
         self.emit_checked(now, draft, cause.as_ref(), request, entry)
     }
 
@@ -130,7 +141,7 @@ impl Intake {
         loop {
             let mut settled = pin!(self.settled.notified());
             settled.as_mut().enable();
-            let refused = match self.try_emit(draft, cause, None) {
+            let refused = match self.try_emit(draft, cause, None, Entry::Waits) {
                 Ok(receipt) => return Ok(receipt),
                 Err(refused) => *refused,
             };
@@ -171,18 +182,23 @@ impl Intake {
     }
 
     async fn wait_for_room(self: &Arc<Self>, draft: &Draft) -> Result<Grant, Refusal> {
-        let granted = {
-            let mut state = self.lock();
-            let (grant, granted) = oneshot::channel();
-            let class = draft.priority.unwrap_or_default().class();
-            if state.phase == Phase::Open {
-                state.waiting.push_back(Waiter { class, tenant: draft.tenant.clone(), grant });
-            }
+        self.line_up(draft).await.map_err(|_| self.closed())
+    }
+
+    /// The end of the line, where there will be room some time; none in a runtime that is closed.
+    fn line_up(self: &Arc<Self>, draft: &Draft) -> oneshot::Receiver<Grant> {
+        let (grant, room) = oneshot::channel();
+        let class = draft.priority.unwrap_or_default().class();
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            let gone = state.waiting.push(Waiter { class, tenant: draft.tenant.clone(), grant });
             // Room may have come free between the refusal and this lock.
-            self.serve_waiting(&mut state);
-            granted
-        };
-        granted.await.map_err(|_| self.closed())
+            let granted = self.serve_waiting(&mut state);
+            drop(state);
+            drop(gone);
+            granted.tell();
+        }
+        room
     }
 
     fn redeem<E: IntoDraft>(&self, draft: Draft, cause: Option<&Cause>, grant: Grant) -> Result<Receipt, EmitError<E>> {

@@ -117,6 +117,12 @@ pub enum Refusal {
         /// `max_outputs`, or its default.
         limit: usize,
     },
+    /// It was emitted by what goes on of an attempt that has failed, was timed out or dropped.
+    #[error("event `{name}` was emitted by an attempt that was given up: what it emits does not count any more")]
+    GivenUp {
+        /// The event's name.
+        name: EventName,
+    },
     /// A handler waits for room that only handlers make.
     #[error(
         "a handler must not wait for room in the queue that feeds it: return the event, use `Context::emit`, or wait in a task of your own with `Context::handle`"

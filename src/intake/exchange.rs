@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use millstream_operators::Timestamp;
 
 use super::{
-    Cause, DispatchBook, EventBook, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated, State,
-    What,
+    Cause, DispatchBook, EventBook, Granted, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated,
+    State, What,
 };
 use crate::{
     event::{Draft, Envelope, Lineage, Tenant},
@@ -26,6 +26,8 @@ pub(crate) struct Settlement {
     pub(crate) book: DispatchBook,
     /// The subscriptions that hold their whole share, where that has changed.
     pub(crate) saturated: Option<Vec<Saturated>>,
+    /// Whether something was done that somebody has asked for and waits for, though no book may show it.
+    pub(crate) obeyed: bool,
 }
 
 /// What the dispatcher learns in return.
@@ -58,7 +60,10 @@ impl Intake {
         let state = &mut *guard;
         let looped = self.settle_returned(state, done);
         // Whoever waits is told of changes alone: two drivers in one task would wake each other for ever.
-        let changed = state.dispatch != done.book || done.saturated.is_some() || done.released.iter().any(|&n| n > 0);
+        let changed = std::mem::take(&mut done.obeyed)
+            || state.dispatch != done.book
+            || done.saturated.is_some()
+            || done.released.iter().any(|&n| n > 0);
         state.dispatch = done.book;
         for (class, released) in done.released.iter_mut().enumerate() {
             state.queue.release(class, std::mem::take(released));
@@ -72,11 +77,10 @@ impl Intake {
         if !state.delayed.is_empty() {
             state.move_due(self.clock.now());
         }
-        if !state.waiting.is_empty() {
-            self.serve_waiting(state);
-        }
+        let granted = if state.waiting.is_empty() { Granted::default() } else { self.serve_waiting(state) };
         Self::pull(state, batch, most);
-        state.consumer = if batch.is_empty() { sleeper.cloned() } else { None };
+        let sleeper = if batch.is_empty() { sleeper.cloned() } else { None };
+        let slept_before = std::mem::replace(&mut state.consumer, sleeper);
         let outlook = Outlook {
             next_due: state.delayed.first_key_value().map(|(&(due, _), _)| due),
             oldest: state.dispatch_is_strict.then(|| state.queue.oldest()).flatten(),
@@ -86,6 +90,8 @@ impl Intake {
             looped,
         };
         drop(guard);
+        drop(slept_before);
+        granted.tell();
         if changed {
             self.settled.notify_waiters();
         }
@@ -205,8 +211,9 @@ impl Intake {
         if state.phase != Phase::Stopped {
             state.phase = phase;
         }
-        state.waiting.clear();
+        let waiting = state.waiting.take();
         Self::wake(state);
+        drop(waiting);
         self.settled.notify_waiters();
     }
 
@@ -224,6 +231,8 @@ impl Intake {
         parked.extend(std::mem::take(&mut state.delayed).into_values());
         parked.extend(Self::drop_groups(&mut state));
         state.tally.parked += parked.len() as u64;
+        drop(state);
+        // Whoever waits for an answer learns that there is none.
         parked.into_iter().map(|Held { event, .. }| event).collect()
     }
 }

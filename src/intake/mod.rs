@@ -40,7 +40,7 @@ pub(crate) use self::{
     observe::{Observer, Step},
     prepare::Prepared,
     pump::{Interest, MARK, Pump, Stored, chain, class_of, record},
-    room::Waiter,
+    room::{Granted, Waiter, Waiting},
     state::{Held, Origin, Phase, Pulled, Saturated, State},
     types::{EventType, Types},
 };

@@ -208,8 +208,9 @@ impl Pump {
             state.log.fail(chain(error));
         }
         load.count(&mut state, landed, &wanted);
-        intake.serve_waiting(&mut state);
+        let granted = intake.serve_waiting(&mut state);
         Intake::wake(state);
+        granted.tell();
         intake.settled.notify_waiters();
         for held in events {
             if let Some(stored) = held.stored() {

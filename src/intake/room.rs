@@ -1,6 +1,6 @@
 //! Waiting for room: first come, first served, and a grant that is not used goes back.
 
-use std::{fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -13,6 +13,41 @@ pub(crate) struct Waiter {
     pub(crate) class: usize,
     pub(crate) tenant: Option<Tenant>,
     pub(crate) grant: oneshot::Sender<Grant>,
+}
+
+/// Those who wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    line: VecDeque<Waiter>,
+    /// Those who have given up are looked for when it is so long.
+    sweep_at: usize,
+}
+
+/// The shortest line in which those who have given up are looked for.
+const SWEEP_AT_LEAST: usize = 64;
+
+impl Waiting {
+    /// Adds one to the end. Returns those who had given up meanwhile: whoever comes and goes leaves nothing behind, whether
+    /// room ever comes free or not.
+    #[must_use = "what they hold is not dropped under the lock"]
+    pub(crate) fn push(&mut self, waiter: Waiter) -> VecDeque<Waiter> {
+        let mut gone = VecDeque::new();
+        if self.line.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+            (gone, self.line) = std::mem::take(&mut self.line).into_iter().partition(|w| w.grant.is_closed());
+            self.sweep_at = self.line.len() * 2;
+        }
+        self.line.push_back(waiter);
+        gone
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// All of them, to be dropped, which tells them, when the lock is free.
+    pub(crate) fn take(&mut self) -> VecDeque<Waiter> {
+        std::mem::take(&mut self.line)
+    }
 }
 
 /// Room that is held for an event that comes later. Dropped, it goes to whoever waits next.
@@ -34,7 +69,9 @@ impl Drop for Grant {
         if let Some(intake) = self.intake.take() {
             let mut state = intake.lock();
             state.release(self.class, self.tenant.as_ref());
-            intake.serve_waiting(&mut state);
+            let granted = intake.serve_waiting(&mut state);
+            drop(state);
+            granted.tell();
         }
     }
 }
@@ -45,34 +82,80 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// Grants for those who wait, and the places of those who have given up. Whoever is told is woken, and a waker may do
+/// anything: so that is for when the lock is free.
+#[derive(Debug, Default)]
+#[must_use = "who waits is to be told when the lock is free"]
+pub(crate) struct Granted {
+    grants: Vec<(oneshot::Sender<Grant>, Grant)>,
+    gone: Vec<Waiter>,
+}
+
+impl Granted {
+    /// Tells them. A grant of one who gives up just now goes to the next.
+    pub(crate) fn tell(self) {
+        for (waiter, grant) in self.grants {
+            drop(waiter.send(grant));
+        }
+    }
+}
+
 impl Intake {
     /// Gives room that came free to those who wait, in the order in which they came; who cannot use it is passed over.
-    pub(crate) fn serve_waiting(self: &Arc<Self>, state: &mut State) {
+    pub(crate) fn serve_waiting(self: &Arc<Self>, state: &mut State) -> Granted {
+        let mut granted = Granted::default();
         let mut place = 0;
-        while place < state.waiting.len() && (0..crate::queue::CLASSES).any(|class| state.queue.room().has(class)) {
-            let Waiter { class, ref tenant, .. } = state.waiting[place];
+        while let Some(Waiter { class, tenant, grant }) = state.waiting.line.get(place)
+            && (0..crate::queue::CLASSES).any(|class| state.queue.room().has(class))
+        {
             let over_quota = tenant.as_ref().is_some_and(|tenant| state.tenants.exceeded(tenant, Use::Queue).is_some());
-            if over_quota || !state.queue.room().has(class) {
+            let is_gone = grant.is_closed();
+            if !is_gone && (over_quota || !state.queue.room().has(*class)) {
                 place += 1;
                 continue;
             }
-            if let Some(waiter) = state.waiting.remove(place) {
-                self.grant(state, waiter);
+            let Some(waiter) = state.waiting.line.remove(place) else { break };
+            if is_gone {
+                granted.gone.push(waiter);
+            } else {
+                granted.grants.push(self.grant(state, waiter));
             }
         }
+        granted
     }
 
-    fn grant(self: &Arc<Self>, state: &mut State, waiter: Waiter) {
+    fn grant(self: &Arc<Self>, state: &mut State, waiter: Waiter) -> (oneshot::Sender<Grant>, Grant) {
         let Waiter { class, tenant, grant } = waiter;
         state.queue.hold(class);
         if let Some(tenant) = &tenant {
             state.tenants.add(tenant, Use::Queue);
         }
-        let intake = Some(Arc::clone(self));
-        // Whoever gave up waiting leaves the room to the next; the grant must not take the lock that is held here.
-        if let Err(unused) = grant.send(Grant { intake, class, tenant }) {
-            state.release(unused.class, unused.tenant.as_ref());
-            unused.redeem();
+        (grant, Grant { intake: Some(Arc::clone(self)), class, tenant })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gives_up_waiting_leaves_nothing_behind() {
+        let mut waiting = Waiting::default();
+        let mut come = |keep: &mut Vec<_>, stays| {
+            let (grant, granted) = oneshot::channel();
+            drop(waiting.push(Waiter { class: 2, tenant: None, grant }));
+            if stays {
+                keep.push(granted);
+            }
+            waiting.line.len()
+        };
+        let mut staying = Vec::new();
+        (0..10).for_each(|_| drop(come(&mut staying, true)));
+        for _ in 0..10_000 {
+            assert!(come(&mut staying, false) <= SWEEP_AT_LEAST);
         }
+        (0..1_000).for_each(|_| drop(come(&mut staying, true)));
+        assert_eq!(come(&mut staying, false).min(1_010), 1_010);
+        assert!(waiting.take().iter().filter(|waiter| !waiter.grant.is_closed()).count() == 1_010);
     }
 }

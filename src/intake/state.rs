@@ -1,14 +1,10 @@
 //! What the intake's lock protects.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    task::Waker,
-};
+use std::{collections::BTreeMap, sync::Arc, task::Waker};
 
 use millstream_operators::Timestamp;
 
-use super::{DispatchBook, EventBook, LogSide, Refusal, Roots, Stored, Tally, Waiter};
+use super::{DispatchBook, EventBook, LogSide, Refusal, Roots, Stored, Tally, Waiting};
 use crate::{
     event::{Envelope, Pattern, Priority, Tenant},
     queue::Bounded,
@@ -78,7 +74,7 @@ pub(crate) struct State {
     /// By due time, then in the order of their emission: ids are the emitters' own and need not differ.
     pub(crate) delayed: BTreeMap<(Timestamp, u64), Held>,
     pub(crate) last_delayed: u64,
-    pub(crate) waiting: VecDeque<Waiter>,
+    pub(crate) waiting: Waiting,
     pub(crate) tenants: Ledger,
     pub(crate) roots: Roots,
     pub(crate) saturated: Vec<Saturated>,

@@ -60,6 +60,12 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         self.len += 1;
     }
 
+    /// Puts an item before those of its fair key that have a higher sequence.
+    pub(crate) fn insert(&mut self, class: usize, fair: Option<&F>, sequence: u64, item: T) {
+        self.classes[class].insert(fair, sequence, item);
+        self.len += 1;
+    }
+
     /// The next item, with its class and sequence.
     pub(crate) fn pop(&mut self) -> Option<(usize, u64, T)> {
         self.pop_where(|_| true)
@@ -112,8 +118,21 @@ impl<F: Hash + Eq + Clone, T> Lanes<F, T> {
         self.credit[class] = u32::try_from(left).unwrap_or(SHARES[class]);
     }
 
+    /// What waits in a class, in no order.
+    pub(crate) fn iter_of(&self, class: usize) -> impl Iterator<Item = &T> {
+        let lane = &self.classes[class];
+        lane.fair.values().chain([&lane.alone]).flatten().map(|(_, item)| item)
+    }
+
+    /// Takes out the first item of a class that `is_wanted` says, whoever's turn it is.
+    pub(crate) fn take_where(&mut self, class: usize, is_wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let taken = self.classes[class].take_where(is_wanted)?;
+        self.len -= 1;
+        Some(taken)
+    }
+
     /// The item of a class that would come next, whatever the classes' turns.
-    pub(crate) fn take_from(&mut self, class: usize) -> Option<(u64, T)> {
+    fn take_from(&mut self, class: usize) -> Option<(u64, T)> {
         let taken = self.classes[class].pop()?;
         self.len -= 1;
         Some(taken)
@@ -157,6 +176,18 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
         self.len += 1;
     }
 
+    fn insert(&mut self, fair: Option<&F>, sequence: u64, item: T) {
+        let queue = match fair {
+            None => &mut self.alone,
+            Some(key) => self.fair.entry(key.clone()).or_default(),
+        };
+        if queue.is_empty() {
+            self.turns.push_back(fair.cloned());
+        }
+        queue.insert(queue.partition_point(|&(other, _)| other < sequence), (sequence, item));
+        self.len += 1;
+    }
+
     fn pop(&mut self) -> Option<(u64, T)> {
         let queue = match self.turns.front()? {
             None => &mut self.alone,
@@ -178,11 +209,24 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
         let alone = self.alone.front().map(|&(sequence, _)| (sequence, None));
         let fair = self.fair.iter().filter_map(|(key, queue)| Some((queue.front()?.0, Some(key))));
         let owner = fair.chain(alone).min_by_key(|&(sequence, _)| sequence)?.1.cloned();
+        self.remove(owner, 0)
+    }
+
+    fn take_where(&mut self, is_wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let place = |queue: &VecDeque<(u64, T)>| queue.iter().position(|(_, item)| is_wanted(item));
+        let alone = place(&self.alone).map(|at| (None, at));
+        let mut fair = self.fair.iter().filter_map(|(key, queue)| Some((Some(key.clone()), place(queue)?)));
+        let (owner, at) = alone.or_else(|| fair.next())?;
+        self.remove(owner, at).map(|(_, item)| item)
+    }
+
+    /// Takes out the item at a place of the queue of a fair key, or of those who gave none.
+    fn remove(&mut self, owner: Option<F>, at: usize) -> Option<(u64, T)> {
         let queue = match &owner {
             None => &mut self.alone,
             Some(key) => self.fair.get_mut(key)?,
         };
-        let item = queue.pop_front();
+        let item = queue.remove(at)?;
         if queue.is_empty() {
             self.turns.retain(|turn| *turn != owner);
             if let Some(key) = owner {
@@ -190,7 +234,7 @@ impl<F: Hash + Eq + Clone, T> Lane<F, T> {
             }
         }
         self.len -= 1;
-        item
+        Some(item)
     }
 
     /// Takes the first `count` out, where nothing has a fair key.

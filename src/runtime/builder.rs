@@ -1,7 +1,6 @@
 //! How a runtime is built.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use crate::{
     dead_letter::DeadLetters,
     dispatch::{Dispatcher, Home, Parts, Registry, Retention, SlowPolls, Statuses, UnroutedPolicy},
     event::{Clock, Event, Priority, Tenant},
-    intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally},
+    intake::{DispatchBook, EventType, Intake, Limits, LogSide, Observer, Phase, Pump, Roots, State, Tally, Waiting},
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside, cause_at},
     storage::Shelf,
@@ -398,7 +397,7 @@ impl Builder {
             queue: Bounded::new(Room::new(self.queue_size, self.reserved), self.overflow),
             delayed: std::collections::BTreeMap::new(),
             last_delayed: 0,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             tenants: Ledger::new(self.quotas.clone(), clock),
             roots: Roots::new(clock.now()),
             saturated: Vec::new(),

@@ -71,6 +71,7 @@ impl Runtime {
             tokio::select! {
                 biased;
                 mut dispatcher = self.shared.dispatcher.lock() => {
+                    dispatcher.change_hands();
                     poll_fn(|cx| self.poll_until_rest(&mut dispatcher, cx)).await?;
                     break;
                 }
@@ -98,6 +99,7 @@ impl Runtime {
             tokio::select! {
                 biased;
                 mut dispatcher = self.shared.dispatcher.lock() => {
+                    dispatcher.change_hands();
                     poll_fn(|cx| self.poll_until_drained(&mut dispatcher, cx)).await;
                     drop(dispatcher);
                     self.await_stop().await;

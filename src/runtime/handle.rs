@@ -14,7 +14,7 @@ use crate::{
     dead_letter::DeadLetters,
     dispatch::{Command, Dispatcher, Home, Registry, SlowPolls, Statuses},
     event::{Clock, Draft, Event, IntoDraft},
-    intake::{EmitAllError, EmitError, Intake, Receipt, RequestError},
+    intake::{self, EmitAllError, EmitError, Intake, Receipt, RequestError},
     stage::{Extensions, Outside},
     storage::Shelf,
 };
@@ -63,7 +63,12 @@ impl Shared {
     }
 
     pub(super) fn command(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if command.is_idle_after(&commands) {
+            return;
+        }
+        commands.push(command);
+        drop(commands);
         Intake::wake(self.intake.lock());
     }
 
@@ -71,8 +76,9 @@ impl Shared {
     pub(super) fn unsubscribe(&self, remove: impl FnOnce(&Registry) -> usize) -> usize {
         let removed = remove(&self.registry);
         if removed > 0 {
-            match self.dispatcher.try_lock() {
-                Ok(mut idle) => idle.tidy(),
+            match self.dispatcher.try_lock().map(|mut idle| idle.tidy()) {
+                Ok(true) => {}
+                Ok(false) => self.command(Command::CatchUp),
                 Err(_) => Intake::wake(self.intake.lock()),
             }
         }
@@ -81,6 +87,15 @@ impl Shared {
 
     pub(super) fn has_commands(&self) -> bool {
         !self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+impl Drop for Shared {
+    /// Handles of handlers' own work may live on, and nobody will ever handle what they emit. A store would still keep it.
+    fn drop(&mut self) {
+        if self.intake.pump.is_none() {
+            self.intake.close(intake::Phase::Stopped);
+        }
     }
 }
 
@@ -126,7 +141,8 @@ impl Runtime {
     }
 
     /// Emits an event, after waiting for room, for the tenant's rate or for a subscription that is saturated. Who waits
-    /// for room gets it in the order of waiting.
+    /// for room gets it in the order of waiting. Whatever the [`Overflow`](crate::Overflow) policy, nothing is dropped for
+    /// it, nor is it dropped itself.
     ///
     /// # Errors
     /// [`EmitError`] with the event where no waiting can help: something is wrong with the event, the runtime is
@@ -183,8 +199,9 @@ impl Runtime {
         token.cancel();
         let mut state = self.shared.intake.lock();
         let swept = state.sweep_cancelled();
-        self.shared.intake.serve_waiting(&mut state);
+        let granted = self.shared.intake.serve_waiting(&mut state);
         Intake::wake(state);
+        granted.tell();
         // Whoever waits to delay an event has room now.
         self.shared.intake.settled.notify_waiters();
         swept

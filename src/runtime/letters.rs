@@ -42,9 +42,7 @@ impl Runtime {
         }
         report.kept = kept.len();
         let gone = self.shared.letters().put_back(kept);
-        if !gone.is_empty() {
-            self.shared.command(Command::LetGo(gone));
-        }
+        self.shared.command(Command::LetGo(gone));
         self.shared.command(Command::Replay(replays));
         report
     }

@@ -152,6 +152,7 @@ impl Runtime {
     async fn drain(&self) {
         let mut dispatcher = self.shared.dispatcher.lock().await;
         if matches!(*self.life(), Life::Draining) {
+            dispatcher.change_hands();
             poll_fn(|cx| self.poll_until_drained(&mut dispatcher, cx)).await;
         }
     }

@@ -152,7 +152,7 @@ impl Runtime {
     }
 
     /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
-    /// finished. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
+    /// finished; but what is parked behind a halted key goes to the dead letters. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
     /// another runtime names nothing here.
     pub fn off(&self, id: SubscriptionId) -> bool {
         self.shared.unsubscribe(|registry| usize::from(registry.remove_one(id.0))) > 0

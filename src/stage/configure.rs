@@ -18,7 +18,8 @@ pub enum Share {
     /// share they hold no room, so that others have it. The default.
     #[default]
     Refuse,
-    /// Its oldest delivery that waits is dropped and counted.
+    /// Its oldest delivery that waits, for whatever it is but another attempt, is dropped and counted; the new one, where
+    /// none waits.
     DropOldest,
     /// Further deliveries go to the dead letters, to be replayed.
     DeadLetter,

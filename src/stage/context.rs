@@ -94,9 +94,12 @@ impl Context {
     /// Emits an event together with what the handler returns: when it ends well, before the handler's own events. If
     /// it fails, nothing is emitted. Never waits and needs no room in the queue.
     ///
+    /// Work that goes on after the handler has ended well emits from outside, with this event as cause, as
+    /// [`handle`](Self::handle) does.
+    ///
     /// # Errors
     /// What is wrong with the event itself: its name, its size, its depth; or that it is one more than an attempt may
-    /// return.
+    /// return; or that the attempt has failed, was timed out or dropped meanwhile.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<(), EmitError<E>> {
         let mut draft = event.into_draft();
         if let Err(reason) = self.0.site.intake.check_output(&mut draft, &self.0.event) {
@@ -107,6 +110,10 @@ impl Context {
             Put::In => Ok(()),
             Put::Full(draft) => {
                 let reason = Refusal::TooManyOutputs { name: draft.name.clone(), limit };
+                Err(EmitError { event: E::handed_back(draft), reason })
+            }
+            Put::GivenUp(draft) => {
+                let reason = Refusal::GivenUp { name: draft.name.clone() };
                 Err(EmitError { event: E::handed_back(draft), reason })
             }
             Put::Late(late) => {
@@ -178,6 +185,11 @@ impl Context {
     pub(crate) fn close(&self) -> Outputs {
         let desk = self.0.desk.get_or_init(|| None);
         Outputs { drafts: self.0.outbox.close(), writes: desk.as_ref().and_then(|desk| desk.close()) }
+    }
+
+    /// The attempt came to nothing: what it emitted goes, and what it still emits is refused.
+    pub(crate) fn give_up(&self) {
+        self.0.outbox.give_up();
     }
 
     fn cause(&self, waits: bool) -> Cause {

@@ -1,6 +1,9 @@
 //! One event on its way into one subscription: the request type of a handler as a `tower::Service`.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +45,16 @@ pub(crate) struct Site {
 /// What a handler has emitted through its context and not returned yet. Closed when the handler ends, so that nothing
 /// is put in that nobody takes out.
 #[derive(Debug)]
-pub(crate) struct Outbox(Mutex<Option<Vec<Draft>>>);
+pub(crate) struct Outbox(Mutex<Tray>);
+
+#[derive(Debug)]
+enum Tray {
+    Open(Vec<Draft>),
+    /// The handler has ended well.
+    Taken,
+    /// It has failed, or was dropped.
+    GivenUp,
+}
 
 /// What became of a draft that was put into an outbox.
 #[derive(Debug)]
@@ -52,27 +64,39 @@ pub(crate) enum Put {
     Full(Draft),
     /// The handler has ended.
     Late(Draft),
+    /// The attempt came to nothing, and so does what it emits.
+    GivenUp(Draft),
 }
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Some(Vec::new())))
+        Self(Mutex::new(Tray::Open(Vec::new())))
     }
 
     /// Puts a draft in, unless `most` are there.
     pub(crate) fn put(&self, draft: Draft, most: usize) -> Put {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(drafts) if drafts.len() >= most => Put::Full(draft),
-            Some(drafts) => {
+            Tray::Open(drafts) if drafts.len() >= most => Put::Full(draft),
+            Tray::Open(drafts) => {
                 drafts.push(draft);
                 Put::In
             }
-            None => Put::Late(draft),
+            Tray::Taken => Put::Late(draft),
+            Tray::GivenUp => Put::GivenUp(draft),
         }
     }
 
     pub(crate) fn close(&self) -> Vec<Draft> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+        self.end(Tray::Taken)
+    }
+
+    pub(crate) fn give_up(&self) {
+        drop(self.end(Tray::GivenUp));
+    }
+
+    fn end(&self, end: Tray) -> Vec<Draft> {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), end);
+        if let Tray::Open(drafts) = before { drafts } else { Vec::new() }
     }
 }
 
@@ -101,12 +125,13 @@ impl Delivery {
         self.context.get_or_init(|| Context::of(self))
     }
 
-    /// Runs something as this delivery, on a thread that is not the dispatcher's.
+    /// Runs something as this delivery, on a thread that is not the dispatcher's. A panic goes on when the thread is rid of
+    /// the delivery.
     pub(super) fn around<R>(self, work: impl FnOnce() -> R) -> R {
         let mut worked = None;
-        lend(|| self, |_| worked = Some(work()), drop);
+        lend(|| self, |_| worked = Some(catch_unwind(AssertUnwindSafe(work))), drop);
         #[expect(clippy::expect_used, reason = "what is lent is polled")]
-        worked.expect("the work was done")
+        worked.expect("the work was done").unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// What its handler causes by emitting.

@@ -214,7 +214,16 @@ pin_project! {
     pub struct HandlerFuture<F> {
         #[pin]
         attempt: Attempt<F>,
+        // There until the attempt has ended.
         context: Option<Context>,
+    }
+
+    impl<F> PinnedDrop for HandlerFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(context) = this.project().context {
+                context.give_up();
+            }
+        }
     }
 }
 
@@ -247,13 +256,13 @@ impl<F: Future<Output: IntoOutputs>> Future for HandlerFuture<F> {
                 return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
             }
         };
-        Poll::Ready(match this.context {
-            None => outcome(returned),
-            Some(context) => {
-                let mut outputs = context.close();
-                returned.add_to(&mut outputs).map(|()| outputs)
-            }
-        })
+        let Some(context) = this.context else { return Poll::Ready(outcome(returned)) };
+        let mut outputs = context.close();
+        let outcome = returned.add_to(&mut outputs).map(|()| outputs);
+        if outcome.is_ok() {
+            *this.context = None;
+        }
+        Poll::Ready(outcome)
     }
 }
 

@@ -17,7 +17,7 @@ impl<T: Extract> Inlet<T> {
     fn take(&self, delivery: &Delivery) -> Outcome {
         let item = T::extract(delivery).inspect_err(|_| self.buffer.skip())?;
         self.buffer.push(item);
-        // The reader may have the context already; once it is closed, what he emits with it is refused.
+        // The reader may have the context already; once it is closed, what he emits with it comes from outside.
         Ok(delivery.asked_context().map_or_else(Outputs::none, |context| context.close()))
     }
 }
