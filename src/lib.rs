@@ -61,7 +61,7 @@ mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use millstream_macros::Event;
+pub use millstream_macros::{Event, debug_handler};
 /// The layers: each works on any `tower::Service`, and so on any handler.
 pub use millstream_middleware as middleware;
 pub use millstream_middleware::{

@@ -208,11 +208,13 @@ fn a_request_without_an_answer_says_why() {
         assert!(matches!(ask(&kit, SECOND).await, Err(RequestError::NoReply { wanted: "answered", .. })));
         kit.off(id);
         let id = kit.on("asked", || async { Err::<(), _>(HandlerError::permanent("no idea")) })?;
-        let Err(RequestError::Failed { source, .. }) = ask(&kit, SECOND).await else { panic!("it failed") };
+        let Err(RequestError::Failed { error: source, .. }) = ask(&kit, SECOND).await else { panic!("it failed") };
         assert_eq!(source.to_string(), "no idea");
         kit.off(id);
         kit.on("asked", std::future::pending::<()>)?;
-        assert!(matches!(ask(&kit, SECOND).await, Err(RequestError::Timeout { .. })));
+        assert!(matches!(ask(&kit, SECOND).await, Err(RequestError::Timeout { is_driven: true, .. })));
+        let undriven = kit.runtime().request::<Answered>(Asked { n: 1 }, SECOND).await.unwrap_err().to_string();
+        assert_eq!(undriven, "no `answered` came within 1s, and nobody drives the runtime: `process` or `run` it");
         Ok(())
     });
 }

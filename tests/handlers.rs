@@ -54,6 +54,7 @@ fn what_a_handler_returns_is_emitted_with_its_cause() {
 #[test]
 fn all_extractors_read_the_same_delivery() {
     testing::run(Runtime::builder().state("the state"), async |kit| {
+        #[millstream::debug_handler]
         async fn all(
             own: OrderPlaced,
             shared: Arc<OrderPlaced>,
@@ -94,6 +95,39 @@ fn typed_and_json_events_reach_each_others_handlers() {
             Some("2".into()),
             "a JSON event gets its type's key"
         );
+        Ok(())
+    });
+}
+
+/// Whoever writes or reads it as data fails.
+#[derive(Event, Clone, Debug, PartialEq)]
+struct Unwritable(u64);
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("nobody asked for data")
+    }
+}
+
+impl<'de> Deserialize<'de> for Unwritable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("nobody sent data")
+    }
+}
+
+#[test]
+fn typed_data_travels_without_serialisation() {
+    testing::run(Runtime::builder(), async |kit| {
+        let (own, shared) = (Probe::<Unwritable>::new(), Probe::<Arc<Unwritable>>::new());
+        kit.on("unwritable", own.handler())?;
+        kit.on("unwritable", shared.handler())?;
+        kit.on("start", || async { Unwritable(2) })?;
+        kit.emit(Unwritable(1))?;
+        kit.emit(Draft::json("start", json!(null)))?;
+        kit.settle().await;
+        assert_eq!(own.received(), [Unwritable(1), Unwritable(2)]);
+        assert_eq!(shared.received(), [Arc::new(Unwritable(1)), Arc::new(Unwritable(2))]);
+        kit.assert_no_dead_letters();
         Ok(())
     });
 }
@@ -381,12 +415,12 @@ fn subscriptions_that_cannot_work_are_refused_with_all_reasons() {
         kit.on("a", (|| async {}).named("taken"))?;
         assert_eq!(kit.on("b", (|| async {}).named("taken")), Err(OnError::DuplicateName { name: "taken".into() }));
         assert!(matches!(kit.on("a..b", || async {}), Err(OnError::Pattern(_))));
-        let Err(OnError::Settings { source, .. }) =
+        let Err(OnError::Settings { wrong, .. }) =
             kit.on("a", (|| async {}).concurrency(0).timeout(Duration::ZERO).halt_key_on_dead())
         else {
             panic!("impossible settings are refused")
         };
-        assert_eq!(source.refused().len(), 3, "{source}");
+        assert_eq!(wrong.refused().len(), 3, "{wrong}");
         let missing = kit.on("a", |State(_): State<u8>, State(_): State<String>| async {});
         assert!(matches!(&missing, Err(OnError::MissingState { missing, .. }) if missing.len() == 2), "{missing:?}");
         Ok(())

@@ -217,6 +217,34 @@ fn health_names_what_is_wrong() {
 }
 
 #[test]
+fn a_loss_is_a_finding_for_five_minutes_and_counted_for_good() {
+    testing::run(Runtime::builder().dead_letter_size(1), async |kit| {
+        let lose = async || {
+            kit.emit(numbered(1)).unwrap();
+            kit.settle().await;
+            kit.runtime().health().findings.iter().filter(|finding| finding.contains("were dropped")).count()
+        };
+        kit.on("a", || async { Err::<(), _>("no") })?;
+        assert_eq!((lose().await, lose().await), (0, 1));
+        kit.advance(299 * SECOND).await;
+        assert_eq!(kit.health().findings.len(), 1, "{:?}", kit.health());
+        kit.advance(SECOND).await;
+        assert_eq!((kit.health().status, kit.stats().dead_letters_dropped), (HealthStatus::Up, 1));
+        assert_eq!(lose().await, 1, "the next one is a finding again");
+        Ok(())
+    });
+}
+
+#[test]
+#[should_panic(expected = "the test failed: subscription `a`: impossible settings: concurrency: 0 would never handle")]
+fn a_kit_says_why_a_test_failed() {
+    testing::run(Runtime::builder(), async |kit| {
+        kit.on("a", (|| async {}).concurrency(0))?;
+        Ok(())
+    });
+}
+
+#[test]
 fn impossible_settings_are_reported_all_at_once() {
     let builder = Runtime::builder().queue_size(0).batch_size(0).operation_timeout(Duration::ZERO).max_event_size(0);
     let builder = builder.max_events_per_root(0).dead_letter_size(0).tenant_quota(millstream::Quota::new().queue(0));

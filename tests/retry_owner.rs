@@ -84,7 +84,7 @@ fn a_retry_layer_outside_of_a_task_is_lifted_as_well() {
 /// Why a handler was refused, where it was.
 fn reason(refused: Result<millstream::SubscriptionId, OnError>) -> String {
     match refused {
-        Err(OnError::Settings { source, .. }) => source.to_string(),
+        Err(OnError::Settings { wrong, .. }) => wrong.to_string(),
         other => format!("it was not refused: {other:?}"),
     }
 }

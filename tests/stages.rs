@@ -168,8 +168,8 @@ fn a_stage_needs_a_store_and_a_name_of_its_own_and_possible_settings() {
         kit.stage("totals", totals())?;
         assert!(matches!(kit.stage("totals", totals()), Err(StageError::DuplicateName { .. })));
         let error = kit.stage("other", totals().epoch(0).lanes(0)).unwrap_err();
-        let StageError::Settings { source, .. } = &error else { panic!("{error}") };
-        assert_eq!(source.refused().len(), 2);
+        let StageError::Settings { wrong, .. } = &error else { panic!("{error}") };
+        assert_eq!(wrong.refused().len(), 2);
         Ok(())
     });
 }

@@ -42,7 +42,7 @@ pub(crate) fn fault(name: &str) -> Option<String> {
 }
 
 fn is_allowed(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.')
 }
 
 fn refusal(c: char) -> String {

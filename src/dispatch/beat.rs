@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use super::registry::Registry;
+
 /// The dispatcher's pulse: which subscription is being polled, if any. One writer.
 #[derive(Debug, Default)]
 pub(super) struct Beat {
@@ -35,6 +37,8 @@ impl Beat {
 
 /// A poll that takes longer is named.
 const LIMIT: Duration = Duration::from_millis(100);
+/// How often it is looked, in one limit.
+const LOOKS: u32 = 4;
 
 /// A thread that looks at the pulse: a handler that blocks its thread cannot be told from inside. It costs the
 /// dispatcher two stores a poll, and can name a poll that never ends. It reads the real time, whatever tokio's clock does.
@@ -47,45 +51,48 @@ pub(crate) struct Watchdog {
 
 /// What the watchdog has found.
 #[derive(Debug, Default)]
-pub(crate) struct SlowPolls(Mutex<(u64, Option<u64>)>);
+pub(crate) struct SlowPolls(Mutex<(u64, Arc<str>)>);
 
 impl SlowPolls {
     /// How many polls took too long, and the subscription of the last one.
-    pub(crate) fn found(&self) -> (u64, Option<u64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn found(&self) -> (u64, Arc<str>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn add(&self, subscription: u64) {
+    fn add(&self, subscription: &Arc<str>) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *found = (found.0 + 1, Some(subscription));
+        *found = (found.0 + 1, Arc::clone(subscription));
     }
 }
 
 impl Watchdog {
-    pub(super) fn watch(beat: Arc<Beat>, found: Arc<SlowPolls>) -> Self {
+    pub(super) fn watch(beat: Arc<Beat>, found: Arc<SlowPolls>, registry: Weak<Registry>) -> Self {
         let alive = Arc::new(());
         let watched = Arc::downgrade(&alive);
         let thread = thread::Builder::new().name("millstream-watchdog".into());
         // Without a thread to spare there is no watchdog; nothing else depends on it.
-        Self { thread: thread.spawn(move || look(&watched, &beat, &found)).ok(), alive: Some(alive) }
+        Self { thread: thread.spawn(move || look(&watched, &beat, &found, &registry)).ok(), alive: Some(alive) }
     }
 }
 
-fn look(alive: &Weak<()>, beat: &Beat, found: &SlowPolls) {
-    let (mut seen, mut named) = (0, 0);
+fn look(alive: &Weak<()>, beat: &Beat, found: &SlowPolls, registry: &Weak<Registry>) {
+    let (mut seen, mut times) = (0, 0);
     while alive.strong_count() > 0 {
-        thread::park_timeout(LIMIT);
+        thread::park_timeout(LIMIT / LOOKS);
         let count = beat.count.load(Ordering::Acquire);
-        if count % 2 == 1 && count == seen && count != named {
-            named = count;
-            let subscription = beat.subscription.load(Ordering::Relaxed);
-            found.add(subscription);
+        times = if count == seen { times + 1 } else { 0 };
+        seen = count;
+        // It is named once.
+        if count % 2 == 1 && times == LOOKS {
+            let id = beat.subscription.load(Ordering::Relaxed);
+            let name = registry.upgrade().and_then(|registry| registry.name_of(id));
+            let name = name.unwrap_or_else(|| "(gone)".into());
+            found.add(&name);
             tracing::warn!(
-                subscription,
+                subscription = &*name,
                 "a handler holds up its thread for over {LIMIT:?}: it must await, or be wrapped in `blocking`"
             );
         }
-        seen = count;
     }
 }
 

@@ -131,7 +131,10 @@ impl Dispatcher {
         Self {
             now,
             random: fastrand::Rng::with_seed(parts.seed),
-            watchdog: parts.slow.clone().map(|slow| Watchdog::watch(Arc::clone(&beat), slow)),
+            watchdog: parts
+                .slow
+                .clone()
+                .map(|slow| Watchdog::watch(Arc::clone(&beat), slow, Arc::downgrade(&parts.registry))),
             parts,
             subscribers: Slab::new(),
             routes: Routes::default(),

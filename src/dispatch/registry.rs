@@ -245,6 +245,11 @@ impl Registry {
         self.lock().entries.clone()
     }
 
+    pub(super) fn name_of(&self, id: u64) -> Option<Arc<str>> {
+        let list = self.lock();
+        list.entries.get(list.place(id)?).map(|entry| Arc::clone(entry.name()))
+    }
+
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Entry>> {
         let list = self.lock();
         let place = list.place(*list.by_name.get(name)?)?;

@@ -13,21 +13,25 @@ use crate::{
 #[non_exhaustive]
 pub enum RequestError {
     /// The request itself was refused, and never emitted.
-    #[error("the request was refused")]
+    #[error("the request was refused: {reason}")]
     Refused {
         /// Why.
-        #[source]
         reason: Refusal,
         /// The request, to try again.
         request: Box<Draft>,
     },
     /// No answer within the deadline. The request may still be handled.
-    #[error("no `{wanted}` came within {deadline:?}")]
+    #[error(
+        "no `{wanted}` came within {deadline:?}{}",
+        if *.is_driven { "" } else { ", and nobody drives the runtime: `process` or `run` it" }
+    )]
     Timeout {
         /// The name of the answer.
         wanted: &'static str,
         /// The deadline.
         deadline: Duration,
+        /// Whether somebody drove the runtime at that time.
+        is_driven: bool,
     },
     /// Nobody handles such events.
     #[error("nobody handles `{name}`")]
@@ -44,13 +48,12 @@ pub enum RequestError {
         wanted: &'static str,
     },
     /// A handler failed for good. The request is a dead letter.
-    #[error("`{subscription}` failed")]
+    #[error("`{subscription}` failed: {error}")]
     Failed {
         /// The subscription.
         subscription: String,
         /// Its last error.
-        #[source]
-        source: Arc<dyn Error + Send + Sync>,
+        error: Arc<dyn Error + Send + Sync>,
     },
     /// The request would wait for a key or a subscription that waits for the request.
     #[error("the request waits for `{subscription}`, which waits for the request")]
@@ -84,7 +87,7 @@ impl Intake {
         emitted
             .map_err(|refused| RequestError::Refused { reason: refused.reason, request: Box::new(refused.event) })?;
         match tokio::time::timeout(deadline, answer).await {
-            Err(_) => Err(RequestError::Timeout { wanted: R::NAME, deadline }),
+            Err(_) => Err(RequestError::Timeout { wanted: R::NAME, deadline, is_driven: true }),
             Ok(Err(_)) => Err(RequestError::Abandoned),
             Ok(Ok(Ok(event))) => Ok(Envelope::decode(&event)?),
             Ok(Ok(Err(reason))) => Err(RequestError::because(reason, name, R::NAME)),
@@ -108,7 +111,7 @@ impl RequestError {
         match reason {
             NoAnswer::NoHandler => Self::NoHandler { name },
             NoAnswer::NoReply => Self::NoReply { name, wanted },
-            NoAnswer::Failed { subscription, source } => Self::Failed { subscription, source },
+            NoAnswer::Failed { subscription, source } => Self::Failed { subscription, error: source },
             NoAnswer::Deadlock { subscription } => Self::Deadlock { subscription },
             NoAnswer::Abandoned => Self::Abandoned,
         }

@@ -119,7 +119,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How many events may wait or be handled at a time. An event holds its place until its last delivery ends.
+    /// How many events may wait or be handled at a time. An event holds its place until its last delivery ends; in a durable
+    /// runtime until it is in the [`store`](Self::store), from where it is handled: what waits there is bounded by the disk alone.
     pub fn queue_size(mut self, events: usize) -> Self {
         self.queue_size = events;
         self
@@ -131,7 +132,8 @@ impl Builder {
         self
     }
 
-    /// What becomes of an event for which there is no room.
+    /// What becomes of an event for which there is no room. In a durable runtime a disk that is slower than the emits fills the
+    /// queue, too: a policy that drops, drops what is not in the store yet.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
         self
@@ -190,7 +192,12 @@ impl Builder {
     ///
     /// `Ok` of an emit then means queued, and awaiting its [`Receipt`](crate::Receipt) that the event is in the store.
     /// Subscriptions have names, under which the store keeps how far each has come; each event is handled at least once, and
-    /// what a handler returns is emitted exactly once. The partition is claimed by whoever drives the runtime first.
+    /// what a handler returns is emitted exactly once. The partition is claimed by whoever drives the runtime first; one runtime
+    /// has it at a time. A second one over a clone of the same store takes it over when it is driven, and then the first does so
+    /// again: nothing is lost, but both handle what neither has finished.
+    ///
+    /// An event holds room in the queue only until it is in the store, so [`queue_size`](Self::queue_size) and
+    /// [`overflow`](Self::overflow) bound the way to the disk, not the backlog on it. Requests are refused.
     pub fn store(mut self, store: impl Store) -> Self {
         self.home = Some(Home { store: Arc::new(store), partition: PartitionId::default() });
         self
@@ -233,7 +240,7 @@ impl Builder {
     }
 
     /// Whether a thread watches for handlers that hold up theirs for over 100 ms, and names them in the log and in
-    /// [`Runtime::health`].
+    /// [`Runtime::health`]. It looks every 25 ms, so one of 150 ms is always named.
     pub fn watchdog(mut self, on: bool) -> Self {
         self.watchdog = on;
         self
@@ -387,6 +394,7 @@ impl Builder {
             closed: CancellationToken::new(),
             life: Mutex::default(),
             ending: tokio::sync::Mutex::default(),
+            recent: Mutex::default(),
             streams: Mutex::default(),
         }))
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Builder, shutdown::Life, stream::Tap};
+use super::{Builder, health::Recent, shutdown::Life, stream::Tap};
 use crate::{
     dead_letter::DeadLetters,
     dispatch::{Command, Dispatcher, Home, Registry, SlowPolls, Statuses},
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) outside: Outside,
     /// How the operator stages are.
     pub(super) statuses: Arc<Statuses>,
+    /// What was found wrong, and when that was new.
+    pub(super) recent: Mutex<Recent>,
     /// Held by whoever drives.
     pub(super) dispatcher: tokio::sync::Mutex<Dispatcher>,
     /// Cancelled when a shutdown's grace is over.
@@ -119,7 +121,9 @@ impl Runtime {
     ///
     /// # Data loss
     /// With [`Overflow::DropOldest`](crate::Overflow::DropOldest) another event may be dropped for this one, with
-    /// [`Overflow::DropNewest`](crate::Overflow::DropNewest) this one; both are counted, and the receipt says which.
+    /// [`Overflow::DropNewest`](crate::Overflow::DropNewest) this one; both are counted. The receipt of one that is dropped at once says
+    /// so ([`Fate::Dropped`](crate::Fate::Dropped)); one that is dropped later, for another, was told already that it is queued, and only
+    /// the books know; in a durable runtime awaiting its receipt tells, too.
     pub fn emit<E: IntoDraft>(&self, event: E) -> Result<Receipt, EmitError<E>> {
         self.shared.intake.emit(event, None)
     }
@@ -142,7 +146,7 @@ impl Runtime {
 
     /// Emits an event, after waiting for room, for the tenant's rate or for a subscription that is saturated. Who waits
     /// for room gets it in the order of waiting. Whatever the [`Overflow`](crate::Overflow) policy, nothing is dropped for
-    /// it, nor is it dropped itself.
+    /// it, nor is it dropped itself. Where nobody drives the runtime no room comes free, and it waits.
     ///
     /// # Errors
     /// [`EmitError`] with the event where no waiting can help: something is wrong with the event, the runtime is
@@ -178,16 +182,20 @@ impl Runtime {
     }
 
     /// Asks, and waits for the answer: the first event named `R::NAME` that a handler of the question returns. The
-    /// answer is emitted as an event, too.
+    /// answer is emitted as an event, too. Somebody must drive the runtime meanwhile: [`run`](Self::run) it beside.
     ///
     /// # Errors
-    /// [`RequestError`]: refused, nobody handles it, no answer within the deadline, the handler failed for good, or it
+    /// [`RequestError`]: refused, as every request is in a durable runtime, for whoever waits would be gone after a restart; nobody handles it, no answer within the deadline, the handler failed for good, or it
     /// would wait for itself.
     ///
     /// # Cancel safety
     /// Dropped, the question stays emitted and its answer is an event like others.
     pub async fn request<R: Event>(&self, question: impl IntoDraft, deadline: Duration) -> Result<R, RequestError> {
-        self.shared.intake.request(question.into_draft(), deadline, None).await
+        let mut answer = self.shared.intake.request(question.into_draft(), deadline, None).await;
+        if let Err(RequestError::Timeout { is_driven, .. }) = &mut answer {
+            *is_driven = self.shared.dispatcher.try_lock().is_err();
+        }
+        answer
     }
 
     /// Cancels all events that carry this token, and what they cause: what is queued, delayed, blocked or in backoff is

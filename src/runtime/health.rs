@@ -1,5 +1,12 @@
 //! How the runtime is.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use millstream_operators::Timestamp;
 use serde::Serialize;
 
 use super::{Phase, Runtime};
@@ -27,8 +34,33 @@ pub enum HealthStatus {
     Down,
 }
 
+/// For how long a loss is a finding; its count is in the books for good.
+const RECENT: Duration = Duration::from_secs(300);
+
+/// What has been lost of which kind when it was last looked, and when that was new.
+#[derive(Debug, Default)]
+pub(super) struct Recent(HashMap<(&'static str, Arc<str>), (u64, Timestamp)>);
+
+impl Recent {
+    /// Whether a count has risen not long ago.
+    fn is_new(&mut self, what: &'static str, of: &Arc<str>, count: u64, now: Timestamp) -> bool {
+        if count == 0 {
+            return false;
+        }
+        let (seen, since) = self.0.entry((what, Arc::clone(of))).or_insert((0, now));
+        if *seen < count {
+            (*seen, *since) = (count, now);
+        }
+        now.since(*since) < RECENT
+    }
+}
+
 impl Runtime {
     /// Looks at the queue, the subscriptions, the dead letters and the driver.
+    ///
+    /// What is so now is a finding as long as it is so. What has happened (a dead letter dropped for want of room, events trimmed
+    /// unread, a handler that held up its thread) is one for five minutes after it was first seen here; its count stays in
+    /// [`stats`](Self::stats).
     pub fn health(&self) -> Health {
         let mut findings = self.findings();
         let status = match self.phase() {
@@ -41,6 +73,11 @@ impl Runtime {
             }
         };
         Health { status, findings }
+    }
+
+    fn is_new(&self, what: &'static str, of: &Arc<str>, count: u64) -> bool {
+        let mut recent = self.shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.is_new(what, of, count, self.shared.intake.clock.now())
     }
 
     /// What is to be said of a durable runtime's store.
@@ -56,9 +93,8 @@ impl Runtime {
         let mut findings: Vec<_> = failure.chain(orphans).chain(broken).collect();
         drop(state);
         for entry in self.shared.registry.entries() {
-            let trimmed = entry.meter.book().trimmed;
-            if trimmed > 0 {
-                let name = entry.name();
+            let (trimmed, name) = (entry.meter.book().trimmed, entry.name());
+            if self.is_new("trimmed", name, trimmed) {
                 findings
                     .push(format!("subscription `{name}` has lost up to {trimmed} events that were trimmed unread"));
             }
@@ -86,12 +122,12 @@ impl Runtime {
             findings
                 .push(format!("{} deliveries wait behind keys whose head is a dead letter", stats.deliveries.parked));
         }
-        if stats.dead_letters_dropped > 0 {
+        if self.is_new("dead letters", &Arc::from(""), stats.dead_letters_dropped) {
             findings.push(format!("{} dead letters were dropped for want of room", stats.dead_letters_dropped));
         }
-        if let Some((polls @ 1.., Some(last))) = self.shared.slow.as_ref().map(|slow| slow.found()) {
-            let entries = self.shared.registry.entries();
-            let name = entries.iter().find(|entry| entry.id == last).map_or("(gone)", |entry| entry.name());
+        if let Some((polls, name)) = self.shared.slow.as_ref().map(|slow| slow.found())
+            && self.is_new("slow polls", &name, polls)
+        {
             findings.push(format!("{polls} polls held up their thread for over 100 ms, the last one in `{name}`"));
         }
         findings.extend(self.store_findings());

@@ -31,12 +31,12 @@ pub enum StageError {
         name: String,
     },
     /// Settings that are impossible, all at once.
-    #[error("stage `{name}`")]
+    #[error("stage `{name}`: {wrong}")]
     Settings {
         /// The stage's name.
         name: String,
         /// What is impossible.
-        source: SettingsError,
+        wrong: SettingsError,
     },
     /// The runtime was shut down.
     #[error("the runtime is stopped")]
@@ -142,7 +142,7 @@ impl Runtime {
         let start = asked.start();
         let border = StageBorder::new(name.into(), Arc::clone(&self.shared.intake), Arc::clone(&self.shared.letters));
         let built = asked.build(name, Arc::clone(&border) as _);
-        let stage = built.map_err(|source| StageError::Settings { name: name.to_owned(), source })?;
+        let stage = built.map_err(|wrong| StageError::Settings { name: name.to_owned(), wrong })?;
         if !self.shared.registry.add_stage(name, stage.pattern().clone()) {
             return Err(StageError::DuplicateName { name: name.to_owned() });
         }

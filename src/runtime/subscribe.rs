@@ -30,12 +30,12 @@ pub enum OnError {
         name: String,
     },
     /// Options that are impossible, all at once.
-    #[error("subscription `{subscription}`")]
+    #[error("subscription `{subscription}`: {wrong}")]
     Settings {
         /// Its name, or its pattern.
         subscription: String,
         /// What is impossible.
-        source: SettingsError,
+        wrong: SettingsError,
     },
     /// The handler takes states that the runtime was not given.
     #[error("subscription `{subscription}` takes states that `Builder::state` was not given: {}", missing.join(", "))]
@@ -127,7 +127,7 @@ impl Runtime {
         if options.buried_retry.is_none() {
             refused.extend(buried(layers));
         }
-        SettingsError::collect(refused).map_err(|source| OnError::Settings { subscription: subscription(), source })?;
+        SettingsError::collect(refused).map_err(|wrong| OnError::Settings { subscription: subscription(), wrong })?;
         let missing = requirements.states.iter().filter(|(id, _)| !self.shared.extensions.has(*id));
         let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
         if missing.is_empty() { Ok(()) } else { Err(OnError::MissingState { subscription: subscription(), missing }) }

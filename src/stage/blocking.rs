@@ -68,6 +68,7 @@ impl fmt::Debug for Pooled {
 
 macro_rules! handlers {
     ($($arg:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<Function, Returned, $($arg),*> Handler<BlockingArgs<($($arg,)*)>> for Blocking<Arc<Function>>
         where
             Function: Fn($($arg),*) -> Returned + Send + Sync + 'static,

@@ -178,6 +178,7 @@ impl<H: Handler<Args>, Args> Configured<H, Args> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H: Handler<Args>, Args: 'static> Handler<Args> for Configured<H, Args> {
     type Future = H::Future;
 

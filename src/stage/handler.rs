@@ -47,9 +47,10 @@ use crate::{event::Envelope, queue::CLASSES};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "a handler is an async function; each argument is an event or an extractor, the return value becomes events",
-    note = "wrap a function that blocks: `blocking(function)`",
-    note = "its future must be `Send`, and what it captures `Send + 'static`"
+    note = "a handler is an async function, or a closure that returns a future: put `#[millstream::debug_handler]` over an `async fn` to be told what is wrong with it",
+    note = "an argument is an event (derive `millstream::Event`), `Arc<T>` of one, `Json`, `Context`, `State<S>`, `Arc<Envelope>`, or your own `Extract`; up to eight",
+    note = "it returns `()`, an event, a `Draft`, an `Option`, `Vec`, array or tuple of these, or a `Result` of these with any error",
+    note = "its future must be `Send`, and what it captures `Send + 'static`; wrap a function that blocks: `blocking(function)`"
 )]
 pub trait Handler<Args>: Sized + Send + 'static {
     /// One attempt.
@@ -285,6 +286,7 @@ macro_rules! attempt {
 
 macro_rules! handlers {
     ($($arg:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<Function, Fut, Returned, $($arg),*> Handler<($($arg,)*)> for Function
         where
             Function: Fn($($arg),*) -> Fut + Send + 'static,

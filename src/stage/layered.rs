@@ -91,6 +91,7 @@ impl<H, L, Args> Layered<H, L, Args> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H, L, Args> Handler<Args> for Layered<H, L, Args>
 where
     H: Handler<Args>,

@@ -45,7 +45,7 @@ pub fn run(builder: Builder, test: impl AsyncFnOnce(TestKit) -> Outcome) {
     };
     let outcome: Outcome = outcome;
     if let Err(error) = outcome {
-        panic!("the test failed: {error}");
+        panic!("the test failed: {}", crate::intake::chain(&*error));
     }
 }
 
