@@ -1,7 +1,7 @@
 //! tower layers for event code: retry, timeout, concurrency, validation and their kin.
 //!
 //! Each layer works alone on any [`tower::Service`], with any executor that drives tokio's clock, and knows nothing of the
-//! engine whose first user it is. Time is tokio's, so a paused test owns it.
+//! engine whose first user it is (where it is `millstream::middleware`). Time is tokio's, so a paused test owns it.
 //!
 //! | to | layer | by default |
 //! | --- | --- | --- |

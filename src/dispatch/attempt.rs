@@ -161,9 +161,11 @@ impl Dispatcher {
         abort.abort();
         self.aborted += 1;
         self.done.book.deliveries.timeouts += 1;
-        let took = self.now.since(began);
-        self.subscribers[job.subscriber].durations.record(took, false, 1);
-        let error = HandlerError::new(ErrorKind::Timeout, format!("the attempt took longer than {took:?}"));
+        let subscriber = &mut self.subscribers[job.subscriber];
+        subscriber.durations.record(self.now.since(began), false, 1);
+        let limit = subscriber.entry.options.timeout.unwrap_or(self.parts.timeout);
+        let error =
+            HandlerError::new(ErrorKind::Timeout, format!("the attempt took longer than its limit of {limit:?}"));
         self.settle(job, Err(error), began);
     }
 

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// use futures::TryStreamExt;
+/// use futures::TryStreamExt; // of the `futures` crate
 /// use millstream::{AppendError, Draft, ExpectedVersion, Runtime, store::Memory};
 ///
 /// let runtime = Runtime::builder().store(Memory::new()).build()?;

@@ -100,6 +100,21 @@ pub trait Handler<Args>: Sized + Send + 'static {
     /// subscription's policy, as [`retry`](Self::retry) would (the last one written counts); further in, also inside of a
     /// stack, [`on`](crate::Runtime::on) refuses it.
     ///
+    /// ```
+    /// # use millstream::{Handler, Json, Retry, Runtime, middleware::stack::Resilient};
+    /// # let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # tokio.block_on(async {
+    /// # let runtime = Runtime::builder().build()?;
+    /// async fn charge(order: Json) {}
+    ///
+    /// // Breaker, concurrency and timeout of each attempt; the subscription retries.
+    /// let attempt = Resilient::default().attempt()?;
+    /// runtime.on("order.placed", charge.retry(Retry::exponential()).layer(attempt))?;
+    /// let worn = &runtime.describe().subscriptions[0].layers;
+    /// assert_eq!(worn[0].name(), "resilient");
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
     /// A function that returns `impl Handler` hides the layers of what it returns: a further layer goes around the whole.
     fn layer<L: 'static>(self, layer: L) -> Layered<Self, Inside<L, Identity>, Args> {
         let options = self.options();

@@ -96,7 +96,7 @@ pub(crate) fn buried(layers: &[Part]) -> Option<SettingError> {
     Some(refused(&if part.layers().is_empty() {
         format!("`{name}` is inside a stack of layers, or its errors are no `HandlerError`s")
     } else {
-        format!("it is inside a stack of layers, `{name}`")
+        format!("it is inside a stack of layers, `{name}` (of `Resilient`, take `attempt` instead of `build`)")
     }))
 }
 

@@ -46,7 +46,9 @@ impl TestKit {
     /// As said.
     #[track_caller]
     pub fn assert_emitted_names(&self, expected: &[&str]) {
-        assert_eq!(self.emitted_names(), expected, "the timeline:\n{}", self.timeline());
+        let emitted = self.emitted_names();
+        let timeline = self.timeline();
+        assert!(emitted == expected, "emitted:  {emitted:?}\nexpected: {expected:?}\nthe timeline:\n{timeline}");
     }
 
     /// Fails the test unless there is no dead letter.

@@ -70,6 +70,13 @@ impl Limit {
     }
 }
 
+impl From<usize> for Limit {
+    /// So many calls at once; see [`Limit::new`].
+    fn from(max: usize) -> Self {
+        Self::new(max)
+    }
+}
+
 /// Limits the calls that run at once, in all. Services made by one layer share the limit.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLayer {
@@ -77,11 +84,12 @@ pub struct ConcurrencyLayer {
 }
 
 impl ConcurrencyLayer {
-    /// A limit of its own, which is shared by all services that this layer, or a clone of it, makes.
+    /// A limit of its own (a number of calls, or a [`Limit`] with a queue), which is shared by all services that this layer, or a clone of it, makes.
     ///
     /// # Errors
     /// All that [`Limit::check`] refuses.
-    pub fn new(limit: Limit) -> Result<Self, SettingsError> {
+    pub fn new(limit: impl Into<Limit>) -> Result<Self, SettingsError> {
+        let limit = limit.into();
         limit.check().map(|()| Self::unchecked(limit))
     }
 

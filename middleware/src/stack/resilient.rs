@@ -35,16 +35,21 @@ use crate::{Classify, Failure, LiftLayer, SettingError, SettingsError};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Around a handler of `millstream` goes [`attempt`](Resilient::attempt), for there the subscription is who retries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct Resilient {
-    deadline: Duration,
+    deadline: Option<Duration>,
     retry: Option<Retry>,
     breaker: Trip,
     concurrency: Limit,
     timeout: Duration,
 }
+
+/// The caller's limit on everything, if nobody says otherwise.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What [`Resilient::build`] makes, for a service that fails with `E`.
 pub type ResilientStack<E> = Stack<
@@ -63,7 +68,7 @@ pub type AttemptStack = Stack<Pair<TimeoutLayer, Pair<ConcurrencyLayer, Pair<Bre
 impl Default for Resilient {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(30),
+            deadline: None,
             retry: None,
             breaker: Trip::default(),
             concurrency: Limit::new(100),
@@ -75,7 +80,7 @@ impl Default for Resilient {
 impl Resilient {
     /// The limit on the whole. Default 30 s.
     pub const fn deadline(mut self, limit: Duration) -> Self {
-        self.deadline = limit;
+        self.deadline = Some(limit);
         self
     }
 
@@ -108,9 +113,10 @@ impl Resilient {
     /// # Errors
     /// Every impossible setting of every layer, each with the layer's name.
     pub fn build<E: Classify + 'static>(self) -> Result<ResilientStack<E>, SettingsError> {
-        let retry = self.retry.unwrap_or_else(|| Retry::exponential().total(self.deadline));
+        let deadline = self.deadline.unwrap_or(DEADLINE);
+        let retry = self.retry.unwrap_or_else(|| Retry::exponential().total(deadline));
         Stack::builder("resilient")
-            .deadline(self.deadline)
+            .deadline(deadline)
             .retry(retry)
             .breaker(self.breaker)
             .concurrency(self.concurrency)
@@ -120,17 +126,17 @@ impl Resilient {
     }
 
     /// What the stack has inside of its retry: breaker, concurrency and timeout, for one attempt. For whoever retries in
-    /// another way, as a dispatcher does; the `deadline` is his, too. The service's error must carry those of the layers.
+    /// another way, as the subscriptions of `millstream` do: `handler.retry(policy).layer(resilient.attempt()?)`. The deadline is
+    /// theirs, too ([`Retry::total`]). The service's error must carry those of the layers.
     ///
     /// # Errors
-    /// Every impossible setting of every layer, each with the layer's name; a retry policy, which has no effect here.
+    /// Every impossible setting of every layer, each with the layer's name; a retry policy or a deadline, which have no effect here.
     pub fn attempt(self) -> Result<AttemptStack, SettingsError> {
-        let stack = Stack::builder("resilient");
-        let stack = if self.retry.is_some() {
-            stack.refuse(SettingError::new("retry", "has no effect on the stack of one attempt"))
-        } else {
-            stack
-        };
+        let whole = [("retry", self.retry.is_some()), ("deadline", self.deadline.is_some())];
+        let stack =
+            whole.into_iter().filter(|(_, is_set)| *is_set).fold(Stack::builder("resilient"), |stack, (name, _)| {
+                stack.refuse(SettingError::new(name, "has no effect on the stack of one attempt"))
+            });
         stack.breaker(self.breaker).concurrency(self.concurrency).timeout(self.timeout).build()
     }
 }
