@@ -537,7 +537,7 @@ impl Dispatcher {
                 taken_back.push(place);
             }
         }
-        taken_back.into_iter().for_each(|place| self.bury_parked(place));
+        taken_back.into_iter().for_each(|place| self.end_halts(place));
         self.detach_unsubscribed();
         self.tell_orphans();
         let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);
