@@ -381,7 +381,17 @@ fn a_panic_of_a_handler_on_another_thread_leaves_nothing_behind() {
     tokio.block_on(async {
         let runtime = Runtime::builder().build().unwrap();
         runtime.on("held", millstream::blocking(|_: Arc<Holding>| -> () { panic!("no") })).unwrap();
-        runtime.on("held", (|_: Arc<Holding>| async { if true { panic!("no") } }).spawned()).unwrap();
+        runtime
+            .on(
+                "held",
+                (|_: Arc<Holding>| async {
+                    if true {
+                        panic!("no")
+                    }
+                })
+                .spawned(),
+            )
+            .unwrap();
         runtime.emit(Holding { token: Some(Arc::clone(&token)) }).unwrap();
         runtime.process().await.unwrap();
         assert_eq!(runtime.stats().deliveries.panics, 2);

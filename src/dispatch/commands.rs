@@ -8,12 +8,7 @@ use super::{
     running::InFlight,
     subscriber::Subscriber,
 };
-use crate::{
-    dead_letter::DeadLetter,
-    event::Envelope,
-    intake::Held,
-    request::NoAnswer,
-};
+use crate::{dead_letter::DeadLetter, event::Envelope, intake::Held, request::NoAnswer};
 
 impl Command {
     /// Whether nothing comes of it that does not come of those before it: so whoever asks again and again, and nobody drives,
@@ -25,7 +20,8 @@ impl Command {
             Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
             Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
             Self::Unpark { stage, key } => {
-                let is_same = |other: &Self| matches!(other, Self::Unpark { stage: s, key: k } if s == stage && k == key);
+                let is_same =
+                    |other: &Self| matches!(other, Self::Unpark { stage: s, key: k } if s == stage && k == key);
                 before.iter().any(is_same)
             }
             Self::Stage(_) | Self::Write(_) => false,

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use millstream_operators::Timestamp;
 
 use super::{
-    Cause, DispatchBook, EventBook, Granted, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated, State,
-    What,
+    Cause, DispatchBook, EventBook, Granted, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated,
+    State, What,
 };
 use crate::{
     event::{Draft, Envelope, Lineage, Tenant},

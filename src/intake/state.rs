@@ -1,10 +1,6 @@
 //! What the intake's lock protects.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    task::Waker,
-};
+use std::{collections::BTreeMap, sync::Arc, task::Waker};
 
 use millstream_operators::Timestamp;
 
