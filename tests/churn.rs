@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -275,4 +275,71 @@ fn whatever_is_done_the_books_balance_and_nothing_stays_behind() {
 
 fn read(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn drivers_emitters_and_subscribers_that_come_and_go_on_many_threads_leave_nothing_behind() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    tokio.block_on(async {
+        for round in 0..read("CHURN_ROUNDS", 20) {
+            let ended = tokio::time::timeout(Duration::from_secs(30), many_threads(round)).await;
+            assert!(ended.is_ok(), "round {round}: somebody waits for ever");
+        }
+    });
+}
+
+async fn many_threads(round: u64) {
+    let runtime = Runtime::builder().queue_size(8).batch_size(3).build().unwrap();
+    let handled = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&handled);
+    let handler = move |event: Arc<Envelope>| {
+        let count = Arc::clone(&count);
+        async move {
+            if event.id().as_u128() % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    runtime.on("a", handler.concurrency(3)).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..3 {
+        let (runtime, mut rng) = (runtime.clone(), Rng::with_seed(round * 100 + number));
+        tasks.spawn(async move {
+            let mut accepted = 0;
+            for n in 0..300 {
+                let wait = runtime.emit_wait(Draft::json("a", json!(n)));
+                let patience = MILLISECOND * rng.u32(0..3);
+                accepted += u64::from(tokio::time::timeout(patience, wait).await.is_ok_and(|emitted| emitted.is_ok()));
+            }
+            accepted
+        });
+    }
+    for number in 0..2 {
+        let (runtime, mut rng) = (runtime.clone(), Rng::with_seed(round * 100 + 50 + number));
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                drop(tokio::time::timeout(MILLISECOND * rng.u32(0..3), runtime.process()).await);
+                let id = runtime.on("a.b", || async {}).unwrap();
+                runtime.purge(&DeadLetterFilter::all());
+                assert!(runtime.off(id));
+                tokio::task::yield_now().await;
+            }
+            0
+        });
+    }
+    let driver = {
+        let runtime = runtime.clone();
+        async move { runtime.run().await.unwrap() }
+    };
+    let work = async {
+        let accepted: u64 = tasks.join_all().await.into_iter().sum();
+        runtime.process().await.unwrap();
+        assert_eq!(handled.load(Ordering::Relaxed), accepted);
+        let stats = runtime.stats();
+        assert_eq!((stats.held, stats.events.queued, stats.deliveries.open()), (0, 0, 0));
+        runtime.shutdown(Duration::from_secs(5)).await.unwrap();
+    };
+    tokio::join!(driver, work);
+    assert!(runtime.stats().balances());
 }
