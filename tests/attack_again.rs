@@ -545,3 +545,77 @@ fn what_is_parked_behind_a_halted_key_makes_room_as_well() {
         Ok(())
     });
 }
+
+#[test]
+fn a_shutdown_under_load_accounts_for_every_event() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    tokio.block_on(async {
+        for round in 0..10 {
+            let runtime = Runtime::builder().queue_size(50).batch_size(7).build().unwrap();
+            let handler = |Json(n): Json| async move {
+                if n.as_u64().is_some_and(|n| n % 10 == 0) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let keyed = handler.concurrency(20).ordered_by_key();
+            runtime.on("a", keyed).unwrap();
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..3 {
+                let runtime = runtime.clone();
+                tasks.spawn(async move {
+                    let mut accepted = 0;
+                    while runtime.emit_wait(numbered(accepted).key(accepted % 5)).await.is_ok() {
+                        accepted += 1;
+                    }
+                    accepted
+                });
+            }
+            let driver = {
+                let runtime = runtime.clone();
+                async move { runtime.run().await.unwrap() }
+            };
+            let work = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                runtime.shutdown(Duration::from_millis(round * 3)).await.unwrap()
+            };
+            let (driven, report) = tokio::join!(driver, work);
+            let accepted: u32 = tasks.join_all().await.into_iter().sum();
+            let left = report.parked.len() + report.abandoned.len();
+            let stats = runtime.stats();
+            assert_eq!(u64::from(accepted), stats.deliveries.handled + left as u64, "{stats:?}");
+            assert_eq!((stats.held, driven.parked.len()), (0, report.parked.len()));
+            assert!(stats.balances());
+        }
+    });
+}
+
+/// Panics when it is dropped, on a runtime that another one's handler drives.
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "grenade")]
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a grenade went off");
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_inside_of_another_does_not_take_its_counts() {
+    let (outer, inner) = (Runtime::builder().build().unwrap(), Runtime::builder().build().unwrap());
+    inner.on("a", || async {}).unwrap();
+    outer.on("grenade", || async {}).unwrap();
+    let driven = inner.clone();
+    let drives = move || {
+        let inner = driven.clone();
+        async move {
+            inner.emit(numbered(1)).unwrap();
+            inner.process().await.unwrap();
+        }
+    };
+    outer.on("a", drives).unwrap();
+    outer.emit(Grenade).unwrap();
+    outer.emit(numbered(1)).unwrap();
+    outer.process().await.unwrap();
+    assert_eq!((outer.stats().deliveries.panics, inner.stats().deliveries.panics), (1, 0));
+}

@@ -35,5 +35,5 @@ pub(crate) use self::{
     envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
     key::{scoped, unscoped},
-    payload::dropped_badly,
+    payload::{add_dropped_badly, dropped_badly},
 };
