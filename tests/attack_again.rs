@@ -1,6 +1,5 @@
 //! More of what an engine gets wrong: user code that panics where only errors are expected, wakers that come back in, and
 //! whoever waits for something that has happened already.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
     fmt,
@@ -51,7 +50,7 @@ struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("unspeakable")
+        unreachable!("unspeakable")
     }
 }
 
@@ -382,15 +381,7 @@ fn a_panic_of_a_handler_on_another_thread_leaves_nothing_behind() {
         let runtime = Runtime::builder().build().unwrap();
         runtime.on("held", millstream::blocking(|_: Arc<Holding>| -> () { panic!("no") })).unwrap();
         runtime
-            .on(
-                "held",
-                (|_: Arc<Holding>| async {
-                    if true {
-                        panic!("no")
-                    }
-                })
-                .spawned(),
-            )
+            .on("held", (|held: Arc<Holding>| async move { assert!(held.token.is_none(), "no") }).spawned())
             .unwrap();
         runtime.emit(Holding { token: Some(Arc::clone(&token)) }).unwrap();
         runtime.process().await.unwrap();
@@ -426,6 +417,28 @@ fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
             Ok(())
         });
     }
+}
+
+#[test]
+fn times_without_an_end_are_as_good_as_never() {
+    testing::run(Runtime::builder().operation_timeout(Duration::MAX), async |kit| {
+        kit.on("a", (|| async {}).timeout(Duration::MAX))?;
+        let fails = Probe::<Json>::new().fails(1);
+        kit.on("b", fails.handler().retry(Retry::fixed(Duration::MAX).attempts(2)))?;
+        kit.on("c", Probe::<Json>::new().hangs().handler())?;
+        kit.emit(numbered(1))?;
+        kit.emit(numbered(2).delay(Duration::MAX))?;
+        kit.emit(Draft::json("b", json!(1)))?;
+        kit.emit(Draft::json("c", json!(1)))?;
+        kit.advance(3_600 * SECOND).await;
+        assert_eq!((kit.stats().deliveries.waiting, kit.stats().deliveries.in_flight), (1, 1));
+        let asked = kit.request::<Answer>(Draft::json("c", json!(1)), Duration::MAX);
+        assert!(asked.now_or_never().is_none());
+        assert!(kit.shutdown(Duration::MAX).now_or_never().is_none());
+        let ended = kit.shutdown(Duration::MAX);
+        assert!(tokio::time::timeout(SECOND, ended).await.is_err());
+        Ok(())
+    });
 }
 
 #[test]

@@ -25,15 +25,17 @@ const CAPACITY: usize = 12;
 
 /// The keys that are being handled in a subscription that is ordered by them.
 #[derive(Clone, Default)]
-struct Keys(Arc<Mutex<HashSet<(Option<Tenant>, Key)>>>);
+struct Keys(Arc<Mutex<HashSet<OwnKey>>>);
+
+type OwnKey = (Option<Tenant>, Key);
 
 /// A key while it is handled.
-struct Busy(Keys, Option<(Option<Tenant>, Key)>);
+struct Busy(Keys, Option<OwnKey>);
 
 impl Keys {
     fn begin(&self, event: &Envelope) -> Busy {
         let key = event.key().map(|key| (event.tenant().cloned(), key.clone()));
-        for key in &key {
+        if let Some(key) = &key {
             assert!(self.0.lock().unwrap().insert(key.clone()), "two of one key at once");
         }
         Busy(self.clone(), key)
@@ -42,7 +44,7 @@ impl Keys {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        for key in &self.1 {
+        if let Some(key) = &self.1 {
             self.0.0.lock().unwrap().remove(key);
         }
     }
@@ -70,6 +72,7 @@ async fn behave(random: u32, is_mended: bool, busy: Option<Busy>) -> Result<Vec<
     match random % 10 {
         0 => Err(HandlerError::permanent("never")),
         1 | 2 => Err(HandlerError::transient("not now")),
+        #[expect(clippy::panic, reason = "a handler that does it on purpose")]
         3 => panic!("on purpose"),
         4 => {
             tokio::time::sleep(MILLISECOND * (random / 10 % 50)).await;
@@ -161,7 +164,7 @@ impl Churn {
             2 => {
                 let replay = Replay::all().limit(self.rng.usize(0..4));
                 let fast = replay.clone().rate(200.try_into().unwrap());
-                drop(self.kit.replay(if self.rng.bool() { &replay } else { &fast }));
+                self.kit.replay(if self.rng.bool() { &replay } else { &fast });
             }
             3 => drop(self.kit.purge(&DeadLetterFilter::all().key(self.rng.u8(0..3)))),
             4 => {
@@ -295,7 +298,7 @@ async fn many_threads(round: u64) {
     let handler = move |event: Arc<Envelope>| {
         let count = Arc::clone(&count);
         async move {
-            if event.id().as_u128() % 3 == 0 {
+            if event.id().as_u128().is_multiple_of(3) {
                 tokio::task::yield_now().await;
             }
             count.fetch_add(1, Ordering::Relaxed);
