@@ -1,6 +1,5 @@
 //! More of what an engine gets wrong: user code that panics where only errors are expected, wakers that come back in, and
 //! whoever waits for something that has happened already.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
     fmt,
@@ -51,7 +50,7 @@ struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("unspeakable")
+        unreachable!("unspeakable")
     }
 }
 
@@ -382,15 +381,7 @@ fn a_panic_of_a_handler_on_another_thread_leaves_nothing_behind() {
         let runtime = Runtime::builder().build().unwrap();
         runtime.on("held", millstream::blocking(|_: Arc<Holding>| -> () { panic!("no") })).unwrap();
         runtime
-            .on(
-                "held",
-                (|_: Arc<Holding>| async {
-                    if true {
-                        panic!("no")
-                    }
-                })
-                .spawned(),
-            )
+            .on("held", (|held: Arc<Holding>| async move { assert!(held.token.is_none(), "no") }).spawned())
             .unwrap();
         runtime.emit(Holding { token: Some(Arc::clone(&token)) }).unwrap();
         runtime.process().await.unwrap();
@@ -426,6 +417,28 @@ fn who_waits_for_room_is_not_dropped_by_the_overflow_policy() {
             Ok(())
         });
     }
+}
+
+#[test]
+fn times_without_an_end_are_as_good_as_never() {
+    testing::run(Runtime::builder().operation_timeout(Duration::MAX), async |kit| {
+        kit.on("a", (|| async {}).timeout(Duration::MAX))?;
+        let fails = Probe::<Json>::new().fails(1);
+        kit.on("b", fails.handler().retry(Retry::fixed(Duration::MAX).attempts(2)))?;
+        kit.on("c", Probe::<Json>::new().hangs().handler())?;
+        kit.emit(numbered(1))?;
+        kit.emit(numbered(2).delay(Duration::MAX))?;
+        kit.emit(Draft::json("b", json!(1)))?;
+        kit.emit(Draft::json("c", json!(1)))?;
+        kit.advance(3_600 * SECOND).await;
+        assert_eq!((kit.stats().deliveries.waiting, kit.stats().deliveries.in_flight), (1, 1));
+        let asked = kit.request::<Answer>(Draft::json("c", json!(1)), Duration::MAX);
+        assert!(asked.now_or_never().is_none());
+        assert!(kit.shutdown(Duration::MAX).now_or_never().is_none());
+        let ended = kit.shutdown(Duration::MAX);
+        assert!(tokio::time::timeout(SECOND, ended).await.is_err());
+        Ok(())
+    });
 }
 
 #[test]
@@ -544,4 +557,78 @@ fn what_is_parked_behind_a_halted_key_makes_room_as_well() {
         assert_eq!(numbers(&probe), [1, 1, 4, 5, 6, 7, 8]);
         Ok(())
     });
+}
+
+#[test]
+fn a_shutdown_under_load_accounts_for_every_event() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    tokio.block_on(async {
+        for round in 0..10 {
+            let runtime = Runtime::builder().queue_size(50).batch_size(7).build().unwrap();
+            let handler = |Json(n): Json| async move {
+                if n.as_u64().is_some_and(|n| n % 10 == 0) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let keyed = handler.concurrency(20).ordered_by_key();
+            runtime.on("a", keyed).unwrap();
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..3 {
+                let runtime = runtime.clone();
+                tasks.spawn(async move {
+                    let mut accepted = 0;
+                    while runtime.emit_wait(numbered(accepted).key(accepted % 5)).await.is_ok() {
+                        accepted += 1;
+                    }
+                    accepted
+                });
+            }
+            let driver = {
+                let runtime = runtime.clone();
+                async move { runtime.run().await.unwrap() }
+            };
+            let work = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                runtime.shutdown(Duration::from_millis(round * 3)).await.unwrap()
+            };
+            let (driven, report) = tokio::join!(driver, work);
+            let accepted: u32 = tasks.join_all().await.into_iter().sum();
+            let left = report.parked.len() + report.abandoned.len();
+            let stats = runtime.stats();
+            assert_eq!(u64::from(accepted), stats.deliveries.handled + left as u64, "{stats:?}");
+            assert_eq!((stats.held, driven.parked.len()), (0, report.parked.len()));
+            assert!(stats.balances());
+        }
+    });
+}
+
+/// Panics when it is dropped, on a runtime that another one's handler drives.
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "grenade")]
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a grenade went off");
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_inside_of_another_does_not_take_its_counts() {
+    let (outer, inner) = (Runtime::builder().build().unwrap(), Runtime::builder().build().unwrap());
+    inner.on("a", || async {}).unwrap();
+    outer.on("grenade", || async {}).unwrap();
+    let driven = inner.clone();
+    let drives = move || {
+        let inner = driven.clone();
+        async move {
+            inner.emit(numbered(1)).unwrap();
+            inner.process().await.unwrap();
+        }
+    };
+    outer.on("a", drives).unwrap();
+    outer.emit(Grenade).unwrap();
+    outer.emit(numbered(1)).unwrap();
+    outer.process().await.unwrap();
+    assert_eq!((outer.stats().deliveries.panics, inner.stats().deliveries.panics), (1, 0));
 }

@@ -74,6 +74,12 @@ impl DeadLetters {
         self.keep(letter)
     }
 
+    /// A subscription was taken back: its letters halt no key any more.
+    pub(crate) fn halt_nobody(&mut self, subscription: &str) {
+        let own = self.letters.iter_mut().filter(|letter| letter.subscription.as_deref() == Some(subscription));
+        own.for_each(|letter| letter.halts = false);
+    }
+
     /// The keys of a subscription that are halted behind a letter.
     pub(crate) fn halted(&self, subscription: &str) -> Vec<(Option<Tenant>, Key)> {
         let own =

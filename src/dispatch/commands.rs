@@ -11,6 +11,7 @@ use super::{
     job::{Job, OpenEvent, Stake},
     registry::Entry,
     running::InFlight,
+    subscriber::Subscriber,
 };
 use crate::{
     dead_letter::DeadLetter,
@@ -103,8 +104,9 @@ impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {
-        let Replay { letter, entry, due } = replay;
+        let Replay { mut letter, entry, due } = replay;
         let Some(place) = self.place_of(entry.id) else {
+            letter.halts &= self.durable.is_some();
             let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
             return self.let_all_go(gone);
         };
@@ -123,8 +125,10 @@ impl Dispatcher {
         self.await_attempt(job, due);
     }
 
+    /// Where a subscription is that was not taken back.
     fn place_of(&self, id: u64) -> Option<usize> {
-        self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
+        let mut others = self.subscribers.iter();
+        others.find(|(_, other)| other.entry.id == id && other.is_subscribed).map(|(place, _)| place)
     }
 
     /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
@@ -135,7 +139,11 @@ impl Dispatcher {
         }
         let Some(key) = letter.event.key.clone() else { return };
         let key = (letter.event.tenant.clone(), key);
-        let place = self.subscribers.iter().find(|(_, s)| Some(&**s.entry.name()) == letter.subscription.as_deref());
+        // One that was taken back may have been of the same name.
+        let may_be_its = |s: &Subscriber| s.is_subscribed || self.durable.is_some();
+        let mut named =
+            self.subscribers.iter().filter(|(_, s)| Some(&**s.entry.name()) == letter.subscription.as_deref());
+        let place = named.find(|(_, subscriber)| may_be_its(subscriber));
         if let Some(place) = place.map(|(place, _)| place)
             && self.resume_key(place, &key)
         {

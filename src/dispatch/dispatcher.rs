@@ -168,10 +168,11 @@ impl Dispatcher {
 
     /// Does what can be done now. Unless it is [`Progress::Busy`], the task is woken when there is more.
     pub(crate) fn round(&mut self, cx: &mut Context<'_>) -> Progress {
-        // Those of before are not this runtime's.
-        event::dropped_badly();
+        // Those of before are not this runtime's: another one's handler may drive it.
+        let others = event::dropped_badly();
         let progress = self.rounds(cx);
         self.count_bad_drops();
+        event::add_dropped_badly(others);
         progress
     }
 

@@ -249,6 +249,7 @@ impl Dispatcher {
     pub(super) fn bury(&mut self, job: Job, death: Death) {
         let subscriber = &self.subscribers[job.subscriber];
         let failures = job.past.as_ref().map_or_else(Vec::new, |past| past.failures.clone());
+        let halts = subscriber.entry.options.halt && job.has_key;
         let attempts = if failures.is_empty() { 0 } else { job.attempt };
         let letter = DeadLetter {
             number: 0,
@@ -259,18 +260,18 @@ impl Dispatcher {
             failures,
             died_at: self.parts.intake.clock.now(),
             place: job.logged.as_ref().map(|logged| logged.key.seq.0),
-            halts: subscriber.entry.options.halt && job.has_key,
+            // Whoever has the name next is not halted behind a letter of the one before.
+            halts: halts && !self.has_left(job.subscriber),
         };
         self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
-        let halts = letter.halts;
         self.log_end(&job);
         self.keep(letter);
         self.done.book.deliveries.dead += 1;
         if halts {
             self.halt_key(&job);
             self.log_line(&job);
-            if !self.subscribers[job.subscriber].is_subscribed {
+            if self.has_left(job.subscriber) {
                 self.bury_parked(job.subscriber);
             }
         } else {

@@ -1,7 +1,11 @@
 //! What a delivery must pass before it starts: its subscription's share of the queue, the order of emission, its key,
 //! its tenant's quota, a slot. And what happens behind it when it has gone through.
 
-use std::{collections::HashSet, task::Context};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+    task::Context,
+};
 
 use super::{
     dispatcher::Dispatcher,
@@ -143,6 +147,10 @@ impl Dispatcher {
     }
 
     fn wait_for_key(&mut self, job: Job, key: OrderKey, is_halted: bool) -> Option<Job> {
+        if is_halted && self.has_left(job.subscriber) {
+            self.bury(job, Death::Halted);
+            return None;
+        }
         let holds_key = |hold: &Hold| hold.key.as_ref() == Some(&key);
         if self.waits_for_itself(&job, holds_key, 1) {
             self.deadlocked(job);
@@ -364,12 +372,23 @@ impl Dispatcher {
         }
     }
 
-    /// A subscription that was taken back lets go of what is parked behind its halted keys: nobody can mend their heads for it
-    /// any more. As dead letters they are there for whoever has its name next. In a durable runtime they lie in the store.
-    pub(super) fn bury_parked(&mut self, place: usize) {
-        if self.durable.is_some() {
-            return;
+    /// A subscription was taken back: nobody can mend the heads of its halted keys for it any more. In a durable runtime what
+    /// waits behind them lies in the store.
+    pub(super) fn end_halts(&mut self, place: usize) {
+        if self.durable.is_none() {
+            let name = Arc::clone(self.subscribers[place].entry.name());
+            self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).halt_nobody(&name);
+            self.bury_parked(place);
         }
+    }
+
+    /// Whether its halted keys go on no more.
+    pub(super) fn has_left(&self, place: usize) -> bool {
+        !self.subscribers[place].is_subscribed && self.durable.is_none()
+    }
+
+    /// What is parked goes to the dead letters, for whoever has the subscription's name next.
+    pub(super) fn bury_parked(&mut self, place: usize) {
         let lines = self.subscribers[place].keys.values_mut().filter(|line| line.is_halted);
         let mut parked: Vec<_> = lines.flat_map(|line| std::mem::take(&mut line.waiting)).collect();
         parked.sort_unstable_by_key(|job| job.id);

@@ -21,7 +21,9 @@ impl Dispatcher {
                 taken_back.push(place);
             }
         }
-        taken_back.into_iter().for_each(|place| self.bury_parked(place));
+        for place in taken_back {
+            self.end_halts(place);
+        }
         self.detach_unsubscribed();
         self.tell_orphans();
         let gone = self.subscribers.iter().filter(|(_, subscriber)| !subscriber.is_subscribed && subscriber.open == 0);

@@ -37,5 +37,5 @@ pub(crate) use self::{
     envelope::{Lineage, Way, aggregate_key},
     id::IdSource,
     key::scoped,
-    payload::dropped_badly,
+    payload::{add_dropped_badly, dropped_badly},
 };

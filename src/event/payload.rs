@@ -80,13 +80,18 @@ impl Drop for Typed {
             // What was panicked with may be as bad.
             drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
             tracing::error!(event, "an event panicked while it was dropped");
-            DROPPED_BADLY.set(DROPPED_BADLY.get() + 1);
+            add_dropped_badly(1);
         }
     }
 }
 
 thread_local! {
     static DROPPED_BADLY: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Adds to what the next one who asks on this thread is told.
+pub(crate) fn add_dropped_badly(count: u64) {
+    DROPPED_BADLY.set(DROPPED_BADLY.get() + count);
 }
 
 /// How many events have panicked while they were dropped on this thread, since it was last asked.

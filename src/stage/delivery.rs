@@ -120,7 +120,8 @@ impl Delivery {
         &self.site.name
     }
 
-    /// The context that all extractors of this delivery share.
+    /// The context that all extractors of this delivery share. What is emitted with it goes with what the handler returns: a
+    /// layer that answers without calling what it wraps returns its events, or emits with [`Context::handle`].
     pub fn context(&self) -> &Context {
         self.context.get_or_init(|| Context::of(self))
     }
