@@ -9,6 +9,7 @@ use crate::{
     flips,
     images::{self},
     io,
+    level::{Level, StoreLevel},
     real::Real,
     unseen::flip_unseen,
     wait::Hang,
@@ -69,15 +70,15 @@ pub fn look_for(bug: Bug, settings: Settings) -> Result<Caught, Hang> {
             (tally.flips, tally.violations.into_iter().map(|violation| violation.3).collect::<Vec<_>>())
         }
         Bug::DeafToSync => {
-            let points = io::points(seed, &Real::default())?;
+            let points = io::points(seed, &StoreLevel(Real::default()))?;
             let is_sync = |point: &io::Point| point.fault.kind == FaultKind::Unseen;
             let points: Vec<_> = points.into_iter().filter(is_sync).collect();
-            let tally = io::run(io::Settings { seed, threads, stride: 1 }, &Planted(bug), &points, &|_| {})?;
+            let tally = io::run(io::Settings { seed, threads, stride: 1 }, &StoreLevel(Planted(bug)), &points, &|_| {})?;
             (tally.points, tally.violations.into_iter().map(|(_, what)| what).collect())
         }
         _ => {
-            let opens = |_| Box::new(Planted(bug)) as Box<dyn Opens>;
-            let tally = images::run(images::Settings { images: tries, seed, threads }, &opens, &|_| {})?;
+            let levels = |_| Box::new(StoreLevel(Planted(bug))) as Box<dyn Level>;
+            let tally = images::run(images::Settings { images: tries, seed, threads }, &levels, &|_| {})?;
             (tally.images, tally.violations.into_iter().map(|violation| violation.what).collect())
         }
     };
