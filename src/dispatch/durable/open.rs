@@ -157,12 +157,15 @@ impl Dispatcher {
         job.attempt = standing.attempt;
         let Standing { stand, due, first_began, delay, failures, .. } = standing;
         job.past = Some(Box::new(Past { first_began, delay, failures }));
-        let is_ordered = self.subscribers[job.subscriber].is_ordered();
-        let key: Option<OrderKey> = job.order_key().filter(|_| is_ordered);
         if stand == Stand::Blocked {
             blocked.push(job);
             return;
         }
+        let subscriber = &self.subscribers[job.subscriber];
+        // Who is replayed gets his key when he is due, like anybody else: another may be its head. Where keys are halted,
+        // nobody else can be.
+        let is_head = subscriber.is_ordered() && (job.attempt > 1 || subscriber.entry.options.halt);
+        let key: Option<OrderKey> = job.order_key().filter(|_| is_head);
         if let Some(key) = key {
             let line = self.subscribers[job.subscriber].keys.entry(key).or_default();
             (line.head_waits, job.has_key) = (true, true);
