@@ -74,6 +74,18 @@ impl<T> Flying for Flight<T> {
     }
 }
 
+/// Waits until the disk holds back what was handed over; false where the answer is there without a write.
+fn is_held(disk: &SimDisk, first: &mut dyn Flying) -> bool {
+    loop {
+        if disk.wait_held(Duration::from_millis(1)) {
+            return true;
+        }
+        if first.is_told() {
+            return false;
+        }
+    }
+}
+
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -114,18 +126,20 @@ impl Stepped {
             line.jobs.drain(..count).collect()
         };
         let is_group = jobs.len() > 1;
-        let mut flying = Vec::with_capacity(jobs.len());
-        for (index, job) in jobs.into_iter().enumerate() {
-            if is_group && index == 0 {
-                disk.hold();
-            }
-            flying.push(job(disk));
-            if is_group && index == 0 {
-                while !flying[0].is_told() && !disk.wait_held(Duration::from_millis(1)) {}
-            }
+        let mut jobs = jobs.into_iter();
+        let Some(first) = jobs.next() else { return Ok(()) };
+        if is_group {
+            disk.hold();
+        }
+        let mut flying = vec![first(disk)];
+        let is_held = is_group && is_held(disk, &mut *flying[0]);
+        if is_held {
+            flying.extend(jobs.by_ref().map(|job| job(disk)));
         }
         disk.release();
-        flying.into_iter().try_for_each(Flying::land)
+        flying.into_iter().try_for_each(Flying::land)?;
+        // What came to no write holds nobody back: then the others are alone as well.
+        jobs.try_for_each(|job| job(disk).land())
     }
 
     /// Commits all that waits.
