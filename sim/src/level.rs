@@ -124,7 +124,7 @@ impl Level for EngineLevel {
     }
 
     fn stride(&self) -> usize {
-        12
+        40
     }
 }
 

@@ -18,11 +18,28 @@ impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {
-        let Replay { letter, entry, due } = replay;
-        let Some(place) = self.place_of(entry.id) else {
-            let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
+        if !self.is_theirs(replay.reading) {
+            return;
+        }
+        let Some(place) = self.place_of(replay.entry.id) else {
+            let letters = vec![replay.letter];
+            let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
             return self.let_all_go(gone);
         };
+        if let Some(replay) = self.begin_replay(place, replay) {
+            self.deliver_again(place, replay);
+        }
+    }
+
+    /// Whether a letter that was taken out after so many readings of the store is out still: not where the store was lost
+    /// since, for then it is dead there, and read again.
+    pub(super) fn is_theirs(&self, reading: u64) -> bool {
+        self.holds_partition()
+            && self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).readings() == reading
+    }
+
+    fn deliver_again(&mut self, place: usize, replay: Replay) {
+        let Replay { letter, due, .. } = replay;
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);

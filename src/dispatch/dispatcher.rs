@@ -84,7 +84,11 @@ pub(crate) enum Command {
     /// Deliver dead letters again, each to its own subscription.
     Replay(Vec<Replay>),
     /// The heads of these letters will not be replayed: let their keys go on.
-    LetGo(Vec<DeadLetter>),
+    LetGo {
+        letters: Vec<DeadLetter>,
+        /// As in [`Replay`].
+        reading: u64,
+    },
     /// A durable subscription that nobody claims any more is forgotten.
     Forget(String),
     /// The timers of a parked key of a stage fire again.
@@ -100,6 +104,8 @@ pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
     pub(crate) entry: Arc<Entry>,
     pub(crate) due: Timestamp,
+    /// The letter was taken out after so many readings of the store. Is it read again, it is dead again.
+    pub(crate) reading: u64,
 }
 
 /// What somebody writes to the storage, and who waits for it.
@@ -611,7 +617,10 @@ impl Dispatcher {
         for command in commands {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
-                Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                Command::LetGo { letters, reading } if self.is_theirs(reading) => {
+                    letters.iter().for_each(|letter| self.let_go(letter));
+                }
+                Command::LetGo { .. } => {}
                 Command::Forget(name) => self.forget(&name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),

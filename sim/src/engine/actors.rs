@@ -114,7 +114,7 @@ impl Life<'_> {
     }
 
     async fn emit_together(&self, rng: &mut Rng) {
-        let most = if self.plan.users > 16 { 40 } else { 8 };
+        let most = if self.plan.users > 16 { 40 } else { 5 };
         let numbers: Vec<_> = (0..rng.usize(2..most)).map(|_| self.new_order(rng)).collect();
         let drafts: Vec<_> = numbers.iter().map(|number| self.draft(*number)).collect();
         let receipts = match self.runtime.emit_all(drafts) {
@@ -146,7 +146,7 @@ impl Life<'_> {
 
     /// Appends changes to carts, behind a version or whatever it is, with an idempotency key or without.
     pub(super) async fn append_changes(&self, mut rng: Rng) {
-        for _ in 0..self.plan.rounds / 2 {
+        for _ in 0..self.plan.rounds.div_ceil(2) {
             let cart = rng.u32(..3);
             let number = self.new_append(cart, &mut rng);
             let expected = if rng.bool() { None } else { Some(rng.bool()) };
@@ -235,7 +235,7 @@ impl Life<'_> {
     /// Writes rows by itself.
     pub(super) async fn write_notes(&self, mut rng: Rng) {
         let notes = self.runtime.storage(rooms::NOTES);
-        for _ in 0..self.plan.rounds / 2 {
+        for _ in 0..self.plan.rounds.div_ceil(2) {
             let (key, handed) = (rng.u8(..3), self.disk.position());
             let (place, value) = {
                 let mut chronicle = self.chronicle();

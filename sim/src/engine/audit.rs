@@ -86,18 +86,8 @@ impl Audit<'_> {
         now: Timestamp,
     ) -> Result<Vec<String>, Box<dyn Error>> {
         let plan = &self.chronicle.plan;
-        let runtime = world.open(stepped.clone(), plan, now, mix(&[self.seed, 51]))?;
-        if std::env::var("SIM_DEBUG").is_ok() {
-            use millstream::store::*;
-            let rows = stepped.reader(PartitionId(0)).scan(tables::DELAYED, KeyRange::all(), 100).await?;
-            eprintln!("audit at {now:?} clock {:?} again {}: {} delayed: {:?}", runtime.clock().now(), self.has_crashed_again, rows.len(), rows.iter().map(|r| u64::from_be_bytes(r.0[..8].try_into().unwrap())).collect::<Vec<_>>());
-        }
+        let runtime = world.open(stepped.clone(), plan, now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
         rest(&runtime).await?;
-        if std::env::var("SIM_DEBUG").is_ok() {
-            use millstream::store::*;
-            let rows = stepped.reader(PartitionId(0)).scan(tables::DELAYED, KeyRange::all(), 100).await?;
-            eprintln!("audit end clock {:?}: {} delayed: {:?} {:?}", runtime.clock().now(), rows.len(), rows.iter().map(|r| u64::from_be_bytes(r.0[..8].try_into().unwrap())).collect::<Vec<_>>(), runtime.stats());
-        }
         let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
         let mut wrong = check(self.chronicle, self.position, &found);
         if !found.letters.is_empty() {

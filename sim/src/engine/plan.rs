@@ -25,7 +25,7 @@ impl Plan {
     /// What a seed decides, for a run of so many rounds.
     pub fn of(seed: u64, rounds: usize) -> Self {
         let mut rng = Rng::with_seed(mix(&[seed, 21]));
-        let users = if rng.u8(..3) == 0 { 40 } else { rng.u32(2..7) };
+        let users = if rng.u8(..4) == 0 { 40 } else { rng.u32(2..7) };
         let lives = rng.u64(1..4);
         Self {
             seed,
@@ -33,7 +33,7 @@ impl Plan {
             keeps_all: rng.u8(..4) > 0,
             epoch: if users > 16 { 50 } else { rng.usize(1..9) },
             lives,
-            rounds: rounds.div_ceil(usize::try_from(lives).unwrap_or(1)),
+            rounds: rounds.div_ceil(usize::try_from(lives * 3).unwrap_or(1)),
         }
     }
 

@@ -90,9 +90,6 @@ impl World {
 
     async fn bill(&self, order: Order, context: Context, clock: Clock) -> Result<Draft, HandlerError> {
         self.sees(&context, clock, order.delay_ms);
-        if std::env::var("SIM_DEBUG").is_ok() {
-            eprintln!("{:?} bill {} user {} attempt {} delay {} class {:?}", clock.now(), order.number, order.user, context.attempt(), order.delay_ms, context.event().priority());
-        }
         if order.number % 4 == 1 {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }

@@ -13,7 +13,7 @@ use futures_util::stream::StreamExt;
 use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
-        Dispatcher,
+        Dispatcher, Replay,
         job::{Job, OpenEvent, OrderKey, Past, Stake},
         timers::Due,
     },
@@ -58,7 +58,10 @@ impl Dispatcher {
         {
             moved = true;
             match opened {
-                Ok(opened) => self.opened(place, entry, opened),
+                Ok(opened) => {
+                    self.opened(place, entry, opened);
+                    self.replay_waiting();
+                }
                 Err(error) => {
                     self.lose(error);
                     return true;
@@ -66,6 +69,23 @@ impl Dispatcher {
             }
         }
         moved
+    }
+
+    /// Whether a delivery can be written: there is no store, or it is held.
+    pub(in crate::dispatch) fn holds_partition(&self) -> bool {
+        self.durable.as_ref().is_none_or(|durable| durable.tenure().is_some())
+    }
+
+    /// A dead letter can be delivered again, unless its subscription is not open yet: then it waits for that.
+    pub(in crate::dispatch) fn begin_replay(&mut self, place: usize, replay: Replay) -> Option<Replay> {
+        let is_open = self.subscribers[place].reader.is_some();
+        match &mut self.durable {
+            Some(durable) if !is_open => {
+                durable.replays.push(replay);
+                None
+            }
+            _ => Some(replay),
+        }
     }
 
     /// Finds the subscription in the store, or writes it there.
@@ -107,6 +127,12 @@ impl Dispatcher {
         let rows = Box::pin(async move { open(&tenure, id).await });
         durable.opening.push(Opening { place, entry: entry.id, rows });
         true
+    }
+
+    /// Those that waited for a subscription to be open, and still wait where it was another's.
+    fn replay_waiting(&mut self) {
+        let waiting = self.durable.as_mut().map(|durable| std::mem::take(&mut durable.replays));
+        waiting.into_iter().flatten().for_each(|replay| self.replay(replay));
     }
 
     fn opened(&mut self, place: usize, entry: u64, opened: Opened) {
