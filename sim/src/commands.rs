@@ -3,10 +3,9 @@
 use std::env;
 
 use millstream_sim::{
-    bugs::Bug,
     flips, images, io, kill,
     level::{EngineLevel, Level, StoreLevel},
-    planted::{self, look_for},
+    planted::{self, Planting, look_for},
     real::Real,
     wait::now,
 };
@@ -126,15 +125,15 @@ pub(crate) fn kill_processes(arguments: &Kill) -> Result<bool, Failure> {
 }
 
 pub(crate) fn plant_bugs(arguments: &PlantedBugs) -> Result<bool, Failure> {
-    let report = arguments.common.report("planted bugs", Bug::ALL.len() as u64);
+    let report = arguments.common.report("planted bugs", Planting::all().count() as u64);
     let Common { seed, .. } = arguments.common;
     let settings = planted::Settings { tries: arguments.tries, seed, threads: arguments.common.threads() };
     let mut looked = Vec::new();
-    for bug in Bug::ALL {
+    for bug in Planting::all() {
         looked.push(look_for(bug, settings)?);
         report.seen(1);
     }
     let missed = looked.iter().filter(|caught| caught.what.is_none());
-    let wrong: Vec<_> = missed.map(|missed| format!("{:?} was not caught", missed.bug)).collect();
+    let wrong: Vec<_> = missed.map(|missed| format!("{} was not caught", missed.bug)).collect();
     Ok(report.end(planted::json(&looked), wrong))
 }

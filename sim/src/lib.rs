@@ -43,6 +43,7 @@ pub mod io;
 pub mod kill;
 pub mod ledger;
 pub mod level;
+pub mod load;
 pub mod planted;
 pub mod pool;
 pub mod real;

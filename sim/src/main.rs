@@ -149,7 +149,7 @@ fn main() -> ExitCode {
         Some(Command::Kill(kill)) => commands::kill_processes(&kill),
         Some(Command::Planted(planted)) => commands::plant_bugs(&planted),
         Some(Command::Child(Child { file, cycle, emitters })) => {
-            child::run(&child::Settings { file, cycle, emitters }).map(|()| true).map_err(Into::into)
+            child::run(&child::Settings { file, cycle, emitters }).map(|()| true)
         }
     };
     match done {

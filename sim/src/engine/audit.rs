@@ -6,14 +6,15 @@ use fastrand::Rng;
 use millstream::{Replay, Runtime, Timestamp, store::Store};
 use tokio::time::{sleep_until, timeout};
 
-use super::{check::check, chronicle::{Chronicle, START}, found::Found, life::in_virtual_time, stepped::Stepped, world::World};
-use crate::{
-    disk::SimDisk,
-    drive::Opens,
-    examine::contained,
-    images::mix,
-    wait::Hang,
+use super::{
+    check::check,
+    chronicle::{Chronicle, START},
+    found::Found,
+    life::in_virtual_time,
+    stepped::Stepped,
+    world::World,
 };
+use crate::{disk::SimDisk, drive::Opens, examine::contained, images::mix, wait::Hang};
 
 /// How long it may take until all is done, in virtual time.
 const REST: Duration = Duration::from_hours(1);
@@ -79,14 +80,10 @@ impl Audit<'_> {
         moment + down + if self.has_crashed_again { 100 * REST } else { Duration::ZERO }
     }
 
-    async fn look(
-        &self,
-        stepped: &Stepped,
-        world: &Arc<World>,
-        now: Timestamp,
-    ) -> Result<Vec<String>, Box<dyn Error>> {
+    async fn look(&self, stepped: &Stepped, world: &Arc<World>, now: Timestamp) -> Result<Vec<String>, Box<dyn Error>> {
         let plan = &self.chronicle.plan;
-        let runtime = world.open(stepped.clone(), plan, now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
+        let runtime =
+            world.open(stepped.clone(), plan, now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
         rest(&runtime).await?;
         let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
         let mut wrong = check(self.chronicle, self.position, &found);

@@ -26,6 +26,7 @@ pub enum EngineBug {
 }
 
 /// How a batch is committed.
+#[derive(Debug)]
 pub enum Split {
     /// As it is.
     Whole(Vec<Op>),
@@ -80,7 +81,11 @@ impl EngineBug {
             Self::StateWithoutCursor => take(&mut batch, |op| is_row(op, STAGE) || is_row(op, STAGE_TURN)),
             Self::StorageFirst => take(&mut batch, |op| !is_row(op, tables::STORAGE)),
         };
-        if batch.is_empty() || later.is_empty() { Split::Whole(batch.into_iter().chain(later).collect()) } else { Split::Two(batch, later) }
+        if batch.is_empty() || later.is_empty() {
+            Split::Whole(batch.into_iter().chain(later).collect())
+        } else {
+            Split::Two(batch, later)
+        }
     }
 }
 

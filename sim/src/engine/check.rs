@@ -19,7 +19,8 @@ use super::{
 /// What is wrong with what was found in an engine whose disk had recorded so many steps when it crashed. Nothing, if all is
 /// well.
 pub fn check(chronicle: &Chronicle, position: usize, found: &Found) -> Vec<String> {
-    let mut check = Check { chronicle, position, found, there: BTreeSet::new(), billed: BTreeSet::new(), wrong: Vec::new() };
+    let mut check =
+        Check { chronicle, position, found, there: BTreeSet::new(), billed: BTreeSet::new(), wrong: Vec::new() };
     let looked = check.look();
     check.wrong.extend(looked.err());
     check.wrong
@@ -180,8 +181,13 @@ impl<'a> Check<'a> {
         let found = self.found;
         for (_, order) in found.events::<Order>().filter(|(_, order)| !is_doomed(order.number)) {
             let Some(bill) = bills.get(&order.number) else { continue };
-            if let Some((before, nth)) = last.insert(order.user, (order.number, bill.nth)).filter(|(_, n)| *n >= bill.nth) {
-                self.say(format!("order {} was billed as number {}, {before} before it as {nth}", order.number, bill.nth));
+            if let Some((before, nth)) =
+                last.insert(order.user, (order.number, bill.nth)).filter(|(_, n)| *n >= bill.nth)
+            {
+                self.say(format!(
+                    "order {} was billed as number {}, {before} before it as {nth}",
+                    order.number, bill.nth
+                ));
             }
         }
         Ok(())
@@ -210,7 +216,9 @@ impl<'a> Check<'a> {
             }
         } else {
             let there = self.there.iter().filter_map(|&number| self.order(number));
-            there.for_each(|asked| drop(add(&asked.what.order)));
+            there.for_each(|asked| {
+                add(&asked.what.order);
+            });
         }
         let rows: BTreeMap<u64, Total> = found.rows(rooms::TOTALS)?;
         let kept: BTreeMap<u32, Total> = rows.into_values().map(|total| (total.user, total)).collect();
@@ -268,12 +276,16 @@ impl<'a> Check<'a> {
             }
         }
         for (asked, place) in self.chronicle.appends.iter().zip(0..) {
-            let there: Vec<u64> = asked.what.numbers.clone().filter_map(|number| versions.get(&number).copied()).collect();
-            if !there.is_empty() && (there.len() as u64 != asked.what.numbers.clone().count() as u64 || !there.is_sorted()) {
+            let there: Vec<u64> =
+                asked.what.numbers.clone().filter_map(|number| versions.get(&number).copied()).collect();
+            if !there.is_empty()
+                && (there.len() as u64 != asked.what.numbers.clone().count() as u64 || !there.is_sorted())
+            {
                 self.say(format!("append {place} is there by half, as {there:?}"));
             }
             self.hold(asked, !there.is_empty(), &format!("append {place}"));
-            if matches!(asked.fate, Fate::Acked(at) if at <= self.position) && there.last() != Some(&asked.what.version) {
+            if matches!(asked.fate, Fate::Acked(at) if at <= self.position) && there.last() != Some(&asked.what.version)
+            {
                 self.say(format!("append {place} was acknowledged as {}, and is {there:?}", asked.what.version));
             }
         }
