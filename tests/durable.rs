@@ -117,6 +117,51 @@ fn a_backoff_survives_a_restart_and_holds_its_key_alone() {
     });
 }
 
+/// Fails the first attempt of each, and all of those below 10 while the bank is closed.
+fn accounts(seen: &Seen, is_open: bool) -> impl Handler<(OrderPlaced, Context)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |order: OrderPlaced, context: Context| {
+        let seen = Arc::clone(&seen);
+        async move {
+            if order.id < 10 && !is_open {
+                return Err(HandlerError::permanent("the bank is closed"));
+            }
+            if order.id == 10 && context.attempt() == 1 {
+                return Err(HandlerError::transient("try again"));
+            }
+            seen.lock().unwrap().push(order.id);
+            Ok(())
+        }
+    };
+    handler.named("accounts").ordered_by_key().retry(Retry::fixed(Duration::from_mins(1)))
+}
+
+#[test]
+fn a_replay_that_is_cut_off_takes_no_key_from_one_in_backoff() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    let of_one_user = |id| Draft::new(OrderPlaced { id }).key("a user");
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", accounts(&seen, false))?;
+        kit.emit(Draft::new(OrderPlaced { id: 1 }).key("another"))?;
+        kit.emit(of_one_user(2))?;
+        let _ = tokio::time::timeout(Duration::from_secs(1), kit.runtime().run()).await;
+        kit.emit(of_one_user(10))?;
+        let _ = tokio::time::timeout(Duration::from_secs(1), kit.runtime().run()).await;
+        // The second one is due a second later, when nobody is there.
+        assert_eq!(kit.replay(&Replay::all().rate(1.try_into()?)).replayed, 2);
+        let _ = tokio::time::timeout(Duration::from_millis(100), kit.runtime().run()).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", accounts(&seen, true))?;
+        kit.emit(of_one_user(11))?;
+        kit.settle().await;
+        let seen: Vec<_> = seen.lock().unwrap().iter().copied().filter(|id| *id >= 10).collect();
+        assert_eq!(seen, [10, 11], "11 was emitted behind 10, which is in backoff");
+        Ok(())
+    });
+}
+
 #[test]
 fn a_dead_letter_survives_a_restart_and_is_replayed_under_its_id() {
     let store = Memory::new();

@@ -8,9 +8,9 @@ use std::{
 };
 
 use millstream::{
-    Context, Draft, Event, EventId, Handler, HandlerError, Priority, ProcessError, Retry, Runtime, Start,
+    Context, Draft, Event, EventId, Handler, HandlerError, Priority, ProcessError, Replay, Retry, Runtime, Start,
     store::{Class, Memory, PartitionId, Reader, Seq, Store, StoreError, Wanted},
-    testing::{self, FaultyStore, TestKit},
+    testing::{self, FaultyStore, Probe, TestKit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +206,48 @@ fn nothing_is_lost_doubled_or_out_of_order_whatever_the_store_does() {
             &format!("seed {seed}"),
         ));
     }
+}
+
+/// Makes dead letters of two orders, and replays them while the store fails; the second is due later.
+fn replay_while_the_store_fails(store: &Memory) {
+    let faulty = FaultyStore::new(store.clone(), 1).one_in(0);
+    testing::run(Runtime::builder().store(faulty.clone()), async move |kit: TestKit| {
+        kit.on("order.placed", (async |_: OrderPlaced| Err::<(), _>(HandlerError::permanent("no"))).named("bill"))?;
+        for id in 0..2 {
+            kit.emit(OrderPlaced { id, user: id })?.await?;
+        }
+        kit.settle().await;
+        // Nobody can write that they are not dead any more.
+        let failing = faulty.clone().one_in(1);
+        let emitted = kit.emit(OrderPlaced { id: 2, user: 2 })?.await;
+        assert!(emitted.is_err());
+        let replay = Replay::all().rate(1.try_into()?);
+        let replayed = kit.replay(&replay);
+        drop(tokio::time::timeout(Duration::from_millis(10), kit.runtime().run()).await);
+        assert_eq!((replayed.replayed, kit.replay(&replay).replayed), (0, 0));
+        let _quiet = failing.one_in(0);
+        drop(tokio::time::timeout(Duration::from_secs(20), kit.runtime().run()).await);
+        assert_eq!(kit.replay(&replay).replayed, 2);
+        drop(tokio::time::timeout(Duration::from_millis(10), kit.runtime().run()).await);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dead_letter_that_is_replayed_while_the_store_fails_is_not_lost() {
+    let store = Memory::new();
+    replay_while_the_store_fails(&store);
+    testing::run(Runtime::builder().store(store), async |kit: TestKit| {
+        let orders = Probe::<OrderPlaced>::new();
+        kit.on("order.placed", orders.handler().named("bill"))?;
+        kit.settle().await;
+        let dead = kit.replay(&Replay::all()).replayed;
+        kit.settle().await;
+        let mut handled: Vec<_> = orders.received().iter().map(|order| order.id).filter(|id| *id < 2).collect();
+        handled.sort_unstable();
+        assert_eq!((handled, dead), (vec![0, 1], 1), "one had failed again, the other was on its way");
+        Ok(())
+    });
 }
 
 #[test]

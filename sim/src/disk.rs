@@ -202,6 +202,11 @@ impl SimDisk {
         self.state().broken.is_some()
     }
 
+    /// Whether something will go wrong.
+    pub fn has_fault(&self) -> bool {
+        self.state().fault.is_some()
+    }
+
     /// Nothing goes wrong any more.
     pub fn mend(&self) {
         let mut state = self.state();

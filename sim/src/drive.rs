@@ -57,13 +57,27 @@ pub struct Faults {
     pub seed: Option<u64>,
 }
 
+impl Faults {
+    /// Lets the next one strike, if there is one.
+    pub fn next(&mut self, disk: &SimDisk) {
+        if let Some(first) = self.first.take() {
+            disk.break_at(first);
+        } else if let Some(seed) = &mut self.seed {
+            let mut rng = Rng::with_seed(*seed);
+            *seed = rng.u64(..);
+            let kind = FaultKind::ALL[rng.usize(..FaultKind::ALL.len())];
+            disk.break_at(Fault { at: disk.asked() + rng.u64(..400), kind, lasts: rng.bool() });
+        }
+    }
+}
+
 /// Drives a store for so many rounds.
 ///
 /// # Errors
 /// [`Hang`] if the store does not answer; then nothing of it can be dropped safely, and the process had better end.
 pub fn drive(opens: &dyn Opens, disk: &SimDisk, seed: u64, rounds: usize, faults: Faults) -> Result<Driven, Hang> {
     let mut drive = Drive::new(opens, disk, seed, faults);
-    drive.next_fault();
+    drive.faults.next(disk);
     drive.open()?;
     for _ in 0..rounds {
         drive.round()?;
@@ -123,17 +137,6 @@ impl<'a> Drive<'a> {
 
     fn claims(&self) -> usize {
         self.driven.history.claims.len()
-    }
-
-    fn next_fault(&mut self) {
-        if let Some(first) = self.faults.first.take() {
-            self.disk.break_at(first);
-        } else if let Some(seed) = &mut self.faults.seed {
-            let mut rng = Rng::with_seed(*seed);
-            *seed = rng.u64(..);
-            let kind = FaultKind::ALL[rng.usize(..FaultKind::ALL.len())];
-            self.disk.break_at(Fault { at: self.disk.asked() + rng.u64(..400), kind, lasts: rng.bool() });
-        }
     }
 
     fn round(&mut self) -> Result<(), Hang> {
@@ -272,7 +275,7 @@ impl<'a> Drive<'a> {
             self.open()?;
         }
         if self.faults.seed.is_some() && !self.disk.is_broken() {
-            self.next_fault();
+            self.faults.next(self.disk);
         }
         self.look()
     }

@@ -1,6 +1,6 @@
-//! Crash images: a store is driven through a workload on a simulated disk, and at every step of the disk the machine
-//! stops. What is left is opened, held to the history, and worked on; a fifth of the images crash once more while they are
-//! opened. In every second run the disk fails now and then as well.
+//! Crash images: a store, or a whole engine, is driven through a workload on a simulated disk, and at steps of the disk the
+//! machine stops. What is left is opened, held to the history, and worked on; a fifth of the images crash once more while
+//! they are opened. In every second run the disk fails now and then as well.
 
 use std::{
     fmt,
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use crate::{
     crash::{Landing, Replay},
     disk::{Fault, FaultKind, SimDisk},
-    drive::{Driven, Faults, Opens, OpensFor, drive},
-    examine::{contained, examine},
+    drive::Faults,
     image::Image,
+    level::{Level, LevelFor, Past, live},
     pool::each,
     wait::Hang,
 };
@@ -63,8 +63,8 @@ pub struct Tally {
     pub again: u64,
     /// Runs.
     pub runs: u64,
-    /// Batches that were handed over.
-    pub batches: u64,
+    /// Batches that were handed over, or events that were emitted.
+    pub handed: u64,
     /// Requests to the disk that were failed on purpose.
     pub injected: u64,
     /// Failures that the store told of.
@@ -74,11 +74,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, other: Self) {
+    /// Adds the figures of another.
+    pub fn add(&mut self, other: Self) {
         self.images += other.images;
         self.again += other.again;
         self.runs += other.runs;
-        self.batches += other.batches;
+        self.handed += other.handed;
         self.injected += other.injected;
         self.reported += other.reported;
         self.violations.extend(other.violations);
@@ -93,7 +94,7 @@ impl Tally {
             "errors_reported": self.reported,
             "crashed_again": self.again,
             "runs": self.runs,
-            "batches": self.batches,
+            "handed": self.handed,
         })
     }
 }
@@ -102,7 +103,7 @@ impl Tally {
 ///
 /// # Errors
 /// [`Hang`] if a store does not answer.
-pub fn run(settings: Settings, opens: &OpensFor<'_>, seen: &(dyn Fn(u64) + Sync)) -> Result<Tally, Hang> {
+pub fn run(settings: Settings, levels: &LevelFor<'_>, seen: &(dyn Fn(u64) + Sync)) -> Result<Tally, Hang> {
     let left = AtomicU64::new(settings.images);
     let take = || {
         let taken = left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
@@ -113,8 +114,8 @@ pub fn run(settings: Settings, opens: &OpensFor<'_>, seen: &(dyn Fn(u64) + Sync)
         if left.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
-        let opens = opens(number);
-        let mut run = Run::new(settings.seed, number, &*opens)?;
+        let level = levels(number);
+        let mut run = Run::new(settings.seed, number, &*level)?;
         run.all(&take)?;
         Ok(Some(run.tally))
     };
@@ -125,9 +126,9 @@ pub fn run(settings: Settings, opens: &OpensFor<'_>, seen: &(dyn Fn(u64) + Sync)
 ///
 /// # Errors
 /// [`Hang`] if a store does not answer.
-pub fn repeat(seed: u64, place: Place, opens: &OpensFor<'_>) -> Result<Tally, Hang> {
-    let opens = opens(place.run);
-    let mut run = Run::new(seed, place.run, &*opens)?;
+pub fn repeat(seed: u64, place: Place, levels: &LevelFor<'_>) -> Result<Tally, Hang> {
+    let level = levels(place.run);
+    let mut run = Run::new(seed, place.run, &*level)?;
     let recording = run.disk.take_recording();
     let mut replay = Replay::of(&recording);
     replay.go_to(place.step);
@@ -139,34 +140,33 @@ pub fn repeat(seed: u64, place: Place, opens: &OpensFor<'_>) -> Result<Tally, Ha
 struct Run<'a> {
     seed: u64,
     number: u64,
-    opens: &'a dyn Opens,
+    stride: usize,
     disk: SimDisk,
-    driven: Driven,
+    past: Box<dyn Past + 'a>,
     tally: Tally,
 }
 
 impl<'a> Run<'a> {
-    fn new(seed: u64, number: u64, opens: &'a dyn Opens) -> Result<Self, Hang> {
+    fn new(seed: u64, number: u64, level: &'a dyn Level) -> Result<Self, Hang> {
         let disk = SimDisk::recording(Image::default());
         let mut rng = Rng::with_seed(mix(&[seed, number]));
         let (workload, rounds) = (rng.u64(..), rng.usize(8..40));
         let faults = if number % 2 == 1 { faults(&mut rng) } else { Faults::default() };
-        let driven = contained(|| drive(opens, &disk, workload, rounds, faults));
-        let driven = driven.unwrap_or_else(|panic| Ok(Driven { wrong: vec![panic], ..Driven::default() }))?;
-        let (injected, reported) = (disk.injected(), driven.reported);
-        let batches = driven.history.entries.len() as u64;
-        let tally = Tally { runs: 1, batches, injected, reported, ..Tally::default() };
-        let mut run = Self { seed, number, opens, disk, driven, tally };
-        for what in run.driven.wrong.clone() {
-            run.tally.violations.push(Violation { place: None, run: number, what });
-        }
-        Ok(run)
+        let past = live(level, &disk, workload, rounds, faults)?;
+        let (injected, reported, handed) = (disk.injected(), past.reported(), past.handed());
+        let violation = |what: &String| Violation { place: None, run: number, what: what.clone() };
+        let violations = past.wrong().iter().map(violation).collect();
+        let tally = Tally { runs: 1, handed, injected, reported, violations, ..Tally::default() };
+        Ok(Self { seed, number, stride: level.stride(), disk, past, tally })
     }
 
     fn all(&mut self, take: &dyn Fn() -> bool) -> Result<(), Hang> {
         let recording = self.disk.take_recording();
         let mut replay = Replay::of(&recording);
-        for step in 0..=recording.steps.len() {
+        let steps = recording.steps.len();
+        let begin = Rng::with_seed(mix(&[self.seed, self.number, 9])).usize(..self.stride);
+        // The end as well: all that was acknowledged in the run is held to.
+        for step in (begin..steps).step_by(self.stride).chain([steps]) {
             replay.go_to(step);
             let mut rng = Rng::with_seed(mix(&[self.seed, self.number, step as u64]));
             let chosen = if replay.is_pending() { 3 } else { 1 };
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
         let image = replay.image(landing, &mut rng);
         let crashes_again = rng.u8(..5) == 0;
         let disk = if crashes_again { SimDisk::recording(image) } else { SimDisk::new(image) };
-        self.look(&disk, place)?;
+        self.look(&disk, place, false)?;
         if !crashes_again || !take() {
             return Ok(());
         }
@@ -196,12 +196,13 @@ impl<'a> Run<'a> {
         again.go_to(rng.usize(..=recording.steps.len()));
         let landing = Landing::ALL[rng.usize(..Landing::ALL.len())];
         self.tally.again += 1;
-        self.look(&SimDisk::new(again.image(landing, &mut rng)), place)
+        self.look(&SimDisk::new(again.image(landing, &mut rng)), place, true)
     }
 
-    fn look(&mut self, disk: &SimDisk, place: Place) -> Result<(), Hang> {
+    fn look(&mut self, disk: &SimDisk, place: Place, is_second: bool) -> Result<(), Hang> {
         self.tally.images += 1;
-        let wrong = examine(self.opens, disk, &self.driven.history, place.step)?;
+        let seed = mix(&[self.seed, self.number, place.step as u64, place.landing as u64, 8]);
+        let wrong = self.past.examine(disk, place.step, seed, is_second)?;
         let violations = wrong.into_iter().map(|what| Violation { place: Some(place), run: self.number, what });
         self.tally.violations.extend(violations);
         Ok(())

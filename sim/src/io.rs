@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::{
     crash::{Landing, Replay},
     disk::{Fault, FaultKind, Request, SimDisk},
-    drive::{Driven, Faults, Opens, drive},
-    examine::{contained, examine},
+    drive::Faults,
     image::Image,
     images::mix,
+    level::{Level, live},
     pool::each,
     wait::Hang,
 };
@@ -75,13 +75,13 @@ impl Tally {
     }
 }
 
-/// All that can fail while a workload is driven.
+/// All that can fail while a workload goes on.
 ///
 /// # Errors
 /// [`Hang`] if the store does not answer.
-pub fn points(seed: u64, opens: &dyn Opens) -> Result<Vec<Point>, Hang> {
+pub fn points(seed: u64, level: &dyn Level) -> Result<Vec<Point>, Hang> {
     let disk = SimDisk::recording(Image::default());
-    drive(opens, &disk, mix(&[seed]), ROUNDS, Faults::default())?;
+    drop(live(level, &disk, mix(&[seed]), ROUNDS, Faults::default())?);
     let requests = (0..).zip(disk.requests());
     Ok(requests.flat_map(|(at, request)| ways(at, request)).collect())
 }
@@ -97,14 +97,14 @@ fn ways(at: u64, request: Request) -> impl Iterator<Item = Point> {
 /// [`Hang`] if a store does not answer.
 pub fn run(
     settings: Settings,
-    opens: &dyn Opens,
+    level: &dyn Level,
     points: &[Point],
     seen: &(dyn Fn(u64) + Sync),
 ) -> Result<Tally, Hang> {
     let work = |number| {
         let index = usize::try_from(number).ok().and_then(|number| number.checked_mul(settings.stride));
         let Some(point) = index.and_then(|index| points.get(index)) else { return Ok(None) };
-        let tally = strike(settings.seed, opens, *point)?;
+        let tally = strike(settings.seed, level, *point)?;
         seen(1);
         Ok(Some(tally))
     };
@@ -112,13 +112,13 @@ pub fn run(
 }
 
 /// Drives the workload with one fault, and then stops the machine.
-fn strike(seed: u64, opens: &dyn Opens, point: Point) -> Result<Tally, Hang> {
+fn strike(seed: u64, level: &dyn Level, point: Point) -> Result<Tally, Hang> {
     let disk = SimDisk::recording(Image::default());
     let faults = Faults { first: Some(point.fault), seed: None };
-    let driven = contained(|| drive(opens, &disk, mix(&[seed]), ROUNDS, faults));
-    let mut driven = driven.unwrap_or_else(|panic| Ok(Driven { wrong: vec![panic], ..Driven::default() }))?;
+    let past = live(level, &disk, mix(&[seed]), ROUNDS, faults)?;
+    let mut wrong = past.wrong().to_vec();
     if disk.injected() == 0 {
-        driven.wrong.push("the fault did not strike".to_owned());
+        wrong.push("the fault did not strike".to_owned());
     }
     let recording = disk.take_recording();
     let mut replay = Replay::of(&recording);
@@ -126,9 +126,9 @@ fn strike(seed: u64, opens: &dyn Opens, point: Point) -> Result<Tally, Hang> {
     let mut rng = fastrand::Rng::with_seed(mix(&[seed, point.fault.at]));
     for landing in [Landing::All, Landing::Nothing, Landing::Sectors(50)] {
         let disk = SimDisk::new(replay.image(landing, &mut rng));
-        driven.wrong.extend(examine(opens, &disk, &driven.history, recording.steps.len())?);
+        wrong.extend(past.examine(&disk, recording.steps.len(), rng.u64(..), false)?);
     }
-    let survived = u64::from(driven.reported == 0);
-    let violations = driven.wrong.into_iter().map(|what| (point, what)).collect();
+    let survived = u64::from(past.reported() == 0);
+    let violations = wrong.into_iter().map(|what| (point, what)).collect();
     Ok(Tally { points: 1, survived, reported: 1 - survived, images: 3, violations })
 }

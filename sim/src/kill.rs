@@ -1,26 +1,27 @@
-//! Kills a process that works at full load on a real file, at a random moment, again and again; after each time all that
-//! it had acknowledged is there once and in order, and what it had counted is what it had read.
+//! Kills a process whose durable runtime works at full load on a real file, at a random moment, again and again; after each
+//! time the file is opened with a runtime of the same handlers, and all that was acknowledged is handled once and in order,
+//! and counted once by the stage.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    error::Error,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::Duration,
 };
 
-use bytes::Bytes;
 use fastrand::Rng;
-use millstream::store::{CLASSES, Class, CommitError, Op, PageRecord, Reader, Redb, Seq, Store, StoreError, Wanted};
+use millstream::{DeadLetterFilter, Runtime};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
-    child::place,
-    history::{CURSOR, HERE, STATE},
-    ledger::{Ack, Count, Emit, Ledger},
-    wait::{Hang, PATIENCE, now, wait},
+    ledger::{Ack, Ledger},
+    load::{self, Answers, COUNTS, Count, TOTALS, Tick, Total},
+    wait::{PATIENCE, now},
 };
 
 /// How long a process works at most before it is killed.
@@ -48,10 +49,8 @@ pub struct Tally {
     pub cycles: u32,
     /// Emits that were acknowledged.
     pub acked: u64,
-    /// Emits that were found.
+    /// Emits that were handled, each once.
     pub found: u64,
-    /// Records that were counted by the processes.
-    pub counted: u64,
     /// What is wrong, and after which process.
     pub violations: Vec<(u32, String)>,
 }
@@ -63,7 +62,6 @@ impl Tally {
             "cycles": self.cycles,
             "acked": self.acked,
             "found": self.found,
-            "counted": self.counted,
             "violations": self.violations.len(),
         })
     }
@@ -75,34 +73,34 @@ pub enum KillError {
     /// The process cannot be started or listened to.
     #[error(transparent)]
     Process(#[from] io::Error),
-    /// The store cannot be opened or read after a kill.
-    #[error("after a kill the store fails: {0}")]
-    Store(#[from] StoreError),
-    /// The store takes nothing after a kill.
-    #[error("after a kill the store fails: {0}")]
-    Commit(#[from] CommitError),
-    /// The store does not answer.
-    #[error(transparent)]
-    Hang(#[from] Hang),
+    /// The runtime does not open after a kill, or does not go on.
+    #[error("after a kill the runtime fails: {0}")]
+    Engine(String),
+}
+
+impl KillError {
+    fn engine(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::Engine(error.into().to_string())
+    }
 }
 
 /// Kills as often as it is told; `seen` is told of each.
 ///
 /// # Errors
-/// [`KillError`] if a process cannot be started, or the store does not open after a kill.
+/// [`KillError`] if a process cannot be started, or the runtime does not open after a kill.
 pub fn run(settings: &Settings, seen: &dyn Fn(u64)) -> Result<Tally, KillError> {
     let mut rng = Rng::with_seed(settings.seed);
     let mut audit = Audit::default();
     let mut tally = Tally::default();
-    for cycle in 0..settings.cycles {
+    for cycle in 1..=settings.cycles {
         let (ledger, complaint) = live_and_die(settings, cycle, &mut rng)?;
         tally.cycles += 1;
         tally.acked += ledger.total;
-        let wrong = audit.look(&settings.file, cycle, &ledger)?;
+        let wrong = audit.look(settings, cycle, &ledger)?;
         tally.violations.extend(complaint.into_iter().chain(wrong).map(|what| (cycle, what)));
         seen(1);
     }
-    (tally.found, tally.counted) = (audit.found, audit.classes.iter().map(|class| class.count.records).sum());
+    tally.found = audit.found;
     Ok(tally)
 }
 
@@ -171,124 +169,82 @@ fn hear(child: &mut Child, acks: &Receiver<Vec<Ack>>, ledger: &mut Ledger, rng: 
     }
 }
 
-/// What was found so far.
+/// What was found so far: of each emitter how many ticks.
 #[derive(Debug, Default)]
 struct Audit {
-    classes: [Audited; CLASSES as usize],
+    ticks: BTreeMap<u32, u64>,
     found: u64,
 }
 
-/// What was found of a class.
-#[derive(Debug, Default)]
-struct Audited {
-    /// All before it was held to the ledgers.
-    end: Seq,
-    /// All before it was counted.
-    cursor: Seq,
-    count: Count,
-}
-
 impl Audit {
-    /// Looks at what a killed process has left, and forgets what lies before it.
-    fn look(&mut self, file: &Path, cycle: u32, ledger: &Ledger) -> Result<Vec<String>, KillError> {
-        let store = Redb::open(file)?;
-        let mut partition = wait(store.claim(HERE))??.partition;
-        let mut wrong = Vec::new();
-        let mut found = BTreeMap::new();
-        let mut trims = Vec::new();
-        for class in 0..CLASSES {
-            let records = read_all(&*partition, Class(class))?;
-            let audited = &mut self.classes[usize::from(class)];
-            let begun = audited.end;
-            audited.hold_to_order(&records, cycle, &mut found, &mut wrong);
-            audited.hold_to_count(&*partition, class, &records, &mut wrong)?;
-            trims.push(Op::Trim { class: Class(class), below: begun.min(audited.cursor) });
+    /// Opens what a killed process has left, lets it do all that it owes, and holds it to the ledger.
+    fn look(&mut self, settings: &Settings, cycle: u32, ledger: &Ledger) -> Result<Vec<String>, KillError> {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        tokio.block_on(async {
+            let answers = Answers::default();
+            let runtime = load::open(&settings.file, &answers).map_err(KillError::engine)?;
+            let counts = self.ask(&runtime, settings.emitters).await.map_err(KillError::engine)?;
+            let mut wrong = self.hold_to_ledger(&counts, cycle, ledger);
+            wrong.extend(hold_totals(&counts, &load::lock(&answers)));
+            let letters = runtime.dead_letters(&DeadLetterFilter::all());
+            wrong.extend(letters.iter().map(|letter| format!("a dead letter: {}", letter.reason())));
+            Ok(wrong)
+        })
+    }
+
+    /// Lets it come to rest, asks the stage for all totals, and reads what handlers have counted.
+    async fn ask(&self, runtime: &Runtime, emitters: u32) -> Result<BTreeMap<u32, (Count, Count)>, Box<dyn Error>> {
+        timeout(PATIENCE, runtime.process()).await??;
+        for emitter in 0..emitters {
+            runtime.emit_wait(Tick::asking(emitter)).await?;
         }
-        let emitters: BTreeSet<u32> = found.keys().chain(ledger.emitters()).copied().collect();
-        for emitter in emitters {
-            let (there, acked) = (found.get(&emitter).copied().unwrap_or_default(), ledger.acked(emitter));
+        timeout(PATIENCE, runtime.process()).await??;
+        let (counts, totals) = (runtime.storage(COUNTS), runtime.storage(TOTALS));
+        let mut found = BTreeMap::new();
+        for emitter in 0..emitters {
+            let key = emitter.to_string();
+            let count = counts.get_json(&key).await?.unwrap_or_default();
+            found.insert(emitter, (count, totals.get_json(&key).await?.unwrap_or_default()));
+        }
+        Ok(found)
+    }
+
+    /// Each acknowledged emit was handled once, and at most one more of each emitter.
+    fn hold_to_ledger(&mut self, counts: &BTreeMap<u32, (Count, Count)>, cycle: u32, ledger: &Ledger) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (&emitter, (count, kept)) in counts {
+            let there = if count.cycle == cycle { count.next } else { 0 };
+            let acked = ledger.acked(emitter);
             // One more may have landed than was told.
             if there < acked || there > acked + 1 {
-                wrong.push(format!("of emitter {emitter} {there} are there and {acked} were acknowledged"));
+                wrong.push(format!("of emitter {emitter} {there} were handled and {acked} were acknowledged"));
             }
+            let before = self.ticks.insert(emitter, count.ticks).unwrap_or_default();
+            if count.ticks != before + there {
+                wrong.push(format!("emitter {emitter} had {before}, and has {} after {there} more", count.ticks));
+            }
+            self.found += there;
+            let complaints = [&count.wrong, &kept.wrong].into_iter().flatten();
+            wrong.extend(complaints.map(|what| format!("emitter {emitter}: {what}")));
         }
         if ledger.strange > 0 {
             wrong.push(format!("{} acknowledgements came out of order", ledger.strange));
         }
-        self.found += found.values().sum::<u64>();
-        wait(partition.commit(trims))??;
-        wait(partition.release())??;
-        Ok(wrong)
+        wrong
     }
 }
 
-impl Audited {
-    /// Emits of the process that was killed lie behind all others, those of each emitter in their order and without a gap.
-    fn hold_to_order(
-        &mut self,
-        records: &[PageRecord],
-        cycle: u32,
-        found: &mut BTreeMap<u32, u64>,
-        wrong: &mut Vec<String>,
-    ) {
-        let mut last = Seq::default();
-        for record in records {
-            if record.seq < last {
-                wrong.push(format!("record {} comes after {}", record.seq.0, last.0));
-            }
-            last = record.seq.next();
-            let emit = Emit::decode(&record.bytes);
-            match emit {
-                None => wrong.push(format!("record {} was never emitted", record.seq.0)),
-                Some(emit) if record.seq < self.end && emit.cycle < cycle => {}
-                Some(emit) if record.seq >= self.end && emit.cycle == cycle => {
-                    let expected = found.entry(emit.emitter).or_default();
-                    if emit.number != *expected {
-                        wrong.push(format!("{emit:?} is there where {expected} should be"));
-                    }
-                    *expected += 1;
-                }
-                Some(emit) => wrong.push(format!("{emit:?} at {} is in the wrong place", record.seq.0)),
-            }
-        }
-        self.end = self.end.max(last);
+/// The stage has counted what the handler has, and says so once.
+fn hold_totals(counts: &BTreeMap<u32, (Count, Count)>, answers: &[Total]) -> Vec<String> {
+    let said: BTreeMap<u32, &Count> = answers.iter().map(|total| (total.emitter, &total.count)).collect();
+    let mut wrong = Vec::new();
+    if said.len() != answers.len() || said.len() != counts.len() {
+        wrong.push(format!("{} totals of {} emitters were said for {}", answers.len(), said.len(), counts.len()));
     }
-
-    /// What the process had counted is what lies before its cursor.
-    fn hold_to_count(
-        &mut self,
-        reader: &dyn Reader,
-        class: u8,
-        records: &[PageRecord],
-        wrong: &mut Vec<String>,
-    ) -> Result<(), KillError> {
-        let key = [Bytes::from(vec![class])];
-        let row = |table| wait(reader.get(table, &key)).map(|rows| rows.map(|mut rows| rows.pop().flatten()));
-        let cursor = row(CURSOR)??.as_deref().and_then(place).unwrap_or_default();
-        let counted = row(STATE)??.as_deref().map(Count::decode).unwrap_or_default();
-        let new = records.iter().filter(|record| (self.cursor..cursor).contains(&record.seq));
-        new.for_each(|record| self.count.add(&record.bytes));
-        if cursor < self.cursor || counted != self.count {
-            wrong.push(format!("class {class}: {counted:?} was counted before {cursor:?}, where {:?} are", self.count));
-        }
-        self.cursor = cursor;
-        Ok(())
-    }
-}
-
-fn read_all(reader: &dyn Reader, class: Class) -> Result<Vec<PageRecord>, KillError> {
-    let (mut records, mut from, wanted) = (Vec::new(), Seq(0), Wanted::default());
-    loop {
-        match wait(reader.read(class, from, 1 << 20, &wanted))? {
-            Err(StoreError::Trimmed { first }) if first > from => from = first,
-            page => {
-                let page = page?;
-                from = page.next;
-                records.extend(page.records);
-                if page.is_end {
-                    return Ok(records);
-                }
-            }
+    for (emitter, (count, _)) in counts {
+        if said.get(emitter).is_none_or(|total| *total != count) {
+            wrong.push(format!("the stage has {:?} of emitter {emitter}, where {count:?} came in", said.get(emitter)));
         }
     }
+    wrong
 }

@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, thread};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_sim::{child, images::Place};
 
 mod commands;
@@ -53,12 +53,27 @@ struct Common {
     json: bool,
 }
 
+/// What is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// The store by itself.
+    Store,
+    /// The whole engine over the store.
+    Engine,
+    /// The one after the other.
+    #[default]
+    Both,
+}
+
 #[derive(Debug, Args)]
 struct Images {
-    /// How many images to look at.
+    /// How many images to look at, of each level.
     #[arg(long = "images", value_name = "IMAGES", default_value_t = 20_000)]
     count: u64,
-    /// Only this image, named as a violation names it.
+    /// The whole engine, the store by itself, or both.
+    #[arg(long, value_enum, default_value_t)]
+    level: Which,
+    /// Only this image of one level, named as a violation names it.
     #[arg(long, value_name = "RUN.STEP.LANDING")]
     only: Option<Place>,
     #[command(flatten)]
@@ -70,6 +85,12 @@ struct Io {
     /// How many workloads, from this seed on.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// The whole engine, the store by itself, or both.
+    #[arg(long, value_enum, default_value_t)]
+    level: Which,
+    /// Of how many failures one is tried.
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    stride: NonZeroUsize,
     #[command(flatten)]
     common: Common,
 }
@@ -128,7 +149,7 @@ fn main() -> ExitCode {
         Some(Command::Kill(kill)) => commands::kill_processes(&kill),
         Some(Command::Planted(planted)) => commands::plant_bugs(&planted),
         Some(Command::Child(Child { file, cycle, emitters })) => {
-            child::run(&child::Settings { file, cycle, emitters }).map(|()| true).map_err(Into::into)
+            child::run(&child::Settings { file, cycle, emitters }).map(|()| true)
         }
     };
     match done {
@@ -137,6 +158,24 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Which {
+    fn levels(self) -> &'static [Self] {
+        match self {
+            Self::Store => &[Self::Store],
+            Self::Engine => &[Self::Engine],
+            Self::Both => &[Self::Engine, Self::Store],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Engine => "engine",
+            Self::Both => "both",
         }
     }
 }

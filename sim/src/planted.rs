@@ -1,14 +1,18 @@
 //! Shows that planted bugs are caught: by crash images, by errors of the disk, or by flipped bits.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::{
     bugs::{Bug, Planted},
     disk::FaultKind,
     drive::Opens,
+    engine::bugs::EngineBug,
     flips,
     images::{self},
     io,
+    level::{EngineLevel, LevelFor, StoreLevel},
     real::Real,
     unseen::flip_unseen,
     wait::Hang,
@@ -29,20 +33,65 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Caught {
     /// The bug.
-    pub bug: Bug,
+    pub bug: Planting,
     /// What was looked at.
     pub tries: u64,
-    /// How often it was seen through, by [its signs](Bug::signs).
+    /// How often it was seen through, by its signs.
     pub noticed: usize,
     /// What was said of it first; none if it was not caught.
     pub what: Option<String>,
+}
+
+/// Where a bug is planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planting {
+    /// In the store.
+    Store(Bug),
+    /// Between the engine and its store.
+    Engine(EngineBug),
+}
+
+impl Planting {
+    /// All bugs.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Bug::ALL.map(Self::Store).into_iter().chain(EngineBug::ALL.map(Self::Engine))
+    }
+
+    fn signs(self) -> &'static [&'static str] {
+        match self {
+            Self::Store(bug) => bug.signs(),
+            Self::Engine(bug) => bug.signs(),
+        }
+    }
+
+    fn level(self) -> &'static str {
+        match self {
+            Self::Store(_) => "store",
+            Self::Engine(_) => "engine",
+        }
+    }
+}
+
+impl fmt::Display for Planting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(bug) => fmt::Debug::fmt(bug, f),
+            Self::Engine(bug) => fmt::Debug::fmt(bug, f),
+        }
+    }
 }
 
 /// The figures.
 pub fn json(looked: &[Caught]) -> Value {
     let bugs = looked.iter().map(|caught| {
         let Caught { bug, tries, noticed, what } = caught;
-        json!({"bug": format!("{bug:?}"), "tries": tries, "noticed": noticed, "what": what})
+        json!({
+            "bug": bug.to_string(),
+            "level": bug.level(),
+            "tries": tries,
+            "noticed": noticed,
+            "what": what,
+        })
     });
     let missed = looked.iter().filter(|caught| caught.what.is_none()).count();
     json!({
@@ -57,30 +106,41 @@ pub fn json(looked: &[Caught]) -> Value {
 ///
 /// # Errors
 /// [`Hang`] if the store does not answer.
-pub fn look_for(bug: Bug, settings: Settings) -> Result<Caught, Hang> {
-    let Settings { tries, seed, threads } = settings;
-    let (tries, mut seen) = match bug {
-        Bug::SkippedCrc => {
-            let settings = flips::Settings { count: tries, seed, threads };
-            // A file that cannot be changed stays as it was, and so is harmless.
-            let flip = |image: &mut _, at, bit| drop(flip_unseen(image, at, bit));
-            let opens = |_| Box::new(Real::default()) as Box<dyn Opens>;
-            let tally = flips::run(settings, &opens, &flip, &|_| {})?;
-            (tally.flips, tally.violations.into_iter().map(|violation| violation.3).collect::<Vec<_>>())
-        }
-        Bug::DeafToSync => {
-            let points = io::points(seed, &Real::default())?;
-            let is_sync = |point: &io::Point| point.fault.kind == FaultKind::Unseen;
-            let points: Vec<_> = points.into_iter().filter(is_sync).collect();
-            let tally = io::run(io::Settings { seed, threads, stride: 1 }, &Planted(bug), &points, &|_| {})?;
-            (tally.points, tally.violations.into_iter().map(|(_, what)| what).collect())
-        }
-        _ => {
-            let opens = |_| Box::new(Planted(bug)) as Box<dyn Opens>;
-            let tally = images::run(images::Settings { images: tries, seed, threads }, &opens, &|_| {})?;
-            (tally.images, tally.violations.into_iter().map(|violation| violation.what).collect())
+pub fn look_for(planting: Planting, settings: Settings) -> Result<Caught, Hang> {
+    let (tries, mut seen) = match planting {
+        Planting::Store(Bug::SkippedCrc) => flip(settings)?,
+        Planting::Store(bug @ Bug::DeafToSync) => fail_syncs(bug, settings)?,
+        Planting::Store(bug) => crash(settings, &|_| Box::new(StoreLevel(Planted(bug))))?,
+        Planting::Engine(bug) => {
+            let opens = Real::default();
+            crash(settings, &|_| Box::new(EngineLevel { opens, bug: Some(bug) }))?
         }
     };
-    seen.retain(|what| bug.signs().iter().any(|sign| what.contains(sign)));
-    Ok(Caught { bug, tries, noticed: seen.len(), what: seen.into_iter().next() })
+    seen.retain(|what| planting.signs().iter().any(|sign| what.contains(sign)));
+    Ok(Caught { bug: planting, tries, noticed: seen.len(), what: seen.into_iter().next() })
+}
+
+/// How much was looked at, and all that was said of it.
+type Seen = (u64, Vec<String>);
+
+fn crash(Settings { tries, seed, threads }: Settings, levels: &LevelFor<'_>) -> Result<Seen, Hang> {
+    let tally = images::run(images::Settings { images: tries, seed, threads }, levels, &|_| {})?;
+    Ok((tally.images, tally.violations.into_iter().map(|violation| violation.what).collect()))
+}
+
+fn flip(Settings { tries, seed, threads }: Settings) -> Result<Seen, Hang> {
+    let settings = flips::Settings { count: tries, seed, threads };
+    // A file that cannot be changed stays as it was, and so is harmless.
+    let flip = |image: &mut _, at, bit| drop(flip_unseen(image, at, bit));
+    let opens = |_| Box::new(Real::default()) as Box<dyn Opens>;
+    let tally = flips::run(settings, &opens, &flip, &|_| {})?;
+    Ok((tally.flips, tally.violations.into_iter().map(|violation| violation.3).collect()))
+}
+
+fn fail_syncs(bug: Bug, Settings { seed, threads, .. }: Settings) -> Result<Seen, Hang> {
+    let points = io::points(seed, &StoreLevel(Real::default()))?;
+    let is_sync = |point: &io::Point| point.fault.kind == FaultKind::Unseen;
+    let points: Vec<_> = points.into_iter().filter(is_sync).collect();
+    let tally = io::run(io::Settings { seed, threads, stride: 1 }, &StoreLevel(Planted(bug)), &points, &|_| {})?;
+    Ok((tally.points, tally.violations.into_iter().map(|(_, what)| what).collect()))
 }

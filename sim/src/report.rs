@@ -49,7 +49,7 @@ impl Report {
         if count > SHOWN {
             println!("and {} more", count - SHOWN);
         }
-        let seconds = (self.begun.elapsed().as_secs_f64() * 100.0).round() / 100.0;
+        let seconds = seconds(self.begun);
         if let Some(figures) = figures.as_object_mut() {
             figures.extend([("seed".to_owned(), json!(self.seed)), ("seconds".to_owned(), json!(seconds))]);
         }
@@ -62,4 +62,9 @@ impl Report {
         }
         count == 0
     }
+}
+
+/// How many seconds have passed, to a hundredth.
+pub(crate) fn seconds(begun: Instant) -> f64 {
+    (begun.elapsed().as_secs_f64() * 100.0).round() / 100.0
 }

@@ -4,11 +4,17 @@
 
 use millstream_sim::{
     bugs::Bug,
-    planted::{Settings, look_for},
+    engine::bugs::EngineBug,
+    planted::{Planting, Settings, look_for},
 };
 
 fn assert_caught(bug: Bug) {
-    let caught = look_for(bug, Settings { tries: 300, seed: 1, threads: 1 }).unwrap();
+    let caught = look_for(Planting::Store(bug), Settings { tries: 300, seed: 1, threads: 1 }).unwrap();
+    assert!(caught.what.is_some(), "{caught:?}");
+}
+
+fn assert_caught_in_engine(bug: EngineBug) {
+    let caught = look_for(Planting::Engine(bug), Settings { tries: 400, seed: 1, threads: 1 }).unwrap();
     assert!(caught.what.is_some(), "{caught:?}");
 }
 
@@ -55,4 +61,44 @@ fn a_claim_that_keeps_nobody_out_is_caught() {
 #[test]
 fn a_checksum_that_nobody_looks_at_is_caught() {
     assert_caught(Bug::SkippedCrc);
+}
+
+#[test]
+fn an_emit_that_is_acknowledged_before_its_commit_is_caught() {
+    assert_caught_in_engine(EngineBug::AckBeforeCommit);
+}
+
+#[test]
+fn a_subscriptions_cursor_in_a_second_transaction_is_caught() {
+    assert_caught_in_engine(EngineBug::CursorApart);
+}
+
+#[test]
+fn a_stages_timer_that_is_forgotten_is_caught() {
+    assert_caught_in_engine(EngineBug::TimerForgotten);
+}
+
+#[test]
+fn a_delayed_event_that_is_forgotten_is_caught() {
+    assert_caught_in_engine(EngineBug::DelayForgotten);
+}
+
+#[test]
+fn outputs_in_the_log_before_their_commit_are_caught() {
+    assert_caught_in_engine(EngineBug::OutputFirst);
+}
+
+#[test]
+fn a_dead_letter_that_goes_before_its_replay_lands_is_caught() {
+    assert_caught_in_engine(EngineBug::LetterGoneFirst);
+}
+
+#[test]
+fn a_stages_state_without_its_cursor_is_caught() {
+    assert_caught_in_engine(EngineBug::StateWithoutCursor);
+}
+
+#[test]
+fn a_handlers_rows_before_its_outcome_are_caught() {
+    assert_caught_in_engine(EngineBug::StorageFirst);
 }

@@ -17,11 +17,13 @@ pub(crate) struct DeadLetters {
     capacity: usize,
     last: u64,
     dropped: u64,
+    /// How often all of them were read from a store.
+    readings: u64,
 }
 
 impl DeadLetters {
     pub(crate) fn new(capacity: usize, quotas: Quotas) -> Self {
-        Self { letters: VecDeque::new(), by_tenant: HashMap::new(), quotas, capacity, last: 0, dropped: 0 }
+        Self { letters: VecDeque::new(), by_tenant: HashMap::new(), quotas, capacity, last: 0, dropped: 0, readings: 0 }
     }
 
     /// A number for a letter that is kept once it is written.
@@ -38,6 +40,7 @@ impl DeadLetters {
     /// What a store had kept of an earlier process replaces what is here.
     pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>) {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
+        self.readings += 1;
         self.last = letters.iter().map(|letter| letter.number).fold(self.last, u64::max);
         for letter in letters {
             self.insert(letter);
@@ -85,6 +88,11 @@ impl DeadLetters {
         let own =
             self.letters.iter().filter(|letter| letter.halts && letter.subscription.as_deref() == Some(subscription));
         own.filter_map(|letter| letter.event.key.clone().map(|key| (letter.event.tenant.clone(), key))).collect()
+    }
+
+    /// How often all of them were read from a store. What was taken out before the last time is here again.
+    pub(crate) fn readings(&self) -> u64 {
+        self.readings
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -28,7 +28,11 @@ pub(crate) enum Command {
     /// Deliver dead letters again, each to its own subscription.
     Replay(Vec<Replay>),
     /// The heads of these letters will not be replayed: let their keys go on.
-    LetGo(Vec<DeadLetter>),
+    LetGo {
+        letters: Vec<DeadLetter>,
+        /// As in [`Replay`].
+        reading: u64,
+    },
     /// See who has left.
     CatchUp,
     /// A durable subscription that nobody claims any more is forgotten.
@@ -46,6 +50,8 @@ pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
     pub(crate) entry: Arc<Entry>,
     pub(crate) due: Timestamp,
+    /// The letter was taken out after so many readings of the store. Is it read again, it is dead again.
+    pub(crate) reading: u64,
 }
 
 /// What somebody writes to the storage, and who waits for it.
@@ -61,7 +67,7 @@ impl Command {
     pub(crate) fn is_idle_after(&self, before: &[Self]) -> bool {
         match self {
             Self::Replay(replays) => replays.is_empty(),
-            Self::LetGo(letters) => letters.is_empty(),
+            Self::LetGo { letters, .. } => letters.is_empty(),
             Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
             Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
             Self::Unpark { stage, key } => {
@@ -89,7 +95,10 @@ impl Dispatcher {
         for command in commands {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
-                Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                Command::LetGo { letters, reading } if self.is_theirs(reading) => {
+                    letters.iter().for_each(|letter| self.let_go(letter));
+                }
+                Command::LetGo { .. } => {}
                 // That was before the first command.
                 Command::CatchUp => {}
                 Command::Forget(name) => self.forget(&name),
@@ -104,12 +113,29 @@ impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {
-        let Replay { mut letter, entry, due } = replay;
-        let Some(place) = self.place_of(entry.id) else {
+        if !self.is_theirs(replay.reading) {
+            return;
+        }
+        let Some(place) = self.place_of(replay.entry.id) else {
+            let mut letter = replay.letter;
             letter.halts &= self.durable.is_some();
             let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
             return self.let_all_go(gone);
         };
+        if let Some(replay) = self.begin_replay(place, replay) {
+            self.deliver_again(place, replay);
+        }
+    }
+
+    /// Whether a letter that was taken out after so many readings of the store is out still: not where the store was lost
+    /// since, for then it is dead there, and read again.
+    pub(super) fn is_theirs(&self, reading: u64) -> bool {
+        self.holds_partition()
+            && self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).readings() == reading
+    }
+
+    fn deliver_again(&mut self, place: usize, replay: Replay) {
+        let Replay { letter, due, .. } = replay;
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);
@@ -270,7 +296,12 @@ mod tests {
         let mut commands = Vec::new();
         for round in 0..100 {
             let forget = |n: u32| Command::Forget(format!("s{n}"));
-            for command in [Command::Replay(Vec::new()), Command::LetGo(Vec::new()), forget(1), forget(round % 2)] {
+            for command in [
+                Command::Replay(Vec::new()),
+                Command::LetGo { letters: Vec::new(), reading: 0 },
+                forget(1),
+                forget(round % 2),
+            ] {
                 if !command.is_idle_after(&commands) {
                     commands.push(command);
                 }

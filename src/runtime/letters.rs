@@ -15,10 +15,13 @@ impl Runtime {
     /// Delivers dead letters again: the same event with the same id, to its own subscription alone, with all its
     /// attempts. An event that was given up before any subscription got it is emitted once more, as a new event.
     ///
+    /// In a durable runtime whose store has failed no letter is replayed until somebody who drives has opened it again; one
+    /// that was on its way then stays dead.
+    ///
     /// # Ordering
     /// Where a key was halted, its head goes first and the rest follows.
     pub fn replay(&self, replay: &Replay) -> ReplayReport {
-        let taken = self.shared.letters().take(&replay.filter, replay.limit);
+        let (taken, reading) = self.take_letters(&replay.filter, replay.limit);
         let (mut replays, mut kept) = (Vec::new(), Vec::new());
         let mut report = ReplayReport::default();
         let mut due = self.clock().now();
@@ -27,7 +30,7 @@ impl Runtime {
                 None => self.emit_again(&letter, due),
                 Some(name) => match self.shared.registry.by_name(name) {
                     Some(entry) => {
-                        replays.push(Replayed { letter: letter.clone(), entry, due });
+                        replays.push(Replayed { letter: letter.clone(), entry, due, reading });
                         true
                     }
                     None => false,
@@ -42,7 +45,7 @@ impl Runtime {
         }
         report.kept = kept.len();
         let gone = self.shared.letters().put_back(kept);
-        self.shared.command(Command::LetGo(gone));
+        self.shared.command(Command::LetGo { letters: gone, reading });
         self.shared.command(Command::Replay(replays));
         report
     }
@@ -51,10 +54,20 @@ impl Runtime {
         self.emit((*letter.event).clone().into_draft().at(due)).is_ok()
     }
 
-    /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on.
+    /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on. While the
+    /// store of a durable runtime has failed, it forgets none.
     pub fn purge(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter> {
-        let purged = self.shared.letters().take(filter, usize::MAX);
-        self.shared.command(Command::LetGo(purged.clone()));
+        let (purged, reading) = self.take_letters(filter, usize::MAX);
+        self.shared.command(Command::LetGo { letters: purged.clone(), reading });
         purged
+    }
+
+    /// Takes letters out, and says after how many readings of the store. None while the store has failed: nobody could
+    /// write what becomes of them.
+    fn take_letters(&self, filter: &DeadLetterFilter, limit: usize) -> (Vec<DeadLetter>, u64) {
+        let has_failed = self.shared.intake.lock().log.failure.is_some();
+        let mut letters = self.shared.letters();
+        let taken = if has_failed { Vec::new() } else { letters.take(filter, limit) };
+        (taken, letters.readings())
     }
 }

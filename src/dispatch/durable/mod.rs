@@ -46,7 +46,7 @@ use self::{
     retention::Kept,
     trial::Trial,
 };
-use super::dispatcher::Dispatcher;
+use super::{commands::Replay, dispatcher::Dispatcher};
 use crate::{
     event::{Envelope, EventName},
     intake::Shore,
@@ -112,6 +112,8 @@ pub(super) struct Durable {
     trial: Option<Trial>,
     committing: VecDeque<Committing>,
     opening: FuturesUnordered<Opening>,
+    /// Dead letters of subscriptions that are not open yet.
+    replays: Vec<Replay>,
     reading: FuturesUnordered<PageReading>,
     due: Option<Due>,
     looking: Option<Looking>,
@@ -212,6 +214,7 @@ impl Durable {
             trial: None,
             committing: VecDeque::new(),
             opening: FuturesUnordered::new(),
+            replays: Vec::new(),
             reading: FuturesUnordered::new(),
             due: None,
             looking: None,
@@ -248,6 +251,7 @@ impl Durable {
             && self.trial.is_none()
             && self.committing.is_empty()
             && self.opening.is_empty()
+            && self.replays.is_empty()
             && self.reading.is_empty()
             && self.due.is_none()
             && self.looking.is_none()

@@ -13,7 +13,7 @@ use futures_util::stream::StreamExt;
 use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
-        Dispatcher,
+        Dispatcher, Replay,
         job::{Job, OpenEvent, OrderKey, Past, Stake},
         timers::Due,
     },
@@ -58,7 +58,10 @@ impl Dispatcher {
         {
             moved = true;
             match opened {
-                Ok(opened) => self.opened(place, entry, opened),
+                Ok(opened) => {
+                    self.opened(place, entry, opened);
+                    self.replay_waiting();
+                }
                 Err(error) => {
                     self.lose(error);
                     return true;
@@ -66,6 +69,23 @@ impl Dispatcher {
             }
         }
         moved
+    }
+
+    /// Whether a delivery can be written: there is no store, or it is held.
+    pub(in crate::dispatch) fn holds_partition(&self) -> bool {
+        self.durable.as_ref().is_none_or(|durable| durable.tenure().is_some())
+    }
+
+    /// A dead letter can be delivered again, unless its subscription is not open yet: then it waits for that.
+    pub(in crate::dispatch) fn begin_replay(&mut self, place: usize, replay: Replay) -> Option<Replay> {
+        let is_open = self.subscribers[place].reader.is_some();
+        match &mut self.durable {
+            Some(durable) if !is_open => {
+                durable.replays.push(replay);
+                None
+            }
+            _ => Some(replay),
+        }
     }
 
     /// Finds the subscription in the store, or writes it there.
@@ -107,6 +127,12 @@ impl Dispatcher {
         let rows = Box::pin(async move { open(&tenure, id).await });
         durable.opening.push(Opening { place, entry: entry.id, rows });
         true
+    }
+
+    /// Those that waited for a subscription to be open, and still wait where it was another's.
+    fn replay_waiting(&mut self) {
+        let waiting = self.durable.as_mut().map(|durable| std::mem::take(&mut durable.replays));
+        waiting.into_iter().flatten().for_each(|replay| self.replay(replay));
     }
 
     fn opened(&mut self, place: usize, entry: u64, opened: Opened) {
@@ -157,12 +183,15 @@ impl Dispatcher {
         job.attempt = standing.attempt;
         let Standing { stand, due, first_began, delay, failures, .. } = standing;
         job.past = Some(Box::new(Past { first_began, delay, failures }));
-        let is_ordered = self.subscribers[job.subscriber].is_ordered();
-        let key: Option<OrderKey> = job.order_key().filter(|_| is_ordered);
         if stand == Stand::Blocked {
             blocked.push(job);
             return;
         }
+        let subscriber = &self.subscribers[job.subscriber];
+        // Who is replayed gets his key when he is due, like anybody else: another may be its head. Where keys are halted,
+        // nobody else can be.
+        let is_head = subscriber.is_ordered() && (job.attempt > 1 || subscriber.entry.options.halt);
+        let key: Option<OrderKey> = job.order_key().filter(|_| is_head);
         if let Some(key) = key {
             let line = self.subscribers[job.subscriber].keys.entry(key).or_default();
             (line.head_waits, job.has_key) = (true, true);

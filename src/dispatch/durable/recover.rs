@@ -71,6 +71,8 @@ impl Dispatcher {
         durable.tail = Tail::at(tenure.end);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
+        // Before it is said that the store is well: whoever replays from then on takes what is dead now.
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -78,7 +80,6 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
         self.tell_orphans();
     }
 
@@ -99,6 +100,7 @@ impl Dispatcher {
         durable.opening.clear();
         durable.reading.clear();
         (durable.due, durable.looking, durable.forgetting) = (None, None, None);
+        durable.replays.clear();
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
@@ -140,7 +142,7 @@ impl Dispatcher {
             .commands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|command| !matches!(command, Command::Replay(_) | Command::LetGo(_)));
+            .retain(|command| !matches!(command, Command::Replay(_) | Command::LetGo { .. }));
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
     }
 

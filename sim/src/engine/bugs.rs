@@ -1,0 +1,101 @@
+//! Bugs that are planted between the engine and its store, where they do what the same bugs in the engine would do.
+
+use std::mem;
+
+use millstream::store::{Op, Table, tables};
+
+/// What is wrong with an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineBug {
+    /// An emit is acknowledged when it is handed to the store.
+    AckBeforeCommit,
+    /// Cursors of subscriptions are written by a transaction of their own, after the rest.
+    CursorApart,
+    /// Timers of stages are in memory alone.
+    TimerForgotten,
+    /// Delayed events are in memory alone.
+    DelayForgotten,
+    /// Outputs are in the log before the rest of their commit.
+    OutputFirst,
+    /// A dead letter's row goes before its replay is written.
+    LetterGoneFirst,
+    /// States of stages are written before the header with the cursor.
+    StateWithoutCursor,
+    /// What a handler writes to its storage is written before the rest of its outcome.
+    StorageFirst,
+}
+
+/// How a batch is committed.
+#[derive(Debug)]
+pub enum Split {
+    /// As it is.
+    Whole(Vec<Op>),
+    /// By two transactions.
+    Two(Vec<Op>, Vec<Op>),
+}
+
+/// The tables of stages that bugs are about.
+const STAGE: Table = Table("stage");
+const STAGE_TURN: Table = Table("stage_turn");
+const STAGE_TIMER: Table = Table("stage_timer");
+
+impl EngineBug {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::AckBeforeCommit,
+        Self::CursorApart,
+        Self::TimerForgotten,
+        Self::DelayForgotten,
+        Self::OutputFirst,
+        Self::LetterGoneFirst,
+        Self::StateWithoutCursor,
+        Self::StorageFirst,
+    ];
+
+    /// What one says of an engine who has seen through it: any of these.
+    pub fn signs(self) -> &'static [&'static str] {
+        match self {
+            Self::AckBeforeCommit => &["was acknowledged and is lost"],
+            Self::CursorApart => &["is billed 2 times", "is there twice", "was handled 2 times"],
+            Self::TimerForgotten => &["was never calm"],
+            Self::DelayForgotten => &["is lost"],
+            Self::OutputFirst => &["is there twice", "not what came in"],
+            Self::LetterGoneFirst => &["neither billed nor a dead letter"],
+            Self::StateWithoutCursor => &["not what came in"],
+            Self::StorageFirst => &["is billed 2 times", "was handled 2 times"],
+        }
+    }
+
+    /// Commits a batch as the bug does.
+    pub fn split(self, mut batch: Vec<Op>) -> Split {
+        let later = match self {
+            Self::AckBeforeCommit => return Split::Whole(batch),
+            Self::TimerForgotten | Self::DelayForgotten => {
+                let of = if self == Self::TimerForgotten { STAGE_TIMER } else { tables::DELAYED };
+                batch.retain(|op| !is_row(op, of) || matches!(op, Op::Delete { .. }));
+                return Split::Whole(batch);
+            }
+            Self::CursorApart => take(&mut batch, |op| is_row(op, tables::CURSOR)),
+            Self::OutputFirst => take(&mut batch, |op| !matches!(op, Op::Append { .. })),
+            Self::LetterGoneFirst => take(&mut batch, |op| is_row(op, tables::FAILED)),
+            Self::StateWithoutCursor => take(&mut batch, |op| is_row(op, STAGE) || is_row(op, STAGE_TURN)),
+            Self::StorageFirst => take(&mut batch, |op| !is_row(op, tables::STORAGE)),
+        };
+        if batch.is_empty() || later.is_empty() {
+            Split::Whole(batch.into_iter().chain(later).collect())
+        } else {
+            Split::Two(batch, later)
+        }
+    }
+}
+
+/// Takes out what is written later.
+fn take(batch: &mut Vec<Op>, is_later: impl Fn(&Op) -> bool) -> Vec<Op> {
+    let (later, first) = mem::take(batch).into_iter().partition(is_later);
+    *batch = first;
+    later
+}
+
+fn is_row(op: &Op, of: Table) -> bool {
+    matches!(op, Op::Put { table, .. } | Op::PutNew { table, .. } | Op::Delete { table, .. } if *table == of)
+}

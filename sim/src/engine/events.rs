@@ -1,0 +1,122 @@
+//! What happens in the workload: events, and the rows that handlers keep of them.
+
+use millstream::Event;
+use serde::{Deserialize, Serialize};
+
+/// An order that was emitted. Its number is its place in the chronicle.
+#[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "order.placed", key = "user")]
+pub struct Order {
+    /// Which.
+    pub number: u64,
+    /// Whose.
+    pub user: u32,
+    /// How much.
+    pub cents: u64,
+    /// How long it was delayed.
+    pub delay_ms: u64,
+    /// Fills the log.
+    pub pad: String,
+}
+
+/// What comes of an order, once.
+#[derive(Event, Clone, Debug, Serialize, Deserialize)]
+#[event(name = "order.billed", key = "order")]
+pub struct Billed {
+    /// The order.
+    pub order: u64,
+    /// How long it was delayed.
+    pub delay_ms: u64,
+}
+
+/// What some orders append to their user's ledger, an aggregate.
+#[derive(Event, Clone, Debug, Serialize, Deserialize)]
+#[event(name = "ledger.entry", key = "user")]
+pub struct Entry {
+    /// The order.
+    pub order: u64,
+    /// Whose ledger.
+    pub user: u32,
+}
+
+/// What the stage `totals` says after each order.
+#[derive(Event, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "order.total", key = "user")]
+pub struct Total {
+    /// Whose.
+    pub user: u32,
+    /// How many orders.
+    pub count: u64,
+    /// What they cost.
+    pub cents: u64,
+}
+
+/// What the stage `calm` says once a user has not ordered for a while: the last order.
+#[derive(Event, Clone, Debug, Serialize, Deserialize)]
+#[event(name = "order.calm", key = "user")]
+pub struct Calm {
+    /// Whose.
+    pub user: u32,
+    /// The order.
+    pub order: u64,
+}
+
+/// What is appended to a cart, an aggregate. Its number is its place in the chronicle.
+#[derive(Event, Clone, Debug, Serialize, Deserialize)]
+#[event(name = "cart.changed", key = "cart")]
+pub struct Change {
+    /// Which.
+    pub number: u64,
+    /// The cart.
+    pub cart: u32,
+}
+
+/// What is known of an order that was billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// How often.
+    pub times: u64,
+    /// As which of its user's.
+    pub nth: u64,
+}
+
+impl Order {
+    /// Whether it cannot be billed as long as the bank is closed for good.
+    pub fn is_doomed(&self) -> bool {
+        is_doomed(self.number)
+    }
+}
+
+/// Whether an order cannot be billed as long as the bank is closed for good.
+pub fn is_doomed(order: u64) -> bool {
+    order % 11 == 5
+}
+
+/// Whether an order has an entry in its user's ledger.
+pub fn has_entry(order: u64) -> bool {
+    order % 4 == 2
+}
+
+/// Where handlers keep what.
+pub mod rooms {
+    /// Bills by order.
+    pub const BILLS: &str = "bills";
+    /// How many orders of each user were billed.
+    pub const USERS: &str = "users";
+    /// How many entries each ledger has.
+    pub const LEDGERS: &str = "ledgers";
+    /// How often each billed event was handled, by order.
+    pub const BILLED: &str = "billed";
+    /// How often each entry of a ledger was handled, by order.
+    pub const ENTRIES: &str = "entries";
+    /// The last total of each user.
+    pub const TOTALS: &str = "totals";
+    /// The last calm order of each user.
+    pub const CALM: &str = "calm";
+    /// How often each change of a cart was handled, by its number.
+    pub const CARTS: &str = "carts";
+    /// What is written from outside.
+    pub const NOTES: &str = "notes";
+    /// All of them.
+    pub const ALL: [&str; 9] = [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, NOTES];
+}

@@ -1,0 +1,321 @@
+//! A store whose batches are committed when somebody says so: what a runtime hands over waits in a line, and so much of it
+//! as one commit is to have is given to the real store at a time, while the runtime stands still.
+//!
+//! So the real store's thread never works beside the runtime, and the same seed makes the same commits, however fast the
+//! machine is.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::channel::oneshot::{self, Receiver, Sender};
+use millstream::store::{
+    Claim, Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, PartitionId, Reader, Row, Seq, Store,
+    StoreError, StoreFuture, Table, Wanted,
+};
+
+use super::bugs::{EngineBug, Split};
+use crate::{
+    disk::SimDisk,
+    wait::{Hang, Waiting},
+};
+
+/// The store. Its copies are the same.
+#[derive(Clone)]
+pub struct Stepped(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    disk: SimDisk,
+    bug: Option<EngineBug>,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    jobs: VecDeque<Job>,
+    waker: Option<Waker>,
+    /// Where the log ended after the last batch, for who acknowledges what is not committed.
+    end: Seq,
+}
+
+/// Something to hand over.
+type Job = Box<dyn FnOnce(&SimDisk) -> Box<dyn Flying> + Send>;
+
+/// Something that was handed over.
+trait Flying {
+    /// Whether the store has answered.
+    fn is_told(&mut self) -> bool;
+    /// Waits for the answer and passes it on.
+    fn land(self: Box<Self>) -> Result<(), Hang>;
+}
+
+struct Flight<T> {
+    waiting: Waiting<T>,
+    tell: Sender<T>,
+}
+
+impl<T> Flying for Flight<T> {
+    fn is_told(&mut self) -> bool {
+        self.waiting.is_told()
+    }
+
+    fn land(self: Box<Self>) -> Result<(), Hang> {
+        let (answer, _) = self.waiting.wait()?;
+        // Whoever asked may be gone.
+        let _ = self.tell.send(answer);
+        Ok(())
+    }
+}
+
+/// Waits until the disk holds back what was handed over; false where the answer is there without a write.
+fn is_held(disk: &SimDisk, first: &mut dyn Flying) -> bool {
+    loop {
+        if disk.wait_held(Duration::from_millis(1)) {
+            return true;
+        }
+        if first.is_told() {
+            return false;
+        }
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stepped {
+    /// Around a store on a disk, with a bug that is planted, if any.
+    pub fn new(store: Arc<dyn Store>, disk: &SimDisk, bug: Option<EngineBug>) -> Self {
+        Self(Arc::new(Shared { store, disk: disk.clone(), bug, line: Mutex::default() }))
+    }
+
+    /// How much waits.
+    pub fn waiting(&self) -> usize {
+        lock(&self.0.line).jobs.len()
+    }
+
+    /// Waits until something waits.
+    pub async fn is_asked(&self) {
+        poll_fn(|cx| {
+            let mut line = lock(&self.0.line);
+            if line.jobs.is_empty() {
+                line.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Commits the first so many of what waits: the first by itself, the others together behind it.
+    ///
+    /// # Errors
+    /// [`Hang`] if the store does not answer.
+    pub fn step(&self, count: usize) -> Result<(), Hang> {
+        let disk = &self.0.disk;
+        let jobs: Vec<_> = {
+            let mut line = lock(&self.0.line);
+            let count = count.min(line.jobs.len());
+            line.jobs.drain(..count).collect()
+        };
+        let is_group = jobs.len() > 1;
+        let mut jobs = jobs.into_iter();
+        let Some(first) = jobs.next() else { return Ok(()) };
+        if is_group {
+            disk.hold();
+        }
+        let mut flying = vec![first(disk)];
+        let is_held = is_group && is_held(disk, &mut *flying[0]);
+        if is_held {
+            flying.extend(jobs.by_ref().map(|job| job(disk)));
+        }
+        disk.release();
+        flying.into_iter().try_for_each(Flying::land)?;
+        // What came to no write holds nobody back: then the others are alone as well.
+        jobs.try_for_each(|job| job(disk).land())
+    }
+
+    /// Commits all that waits.
+    ///
+    /// # Errors
+    /// [`Hang`] if the store does not answer.
+    pub fn finish(&self) -> Result<(), Hang> {
+        while self.waiting() > 0 {
+            self.step(usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody else holds it any more.
+    pub fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    fn hand_over<T: Send + 'static>(
+        &self,
+        begin: impl FnOnce() -> StoreFuture<'static, T> + Send + 'static,
+    ) -> Receiver<T> {
+        let (tell, told) = oneshot::channel();
+        let job: Job = Box::new(move |disk| Box::new(Flight { waiting: Waiting::new(begin(), disk), tell }));
+        let mut line = lock(&self.0.line);
+        line.jobs.push_back(job);
+        if let Some(waker) = line.waker.take() {
+            waker.wake();
+        }
+        told
+    }
+
+    fn hand_over_batch(
+        &self,
+        batch: Vec<Op>,
+        begin: impl Fn(Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> + Send + 'static,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let early = self.early(&batch);
+        let (bug, shared) = (self.0.bug, Arc::downgrade(&self.0));
+        let told = self.hand_over(move || -> StoreFuture<'static, Result<Committed, CommitError>> {
+            let split = if let Some(bug) = bug { bug.split(batch) } else { Split::Whole(batch) };
+            let committed = match split {
+                Split::Whole(batch) => begin(batch),
+                Split::Two(first, second) => Box::pin(async move {
+                    let first = begin(first).await?;
+                    let second = begin(second).await?;
+                    Ok(if first.appended.is_empty() { second } else { first })
+                }),
+            };
+            Box::pin(async move {
+                let committed = committed.await;
+                if let (Ok(committed), Some(shared)) = (&committed, shared.upgrade()) {
+                    let mut line = lock(&shared.line);
+                    line.end = line.end.max(committed.end);
+                }
+                committed
+            })
+        });
+        if let Some(early) = early {
+            return Box::pin(std::future::ready(Ok(early)));
+        }
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(CommitError::unknown(StoreError::Closed))) })
+    }
+
+    /// What a batch will become, for a bug that does not wait for it.
+    fn early(&self, batch: &[Op]) -> Option<Committed> {
+        let line = lock(&self.0.line);
+        let is_plain = |op: &Op| matches!(op, Op::Append { records, .. } if records.iter().all(|r| r.keys.is_empty()));
+        if self.0.bug != Some(EngineBug::AckBeforeCommit) || !line.jobs.is_empty() || !batch.iter().all(is_plain) {
+            return None;
+        }
+        let records = batch.iter().map(|op| if let Op::Append { records, .. } = op { records.len() } else { 0 }).sum();
+        let appended: Vec<_> = (line.end.0..).take(records).map(Seq).collect();
+        let mut committed = Committed::default();
+        (committed.begin, committed.end) = (line.end, Seq(line.end.0 + records as u64));
+        committed.appended = appended;
+        Some(committed)
+    }
+}
+
+impl Store for Stepped {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let store = Arc::clone(&self.0.store);
+        self.hand_over_batch(batch, move |batch| store.append(partition, batch))
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let store = Arc::clone(&self.0.store);
+        let told = self.hand_over(move || store.claim(partition));
+        let owner = self.clone();
+        Box::pin(async move {
+            let mut claim = told.await.unwrap_or(Err(StoreError::Closed))?;
+            let reader = owner.0.store.reader(partition);
+            {
+                let mut line = lock(&owner.0.line);
+                line.end = line.end.max(claim.end);
+            }
+            let inner = Arc::new(Mutex::new(Some(claim.partition)));
+            claim.partition = Box::new(SteppedPartition { owner, inner, reader });
+            Ok(claim)
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.0.store.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.0.store.reader(partition)
+    }
+}
+
+impl fmt::Debug for Stepped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stepped").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// A claimed partition.
+struct SteppedPartition {
+    owner: Stepped,
+    /// None once it was given back.
+    inner: Arc<Mutex<Option<Box<dyn Partition>>>>,
+    reader: Box<dyn Reader>,
+}
+
+impl Partition for SteppedPartition {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let inner = Arc::clone(&self.inner);
+        let begin = move |batch| match &mut *lock(&inner) {
+            Some(partition) => partition.commit(batch),
+            None => Box::pin(std::future::ready(Err(CommitError::Fenced))),
+        };
+        self.owner.hand_over_batch(batch, begin)
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        let inner = Arc::clone(&self.inner);
+        let told = self.owner.hand_over(move || match lock(&inner).take() {
+            Some(partition) => partition.release(),
+            None => Box::pin(std::future::ready(Ok(()))),
+        });
+        Box::pin(async move { told.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+}
+
+impl Reader for SteppedPartition {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.reader.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.reader.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.reader.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.reader.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.reader.read(class, from, max_bytes, wanted)
+    }
+}
+
+impl fmt::Debug for SteppedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppedPartition").finish_non_exhaustive()
+    }
+}

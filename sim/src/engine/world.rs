@@ -1,0 +1,230 @@
+//! What a runtime of the workload does: its handlers and its stages, the same in each life.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use millstream::{
+    Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, Retention, Retry, Runtime, Stage, Start,
+    Storage, StorageError, Timestamp, chain, store::Store,
+};
+
+use super::{
+    events::{Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, rooms},
+    plan::Plan,
+};
+
+/// The keys of effects, by subscription and event.
+pub type Effects = BTreeMap<(String, EventId), String>;
+
+/// What handlers share, and what they have seen.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Whether all orders can be billed.
+    is_mended: AtomicBool,
+    /// Whether the machine's clock was set back.
+    is_set_back: AtomicBool,
+    book: Mutex<Book>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+struct Book {
+    effects: Effects,
+    wrong: Vec<String>,
+}
+
+/// What the handler of the bills says.
+const CLOSED: &str = "the bank is closed";
+
+impl World {
+    /// Goes on with what was seen before.
+    pub fn knowing(effects: Effects) -> Arc<Self> {
+        Arc::new(Self { book: Mutex::new(Book { effects, wrong: Vec::new() }), ..Self::default() })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on all orders can be billed, or not.
+    pub fn mend(&self, is_mended: bool) {
+        self.is_mended.store(is_mended, Ordering::Relaxed);
+    }
+
+    /// The machine's clock was set back: nobody can say when something is due.
+    pub fn set_back(&self) {
+        self.is_set_back.store(true, Ordering::Relaxed);
+    }
+
+    /// What was wrong, and the keys of all effects.
+    pub fn take(&self) -> (Vec<String>, Effects) {
+        let mut book = self.book();
+        (std::mem::take(&mut book.wrong), book.effects.clone())
+    }
+
+    fn say(&self, what: String) {
+        self.book().wrong.push(what);
+    }
+
+    /// A handler begins: the key of its effect is the same each time.
+    fn sees(&self, context: &Context, clock: Clock, delay_ms: u64) {
+        let (event, name) = (context.event(), context.subscription());
+        let key = context.effect_key("effect");
+        let before = self.book().effects.insert((name.to_owned(), event.id()), key.clone());
+        if before.is_some_and(|before| before != key) {
+            self.say(format!("the key of the effect of `{name}` on {} has changed", event.id()));
+        }
+        let due = event.emitted_at() + Duration::from_millis(delay_ms);
+        if clock.now() < due && !self.is_set_back.load(Ordering::Relaxed) {
+            self.say(format!("{} came at {:?}, due {due:?}", event.id(), clock.now()));
+        }
+    }
+
+    async fn bill(&self, order: Order, context: Context, clock: Clock) -> Result<Draft, HandlerError> {
+        self.sees(&context, clock, order.delay_ms);
+        if order.number % 4 == 1 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        let is_mended = self.is_mended.load(Ordering::Relaxed);
+        if order.is_doomed() && !is_mended {
+            return Err(HandlerError::permanent("no such card"));
+        }
+        if order.number.is_multiple_of(3) && context.attempt() < 3 && !is_mended {
+            return Err(HandlerError::transient(CLOSED));
+        }
+        let nth = count(&context.storage(rooms::USERS), order.user).await?;
+        let (bills, key) = (context.storage(rooms::BILLS), order.number.to_string());
+        let times = bills.get_json::<Bill>(&key).await?.unwrap_or_default().times + 1;
+        bills.put_json(&key, &Bill { times, nth }).await?;
+        if has_entry(order.number) {
+            let version = count(&context.storage(rooms::LEDGERS), order.user).await?;
+            let entry = Draft::new(Entry { order: order.number, user: order.user });
+            let entry = entry.aggregate("ledger", order.user.to_string(), version);
+            context.emit(entry).map_err(HandlerError::permanent)?;
+        }
+        let delay_ms = if order.number.is_multiple_of(5) { 90_000 } else { 0 };
+        let billed = Draft::new(Billed { order: order.number, delay_ms });
+        Ok(if delay_ms > 0 { billed.delay(Duration::from_millis(delay_ms)) } else { billed })
+    }
+
+    async fn archive(&self, billed: Billed, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, billed.delay_ms);
+        if billed.order % 7 == 3 && context.attempt() == 1 {
+            return Err(HandlerError::transient(CLOSED));
+        }
+        count(&context.storage(rooms::BILLED), billed.order).await?;
+        Ok(())
+    }
+
+    /// Totals come in their order, each once.
+    async fn keep(&self, total: Total, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0);
+        let (totals, key) = (context.storage(rooms::TOTALS), total.user.to_string());
+        let before = totals.get_json::<Total>(&key).await?.unwrap_or_default();
+        if before.count + 1 != total.count || before.cents > total.cents {
+            self.say(format!("{total:?} was handled after {before:?}, and is not what came in"));
+        }
+        totals.put_json(&key, &total).await?;
+        Ok(())
+    }
+
+    async fn calm(&self, calm: Calm, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0);
+        let (rows, key) = (context.storage(rooms::CALM), calm.user.to_string());
+        if rows.get_json::<u64>(&key).await? == Some(calm.order) {
+            self.say(format!("order {} was calm twice, which is not what came in", calm.order));
+        }
+        rows.put_json(&key, &calm.order).await?;
+        Ok(())
+    }
+
+    async fn count(&self, room: &str, key: u64, context: &Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(context, clock, 0);
+        count(&context.storage(room), key).await?;
+        Ok(())
+    }
+
+    /// A runtime over a store, with all its handlers and stages.
+    ///
+    /// # Errors
+    /// What the runtime says against it.
+    pub fn open(
+        self: &Arc<Self>,
+        store: impl Store,
+        plan: &Plan,
+        now: Timestamp,
+        id_seed: u64,
+    ) -> Result<Runtime, Box<dyn Error>> {
+        let retention = if plan.keeps_all { Retention::All } else { Retention::Handled };
+        let builder = Builder::default().store(store).retention(retention).watchdog(false);
+        let runtime = builder.clock(Clock::starting_at(now)).seed(plan.seed).id_seed(id_seed).build()?;
+        self.subscribe(&runtime)?;
+        let totals = chain().scan(Total::default(), |total: &mut Total, order: Order| {
+            *total = Total { user: order.user, count: total.count + 1, cents: total.cents + order.cents };
+        });
+        runtime.stage("totals", keyed(totals).epoch(plan.epoch))?;
+        let calm = chain().debounce(Duration::from_mins(1));
+        let calm = calm.map(|order: Order| Calm { user: order.user, order: order.number });
+        runtime.stage("calm", keyed(calm).epoch(plan.epoch))?;
+        Ok(runtime)
+    }
+
+    fn subscribe(self: &Arc<Self>, runtime: &Runtime) -> Result<(), millstream::OnError> {
+        let clock = runtime.clock();
+        let often = Retry::fixed(Duration::from_secs(7)).attempts(12);
+        let bill = self.handler(move |world, order, context| async move { world.bill(order, context, clock).await });
+        let bill = bill.named("bill").ordered_by_key().concurrency(4);
+        runtime.on("order.placed", bill.retry(often.clone()))?;
+        let archive =
+            self.handler(move |world, billed, context| async move { world.archive(billed, context, clock).await });
+        runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often.clone()))?;
+        let keep = self.handler(move |world, total, context| async move { world.keep(total, context, clock).await });
+        runtime.on("order.total", keep.named("keep").ordered_by_key().retry(often.clone()))?;
+        let calm = self.handler(move |world, calm, context| async move { world.calm(calm, context, clock).await });
+        runtime.on("order.calm", calm.named("calm-keeper").ordered_by_key().retry(often.clone()))?;
+        let entries = self.handler(move |world, entry: Entry, context| async move {
+            world.count(rooms::ENTRIES, entry.order, &context, clock).await
+        });
+        runtime.on("ledger.*", entries.named("entries").retry(often.clone()))?;
+        let carts = self.handler(move |world, change: Change, context| async move {
+            world.count(rooms::CARTS, change.number, &context, clock).await
+        });
+        runtime.on("cart.changed", carts.named("carts").retry(often))?;
+        Ok(())
+    }
+
+    /// A handler of one event that shares this world.
+    fn handler<E, O, F>(
+        self: &Arc<Self>,
+        handle: impl Fn(Arc<Self>, E, Context) -> F + Clone + Send + Sync + 'static,
+    ) -> impl Fn(E, Context) -> F + Clone + Send + Sync + 'static
+    where
+        F: Future<Output = Result<O, HandlerError>> + Send + 'static,
+    {
+        let world = Arc::clone(self);
+        move |event, context| handle(Arc::clone(&world), event, context)
+    }
+}
+
+/// A stage over a chain, a state for each user.
+fn keyed<O: millstream::operators::Operator<Order>>(
+    chain: millstream::Chain<Order, O>,
+) -> Stage<Order, millstream::Chain<Order, O>> {
+    Stage::keyed(|order: &Order| Key::from(order.user), chain)
+}
+
+/// Counts one more, and says how many that makes.
+async fn count(storage: &Storage, key: impl ToString) -> Result<u64, StorageError> {
+    let key = key.to_string();
+    let counted = storage.get_json::<u64>(&key).await?.unwrap_or_default() + 1;
+    storage.put_json(&key, &counted).await?;
+    Ok(counted)
+}
