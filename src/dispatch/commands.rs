@@ -96,11 +96,12 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo { letters, reading } if self.is_theirs(reading) => {
-                    letters.iter().for_each(|letter| self.let_go(letter));
+                    for letter in letters {
+                        self.let_go(&letter);
+                    }
                 }
-                Command::LetGo { .. } => {}
-                // That was before the first command.
-                Command::CatchUp => {}
+                // Dead again, and seen to before the first command.
+                Command::LetGo { .. } | Command::CatchUp => {}
                 Command::Forget(name) => self.forget(&name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),

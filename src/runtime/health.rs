@@ -35,7 +35,7 @@ pub enum HealthStatus {
 }
 
 /// For how long a loss is a finding; its count is in the books for good.
-const RECENT: Duration = Duration::from_secs(300);
+const RECENT: Duration = Duration::from_mins(5);
 
 /// What has been lost of which kind when it was last looked, and when that was new.
 #[derive(Debug, Default)]
