@@ -112,6 +112,9 @@ struct State {
     broken: Option<FaultKind>,
     injected: u64,
     lies: bool,
+    /// A sync is done only when something more is to be done.
+    is_late: bool,
+    owes_sync: bool,
     /// A failed sync has lost what can still be read.
     has_unseen: bool,
     gate: Gate,
@@ -155,6 +158,11 @@ impl SimDisk {
     pub fn lying(self) -> Self {
         self.state().lies = true;
         self
+    }
+
+    /// From now on a sync says that all is safe, and it is only before the next thing is done.
+    pub fn be_late(&self) {
+        self.state().is_late = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -248,6 +256,7 @@ impl SimDisk {
             self.shared.gate.notify_all();
             state = self.shared.gate.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.catch_up();
         state
     }
 }
@@ -279,6 +288,13 @@ impl State {
     fn note(&mut self, step: impl FnOnce() -> Step) {
         if let Some(record) = &mut self.record {
             record.push(step());
+        }
+    }
+
+    /// Does the sync that was put off.
+    fn catch_up(&mut self) {
+        if std::mem::take(&mut self.owes_sync) {
+            self.note(|| Step::Sync);
         }
     }
 
@@ -357,7 +373,8 @@ impl redb::StorageBackend for SimDisk {
             state.lose(kind == FaultKind::Unseen);
             return Err(error(kind));
         }
-        if !state.lies {
+        state.owes_sync = state.is_late;
+        if !state.lies && !state.is_late {
             state.note(|| Step::Sync);
         }
         Ok(())
