@@ -111,13 +111,23 @@ struct State {
     fault: Option<Fault>,
     broken: Option<FaultKind>,
     injected: u64,
-    lies: bool,
-    /// A sync is done only when something more is to be done.
-    is_late: bool,
+    honesty: Honesty,
+    /// A sync was put off.
     owes_sync: bool,
     /// A failed sync has lost what can still be read.
     has_unseen: bool,
     gate: Gate,
+}
+
+/// Whether a sync that says that all is safe tells the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Honesty {
+    #[default]
+    Honest,
+    /// Nothing is.
+    Lies,
+    /// It is only before the next thing is done.
+    Late,
 }
 
 /// Whether the next step is held back, and whether one is.
@@ -156,13 +166,13 @@ impl SimDisk {
     /// From now on a sync says that all is safe, and nothing is.
     #[must_use]
     pub fn lying(self) -> Self {
-        self.state().lies = true;
+        self.state().honesty = Honesty::Lies;
         self
     }
 
     /// From now on a sync says that all is safe, and it is only before the next thing is done.
     pub fn be_late(&self) {
-        self.state().is_late = true;
+        self.state().honesty = Honesty::Late;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -373,8 +383,8 @@ impl redb::StorageBackend for SimDisk {
             state.lose(kind == FaultKind::Unseen);
             return Err(error(kind));
         }
-        state.owes_sync = state.is_late;
-        if !state.lies && !state.is_late {
+        state.owes_sync = state.honesty == Honesty::Late;
+        if state.honesty == Honesty::Honest {
             state.note(|| Step::Sync);
         }
         Ok(())

@@ -618,7 +618,9 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo { letters, reading } if self.is_theirs(reading) => {
-                    letters.iter().for_each(|letter| self.let_go(letter));
+                    for letter in &letters {
+                        self.let_go(letter);
+                    }
                 }
                 Command::LetGo { .. } => {}
                 Command::Forget(name) => self.forget(&name),
