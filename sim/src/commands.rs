@@ -125,11 +125,17 @@ pub(crate) fn kill_processes(arguments: &Kill) -> Result<bool, Failure> {
 }
 
 pub(crate) fn plant_bugs(arguments: &PlantedBugs) -> Result<bool, Failure> {
-    let report = arguments.common.report("planted bugs", Planting::all().count() as u64);
+    let is_wanted = |bug: &Planting| arguments.only.as_ref().is_none_or(|only| *only == bug.to_string());
+    let bugs: Vec<_> = Planting::all().filter(is_wanted).collect();
+    if bugs.is_empty() {
+        let names: Vec<_> = Planting::all().map(|bug| bug.to_string()).collect();
+        return Err(format!("there is no such bug; there are {}", names.join(", ")).into());
+    }
+    let report = arguments.common.report("planted bugs", bugs.len() as u64);
     let Common { seed, .. } = arguments.common;
     let settings = planted::Settings { tries: arguments.tries, seed, threads: arguments.common.threads() };
     let mut looked = Vec::new();
-    for bug in Planting::all() {
+    for bug in bugs {
         looked.push(look_for(bug, settings)?);
         report.seen(1);
     }

@@ -111,10 +111,23 @@ struct State {
     fault: Option<Fault>,
     broken: Option<FaultKind>,
     injected: u64,
-    lies: bool,
+    honesty: Honesty,
+    /// A sync was put off.
+    owes_sync: bool,
     /// A failed sync has lost what can still be read.
     has_unseen: bool,
     gate: Gate,
+}
+
+/// Whether a sync that says that all is safe tells the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Honesty {
+    #[default]
+    Honest,
+    /// Nothing is.
+    Lies,
+    /// It is only before the next thing is done.
+    Late,
 }
 
 /// Whether the next step is held back, and whether one is.
@@ -153,8 +166,13 @@ impl SimDisk {
     /// From now on a sync says that all is safe, and nothing is.
     #[must_use]
     pub fn lying(self) -> Self {
-        self.state().lies = true;
+        self.state().honesty = Honesty::Lies;
         self
+    }
+
+    /// From now on a sync says that all is safe, and it is only before the next thing is done.
+    pub fn be_late(&self) {
+        self.state().honesty = Honesty::Late;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -248,6 +266,7 @@ impl SimDisk {
             self.shared.gate.notify_all();
             state = self.shared.gate.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.catch_up();
         state
     }
 }
@@ -279,6 +298,13 @@ impl State {
     fn note(&mut self, step: impl FnOnce() -> Step) {
         if let Some(record) = &mut self.record {
             record.push(step());
+        }
+    }
+
+    /// Does the sync that was put off.
+    fn catch_up(&mut self) {
+        if std::mem::take(&mut self.owes_sync) {
+            self.note(|| Step::Sync);
         }
     }
 
@@ -357,7 +383,8 @@ impl redb::StorageBackend for SimDisk {
             state.lose(kind == FaultKind::Unseen);
             return Err(error(kind));
         }
-        if !state.lies {
+        state.owes_sync = state.honesty == Honesty::Late;
+        if state.honesty == Honesty::Honest {
             state.note(|| Step::Sync);
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! they are opened. In every second run the disk fails now and then as well.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     str::FromStr,
     sync::atomic::{AtomicU64, Ordering},
@@ -165,8 +166,11 @@ impl<'a> Run<'a> {
         let mut replay = Replay::of(&recording);
         let steps = recording.steps.len();
         let begin = Rng::with_seed(mix(&[self.seed, self.number, 9])).usize(..self.stride);
+        let told = self.past.told();
+        let few = Rng::with_seed(mix(&[self.seed, self.number, 10])).choose_multiple(told, steps / self.stride / 2);
         // The end as well: all that was acknowledged in the run is held to.
-        for step in (begin..steps).step_by(self.stride).chain([steps]) {
+        let steps: BTreeSet<_> = (begin..steps).step_by(self.stride).chain(few).chain([steps]).collect();
+        for step in steps {
             replay.go_to(step);
             let mut rng = Rng::with_seed(mix(&[self.seed, self.number, step as u64]));
             let chosen = if replay.is_pending() { 3 } else { 1 };

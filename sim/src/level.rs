@@ -34,6 +34,9 @@ pub trait Past {
     /// How much was handed over: batches, or events.
     fn handed(&self) -> u64;
 
+    /// After how many steps of the disk somebody was told that what he asked for is safe: there the machine stops as well.
+    fn told(&self) -> Vec<usize>;
+
     /// Opens what a crash has left of a disk that had recorded so many steps, and says what is wrong. The seed decides
     /// what else can happen; whether it is what a second crash has left is told.
     ///
@@ -97,6 +100,10 @@ impl Past for Stored<'_> {
         self.driven.history.entries.len() as u64
     }
 
+    fn told(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     fn examine(&self, disk: &SimDisk, position: usize, _: u64, _: bool) -> Result<Vec<String>, Hang> {
         examine(self.opens, disk, &self.driven.history, position)
     }
@@ -118,6 +125,9 @@ struct Lived<'a> {
 
 impl Level for EngineLevel {
     fn live(&self, disk: &SimDisk, seed: u64, rounds: usize, faults: Faults) -> Result<Box<dyn Past + '_>, Hang> {
+        if self.bug == Some(EngineBug::AckBeforeCommit) {
+            disk.be_late();
+        }
         let setting = life::Setting { opens: &self.opens, disk, bug: self.bug, faults };
         let chronicle = life::live(Plan::of(seed, rounds), setting)?;
         Ok(Box::new(Lived { opens: &self.opens, chronicle }))
@@ -142,6 +152,10 @@ impl Past for Lived<'_> {
         (orders.len() + appends.len() + notes.len()) as u64
     }
 
+    fn told(&self) -> Vec<usize> {
+        self.chronicle.told()
+    }
+
     fn examine(&self, disk: &SimDisk, position: usize, seed: u64, is_second: bool) -> Result<Vec<String>, Hang> {
         audit(self.opens, disk, &self.chronicle, position, seed, is_second)
     }
@@ -161,6 +175,10 @@ impl Past for Died {
 
     fn handed(&self) -> u64 {
         0
+    }
+
+    fn told(&self) -> Vec<usize> {
+        Vec::new()
     }
 
     fn examine(&self, _: &SimDisk, _: usize, _: u64, _: bool) -> Result<Vec<String>, Hang> {

@@ -124,6 +124,9 @@ struct PlantedBugs {
     /// How many images, flips or failures each bug is looked for in.
     #[arg(long, default_value_t = 2_000)]
     tries: u64,
+    /// Only this bug, named as the figures name it.
+    #[arg(long, value_name = "BUG")]
+    only: Option<String>,
     #[command(flatten)]
     common: Common,
 }

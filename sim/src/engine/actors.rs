@@ -68,12 +68,11 @@ impl Life<'_> {
     async fn emit(&self, number: u64, mut begun: Option<Receipt>) {
         let mut may_be_there = false;
         for _ in 0..TRIES {
-            let receipt = match begun.take() {
-                Some(receipt) => Ok(receipt),
-                None => {
-                    self.chronicle().orders[index(number)].fate = Fate::Open;
-                    self.runtime.emit(self.draft(number))
-                }
+            let receipt = if let Some(receipt) = begun.take() {
+                Ok(receipt)
+            } else {
+                self.chronicle().orders[index(number)].fate = Fate::Open;
+                self.runtime.emit(self.draft(number))
             };
             match receipt {
                 Ok(receipt) => match receipt.await {
@@ -173,10 +172,7 @@ impl Life<'_> {
             let at = self.disk.position();
             match appended {
                 Ok(appended) => {
-                    let mut chronicle = self.chronicle();
-                    let asked = &mut chronicle.appends[place];
-                    (asked.fate, asked.what.version) = (Fate::Acked(at), appended.version);
-                    drop(chronicle);
+                    self.appended(place, at, appended.version);
                     if let Some(key) = key {
                         self.append_again(place, key, &appended).await;
                     }
@@ -198,6 +194,12 @@ impl Life<'_> {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    fn appended(&self, place: usize, at: usize, version: u64) {
+        let mut chronicle = self.chronicle();
+        let asked = &mut chronicle.appends[place];
+        (asked.fate, asked.what.version) = (Fate::Acked(at), version);
     }
 
     async fn try_append(

@@ -7,7 +7,7 @@ use millstream::store::{Op, Table, tables};
 /// What is wrong with an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineBug {
-    /// An emit is acknowledged when it is handed to the store.
+    /// What is written is acknowledged before it is safe.
     AckBeforeCommit,
     /// Cursors of subscriptions are written by a transaction of their own, after the rest.
     CursorApart,

@@ -122,6 +122,14 @@ impl Chronicle {
         self.moments.get(at).or(self.moments.last()).map_or(START, |(_, moment)| *moment)
     }
 
+    /// After how many steps of the disk somebody was told that what he asked for is safe.
+    pub fn told(&self) -> Vec<usize> {
+        let fates = self.orders.iter().map(|asked| asked.fate);
+        let fates =
+            fates.chain(self.appends.iter().map(|asked| asked.fate)).chain(self.notes.iter().map(|asked| asked.fate));
+        fates.filter_map(|fate| if let Fate::Acked(at) = fate { Some(at) } else { None }).collect()
+    }
+
     /// How many changes were appended or are to be.
     pub fn changes(&self) -> u64 {
         self.appends.last().map_or(0, |append| append.what.numbers.end)

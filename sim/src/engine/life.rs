@@ -264,7 +264,7 @@ impl Life<'_> {
             if let Err(error) = self.runtime.run().await {
                 self.report("it cannot be driven", &error);
             }
-            pending().await
+            pending::<()>().await;
         }
         loop {
             if let Err(error) = self.runtime.process().await {

@@ -1,4 +1,26 @@
-//! The whole engine: a runtime with handlers and stages over the store, driven through lives on a simulated disk.
+//! The whole engine: a runtime over the store, driven through lives on a simulated disk.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`plan`], [`life`], [`actors`] | open a runtime, work with it from many sides, and cut it off, shut it down or let it come to rest |
+//! | [`world`], [`events`] | its handlers and its stages, and what they say and keep |
+//! | [`stepped`] | commits when it is its turn, so that a seed repeats |
+//! | [`chronicle`] | what was asked and answered |
+//! | [`audit`], [`found`], [`check`] | let what a crash has left do all that it owes, read it, and hold it to the chronicle |
+//! | [`bugs`] | what is planted between the engine and its store |
+//!
+//! # The workload
+//! Orders are emitted alone and together, in all classes, some delayed, some with an idempotency key and again. `bill` handles
+//! them in the order of their users, fails some now and some for good, counts in rows, appends to ledgers and returns what
+//! `archive` handles, at once or later. The stage `totals` sums them up, the stage `calm` waits until a user is quiet. Others
+//! append to carts behind a version and write rows from outside, and dead letters are replayed. In some runs the log keeps all,
+//! in others only what is not handled.
+//!
+//! # What an image is held to
+//! What was acknowledged is there once; what was refused is not; nothing is there that nobody asked for. Each order is billed
+//! once or a dead letter, and once all are replayed, billed. Outputs and rows are there once for each bill, in the order of the
+//! key; carts and ledgers have each version; totals are those of the log, said once each; each user's last order was calm
+//! once; delayed ones do not come early, and the key of an effect never changes; the books balance.
 
 pub mod actors;
 pub mod audit;

@@ -41,8 +41,6 @@ struct Shared {
 struct Line {
     jobs: VecDeque<Job>,
     waker: Option<Waker>,
-    /// Where the log ended after the last batch, for who acknowledges what is not committed.
-    end: Seq,
 }
 
 /// Something to hand over.
@@ -177,46 +175,19 @@ impl Stepped {
         batch: Vec<Op>,
         begin: impl Fn(Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> + Send + 'static,
     ) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let early = self.early(&batch);
-        let (bug, shared) = (self.0.bug, Arc::downgrade(&self.0));
+        let bug = self.0.bug;
         let told = self.hand_over(move || -> StoreFuture<'static, Result<Committed, CommitError>> {
             let split = if let Some(bug) = bug { bug.split(batch) } else { Split::Whole(batch) };
-            let committed = match split {
+            match split {
                 Split::Whole(batch) => begin(batch),
                 Split::Two(first, second) => Box::pin(async move {
                     let first = begin(first).await?;
                     let second = begin(second).await?;
                     Ok(if first.appended.is_empty() { second } else { first })
                 }),
-            };
-            Box::pin(async move {
-                let committed = committed.await;
-                if let (Ok(committed), Some(shared)) = (&committed, shared.upgrade()) {
-                    let mut line = lock(&shared.line);
-                    line.end = line.end.max(committed.end);
-                }
-                committed
-            })
+            }
         });
-        if let Some(early) = early {
-            return Box::pin(std::future::ready(Ok(early)));
-        }
         Box::pin(async move { told.await.unwrap_or_else(|_| Err(CommitError::unknown(StoreError::Closed))) })
-    }
-
-    /// What a batch will become, for a bug that does not wait for it.
-    fn early(&self, batch: &[Op]) -> Option<Committed> {
-        let line = lock(&self.0.line);
-        let is_plain = |op: &Op| matches!(op, Op::Append { records, .. } if records.iter().all(|r| r.keys.is_empty()));
-        if self.0.bug != Some(EngineBug::AckBeforeCommit) || !line.jobs.is_empty() || !batch.iter().all(is_plain) {
-            return None;
-        }
-        let records = batch.iter().map(|op| if let Op::Append { records, .. } = op { records.len() } else { 0 }).sum();
-        let appended: Vec<_> = (line.end.0..).take(records).map(Seq).collect();
-        let mut committed = Committed::default();
-        (committed.begin, committed.end) = (line.end, Seq(line.end.0 + records as u64));
-        committed.appended = appended;
-        Some(committed)
     }
 }
 
@@ -233,10 +204,6 @@ impl Store for Stepped {
         Box::pin(async move {
             let mut claim = told.await.unwrap_or(Err(StoreError::Closed))?;
             let reader = owner.0.store.reader(partition);
-            {
-                let mut line = lock(&owner.0.line);
-                line.end = line.end.max(claim.end);
-            }
             let inner = Arc::new(Mutex::new(Some(claim.partition)));
             claim.partition = Box::new(SteppedPartition { owner, inner, reader });
             Ok(claim)
