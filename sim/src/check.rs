@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use millstream::{
     Timestamp,
-    store::{Op, PageRecord, PartitionId, Record, Seq, Table},
+    store::{CommitError, Op, PageRecord, PartitionId, Record, Seq, Table},
 };
 
 use crate::{
@@ -94,6 +94,8 @@ impl<'a> Check<'a> {
             }
             // Who only appends is not told that what he handed over after an unknown batch failed with it.
             let is_owed = match entry.fate {
+                // A claim ends with a batch for which there was no room.
+                Fate::Refused { error: CommitError::Full, .. } => matches!(entry.caller, Caller::Holder(_)),
                 Fate::Refused { .. } => false,
                 Fate::Unknown => matches!(entry.caller, Caller::Holder(_)),
                 Fate::Open | Fate::Acked { .. } => true,

@@ -2,7 +2,8 @@
 //!
 //! After a failure nothing more is written through the same handle. All who wait are told that the commit may have landed,
 //! and the file is opened again by the next claim; the claims before it are void. Where the disk is full, the file is opened
-//! again at once: if the commit is not in it, it has not landed and never will, and claims go on.
+//! again at once: if the commit is not in it, it has not landed and never will. The claims before it are void all the same, or
+//! what was handed over behind it could land without it.
 
 use std::{
     collections::VecDeque,
@@ -230,6 +231,7 @@ impl Committer {
         self.close();
         self.kept = Kept::default();
         let Ok(opened) = self.shared.source.open(self.shared.settings) else { return false };
+        self.opening += 1;
         self.shared.set(Some(opened));
         let look = contain(|| {
             let Some((partition, shape)) = self.written.first() else { return Ok(true) };
