@@ -8,11 +8,11 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use millstream::{Context, Event, Priority, Runtime, State};
@@ -56,15 +56,15 @@ fn new_histogram() -> Histogram<u64> {
 const FLOOD: u64 = 200_000;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let waits = Waits::default();
     let clock = millstream::Clock::system();
     let builder = Runtime::builder().queue_size(10_000).reserve(Priority::Critical, 100).clock(clock);
     let runtime = builder.state(Arc::clone(&waits)).state(clock).build()?;
     runtime.on("job.*", work)?;
-    let (ran, flooded) = tokio::join!(runtime.run(), flood(&runtime));
-    ran?;
-    flooded?;
+    // `run` ends with the shutdown at the end of the flood; the first of the two that fails ends both.
+    let drive = async { Ok(runtime.run().await?) };
+    tokio::try_join!(drive, flood(&runtime))?;
     let stats = runtime.stats();
     println!(
         "{} events, {} handled, {} refused, {} dropped\n",
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Emits, waiting for room: the queue is always full of low events.
-async fn flood(runtime: &Runtime) -> Result<(), Box<dyn Error>> {
+async fn flood(runtime: &Runtime) -> Result<()> {
     for number in 0..FLOOD {
         runtime.emit_wait(Thumbnail { number }).await?;
         if number % 2_000 == 0 {

@@ -3,6 +3,7 @@
 //! `cargo run --release --example quickstart`
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
+use anyhow::Result;
 use millstream::{Event, Handler, Retry, Runtime};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ async fn reserve(order: OrderPlaced) -> Result<StockReserved, std::io::Error> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<()> {
     let runtime = Runtime::builder().build()?;
     runtime.on("order.placed", reserve.retry(Retry::exponential()))?;
     runtime.on("stock.*", |stock: StockReserved| async move { println!("reserved order {}", stock.order) })?;

@@ -222,7 +222,12 @@ fn a_loss_is_a_finding_for_five_minutes_and_counted_for_good() {
         let lose = async || {
             kit.emit(numbered(1)).unwrap();
             kit.settle().await;
-            kit.runtime().health().findings.iter().filter(|finding| finding.contains("were dropped")).count()
+            kit.runtime()
+                .health()
+                .findings
+                .iter()
+                .filter(|finding| finding.contains("dropped for want of room"))
+                .count()
         };
         kit.on("a", || async { Err::<(), _>("no") })?;
         assert_eq!((lose().await, lose().await), (0, 1));

@@ -89,6 +89,9 @@ fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     assert!(matches!(error, StoreError::NotOurs { .. } | StoreError::Io { .. }), "{error:?}");
     let error = Redb::open(folder.path().join("no/such/folder")).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }) && error.to_string().contains("no/such/folder"), "{error:?}");
+    // Whoever prints the error alone is told why.
+    let why = fs::metadata("no/such/folder").unwrap_err().to_string();
+    assert!(error.to_string().ends_with(&why), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use millstream::{DeadLetterFilter, Death, EventId, Pattern, Priority, Timestamp, archive::LogFilter, store::Seq};
 
-use crate::times;
+use crate::words;
 
 /// Looks into the file of a durable millstream runtime, mends it, and takes events out and in.
 ///
@@ -29,7 +29,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// What is in a file: its format, its tables, its logs
-    Inspect { file: PathBuf },
+    Inspect {
+        /// The file of a durable runtime
+        file: PathBuf,
+    },
     /// The events of the log, in their order
     Log(Log),
     /// How far each subscription and stage is, the states of a stage, or the rows of a table
@@ -38,19 +41,31 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Dlq(Dlq),
     /// Read every byte and say what is damaged; exits with 1 where anything is
-    Verify { file: PathBuf },
+    Verify {
+        /// The file of a durable runtime
+        file: PathBuf,
+    },
     /// Write events as CloudEvents 1.0, one a line
     Export(Export),
     /// Take in CloudEvents 1.0, one a line; those that are there already are passed over
     Import(Import),
     /// Copy a file to one that is not there yet, without gaps, and verify it on the way
-    Backup { file: PathBuf, to: PathBuf },
+    Backup {
+        /// The file of a durable runtime
+        file: PathBuf,
+        /// The copy
+        to: PathBuf,
+    },
     /// Give back to the system what a file does not need any more
-    Compact { file: PathBuf },
+    Compact {
+        /// The file of a durable runtime
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Log {
+    /// The file of a durable runtime
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) filter: EventFilter,
@@ -68,10 +83,10 @@ pub(crate) struct EventFilter {
     #[arg(long, value_name = "PATTERN")]
     event: Option<Pattern>,
     /// Of this time or later: 2026-01-31T12:00:00Z, or a date
-    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
     since: Option<Timestamp>,
     /// Before this time
-    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
     until: Option<Timestamp>,
     /// With this key
     #[arg(long)]
@@ -97,6 +112,7 @@ pub(crate) enum Class {
 
 #[derive(Debug, Args)]
 pub(crate) struct State {
+    /// The file of a durable runtime
     pub(crate) file: PathBuf,
     /// The table whose rows to print; `inspect` names them all
     pub(crate) table: Option<String>,
@@ -116,7 +132,12 @@ pub(crate) enum Dlq {
     /// The dead letters, oldest first
     List(Letters),
     /// One dead letter with its event and all that went wrong
-    Show { file: PathBuf, number: u64 },
+    Show {
+        /// The file of a durable runtime
+        file: PathBuf,
+        /// Its number, as `list` names it
+        number: u64,
+    },
     /// Let dead letters be delivered again once a runtime opens the file
     Replay(Replay),
     /// Forget dead letters for good
@@ -125,6 +146,7 @@ pub(crate) enum Dlq {
 
 #[derive(Debug, Args)]
 pub(crate) struct Letters {
+    /// The file of a durable runtime
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) filter: LetterFilter,
@@ -145,8 +167,9 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("chosen").required(true).multiple(true)))]
 pub(crate) struct ChosenLetters {
+    /// The file of a durable runtime
     pub(crate) file: PathBuf,
-    /// Those of these numbers
+    /// Those of these numbers, as `list` names them; each must be there
     #[arg(group = "chosen")]
     pub(crate) number: Vec<u64>,
     /// All of them
@@ -180,6 +203,7 @@ pub(crate) struct LetterFilter {
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
+    /// The file of a durable runtime
     pub(crate) file: PathBuf,
     /// Where to; `-` is standard output
     #[arg(default_value = "-")]
@@ -258,5 +282,19 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_has_help() {
+        fn all_have(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(all_have);
+        }
+        let mut command = Cli::command();
+        command.build();
+        all_have(&command);
     }
 }

@@ -14,11 +14,14 @@ pub(crate) struct Failure {
     /// For programs.
     kind: &'static str,
     message: String,
+    /// What is damaged, where that is why.
+    #[serde(skip)]
+    damaged: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), damaged: None }
     }
 
     /// What the system says of a file.
@@ -39,8 +42,12 @@ impl Failure {
         self.kind == CLOSED_PIPE
     }
 
-    pub(crate) fn is_damage(&self) -> bool {
-        self.kind == DAMAGE
+    /// What is damaged, for whoever looks for that; where nothing is, the failure itself.
+    pub(crate) fn into_damaged(self) -> Result<String, Self> {
+        match self.damaged {
+            Some(what) => Ok(what),
+            None => Err(self),
+        }
     }
 
     /// The same, with what it was about in front.
@@ -55,7 +62,6 @@ impl Failure {
 }
 
 const CLOSED_PIPE: &str = "closed_pipe";
-const DAMAGE: &str = "corrupt";
 
 /// An error with its sources, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
@@ -72,6 +78,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whether a file or its folder is not there.
+fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
@@ -79,11 +90,14 @@ impl From<StoreError> for Failure {
             StoreError::Newer { .. } => "newer",
             StoreError::InUse { .. } => "in_use",
             StoreError::ReadOnly { .. } | StoreError::Frozen { .. } => "read_only",
-            StoreError::Corrupt { .. } => DAMAGE,
+            StoreError::Corrupt { .. } => "corrupt",
             StoreError::Full => "full",
+            StoreError::Io { source, .. } if is_missing(&**source) => "missing",
             _ => "io",
         };
-        Self::new(kind, chain(&error))
+        let message = chain(&error);
+        let damaged = if let StoreError::Corrupt { what } = error { Some(what) } else { None };
+        Self { kind, message, damaged }
     }
 }
 

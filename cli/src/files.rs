@@ -43,8 +43,20 @@ pub(crate) fn change_or_make(path: &Path) -> Result<Redb, Failure> {
     if path.exists() { change(path) } else { Ok(Redb::open(path)?) }
 }
 
-/// A partition of an open file.
-pub(crate) fn archive(store: &Redb, partition: u32) -> Archive {
+/// A partition of an open file. The first one is there in every file, with nothing in it if need be.
+pub(crate) fn archive(store: &Redb, partition: u32) -> Result<Archive, Failure> {
+    if partition > 0 {
+        let known: Vec<u32> = store.stats()?.partitions.iter().map(|known| known.partition.0).collect();
+        if !known.contains(&partition) {
+            let known = known.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Failure::new("missing", format!("there is no partition {partition}; there are: {known}")));
+        }
+    }
+    Ok(archive_or_new(store, partition))
+}
+
+/// The same, whether anything is in it or not.
+pub(crate) fn archive_or_new(store: &Redb, partition: u32) -> Archive {
     Archive::of(Arc::new(store.clone()), PartitionId(partition))
 }
 

@@ -7,7 +7,7 @@ mod commands;
 mod failure;
 mod files;
 mod output;
-mod times;
+mod words;
 
 use std::{
     io::Write as _,

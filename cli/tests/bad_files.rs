@@ -123,6 +123,9 @@ fn a_folder_and_nothing_at_all_are_refused() {
         assert!(kind == "missing" && message.contains("missing.redb"), "{args:?}: {message}");
         assert!(!missing.exists(), "{args:?} made a file");
     }
+    let (kind, message) = millstream(["import", "--json", "no/such/folder/events.redb"]).refusal();
+    let why = fs::metadata("no/such/folder").unwrap_err().to_string();
+    assert!(kind == "missing" && message.contains("no/such/folder") && message.ends_with(&why), "{message}");
     for args in commands(folder.path(), &folder) {
         assert_eq!(millstream(&args).code, Some(1), "{args:?}");
     }
@@ -139,9 +142,31 @@ fn a_file_that_is_cut_off_is_refused_wherever_that_is() {
         for args in commands(&cut, &folder) {
             fs::write(&cut, &whole[..part]).unwrap();
             let ran = millstream(&args);
+            if args[1] == "verify" && ran.split().1["error"].is_null() {
+                // For it, damage is what it has found.
+                let (faults, last) = ran.split();
+                assert!(ran.code == Some(1) && last["sound"] == false && faults.len() == 1, "{part}: {}", ran.stdout);
+                continue;
+            }
             let (kind, message) = ran.refusal();
             assert!(["corrupt", "not_ours"].contains(&&*kind), "{part}: {args:?}: {kind}: {message}");
         }
+    }
+}
+
+#[test]
+fn verify_sends_nobody_to_verify() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let whole = fs::read(&file).unwrap();
+    for part in [5_000, whole.len() / 2, whole.len() - 1] {
+        fs::write(&file, &whole[..part]).unwrap();
+        let ran = millstream(["verify", file.to_str().unwrap()]);
+        assert!(ran.code == Some(1) && ran.stdout.starts_with("damaged: "), "{part}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.contains("1 fault; restore a backup") && !ran.stdout.contains("`verify`"), "{}", ran.stdout);
+        let ran = millstream(["log", file.to_str().unwrap()]);
+        assert!(ran.stderr.contains("run `verify`"), "{}", ran.stderr);
     }
 }
 

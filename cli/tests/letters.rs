@@ -72,7 +72,7 @@ fn list_and_show_say_what_was_given_up_and_why() {
     let shown = &millstream(["dlq", "show", "--json", path, "2"]).ok().lines()[0];
     assert_eq!(shown, &letters[1]);
     let text = millstream(["dlq", "show", path, "2"]).ok().stdout;
-    assert!(text.contains("no order 6") && text.contains("permanent after 1 attempts") && text.contains(id), "{text}");
+    assert!(text.contains("no order 6") && text.contains("permanent after 1 attempt: ") && text.contains(id), "{text}");
     let (kind, message) = millstream(["dlq", "show", "--json", path, "9"]).refusal();
     assert!(kind == "missing" && message.contains("dlq list"), "{message}");
 }
@@ -214,6 +214,27 @@ fn nothing_is_replayed_or_purged_unless_it_is_said_what() {
         assert!(ran.code == Some(2) && ran.stderr.contains("--all"), "{}", ran.stderr);
     }
     assert_eq!(list(file.to_str().unwrap(), &[]).len(), 2);
+}
+
+#[test]
+fn a_letter_that_is_not_there_is_an_error_before_anything_is_done() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let path = file.to_str().unwrap();
+    for command in ["replay", "purge"] {
+        for numbers in [&["99"][..], &["1", "99"], &["99", "--subscription", "bank"]] {
+            let (kind, message) = millstream([&["dlq", command, "--json", path], numbers].concat()).refusal();
+            assert!(kind == "missing" && message.contains("no dead letter 99"), "{command} {numbers:?}: {message}");
+            assert_eq!(list(path, &[]).len(), 2, "{command} {numbers:?}");
+        }
+        // Nobody has named a letter here, so none that is selected is no mistake.
+        millstream(["dlq", command, path, "--subscription", "audit"]).ok();
+    }
+    let text = millstream(["dlq", "replay", path, "1"]).ok().stdout;
+    assert_eq!(text, "1 delivery waits for a runtime to open the file\n");
+    let text = millstream(["dlq", "purge", path, "2"]).ok().stdout;
+    assert!(text.ends_with("\n1 dead letter is gone for good\n"), "{text}");
 }
 
 #[test]

@@ -37,6 +37,47 @@ fn inspect_counts_what_is_there() {
 }
 
 #[test]
+fn marks_are_counted_apart_from_events() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let path = file.to_str().unwrap();
+    let found = &millstream(["inspect", "--json", path]).ok().lines()[0];
+    let inspected = |class: &str| {
+        let logs = found["partitions"][0]["logs"].as_array().unwrap();
+        let log = logs.iter().find(|log| log["class"] == class).unwrap();
+        [&log["events"], &log["marks"]].map(|count| count.as_u64().unwrap())
+    };
+    for class in ["critical", "normal"] {
+        let logged = millstream(["log", "--json", "--class", class, path]).ok().split().1["events"].as_u64();
+        assert_eq!(Some(inspected(class)[0]), logged, "{class}");
+    }
+    let sums = [0, 1].map(|column| inspected("critical")[column] + inspected("normal")[column]);
+    let verified = millstream(["verify", "--json", path]).ok().split().1;
+    assert_eq!([&verified["events"], &verified["marks"], &verified["records"]], [sums[0], sums[1], sums[0] + sums[1]]);
+    let [events, marks] = sums.map(|count| count.to_string());
+    assert!(events == "11" && sums[1] > 0, "{sums:?}");
+    let text = millstream(["verify", path]).ok().stdout;
+    assert!(text.contains(&format!("{events} events, {marks} mark")), "{text}");
+    let text = millstream(["inspect", path]).ok().stdout;
+    assert!(text.contains("critical 1 event, "), "{text}");
+}
+
+#[test]
+fn a_partition_that_is_not_there_is_an_error() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let path = file.to_str().unwrap();
+    for command in
+        [&["log", path][..], &["state", path], &["state", path, "dead"], &["dlq", "list", path], &["export", path]]
+    {
+        let (kind, message) = millstream([&["--json", "--partition", "7"], command].concat()).refusal();
+        assert!(kind == "missing" && message == "there is no partition 7; there are: 0", "{command:?}: {message}");
+    }
+}
+
+#[test]
 fn log_selects_by_class_name_time_key_tenant_place_and_number() {
     let folder = Folder::new();
     let file = folder.file("events.redb");
@@ -63,6 +104,11 @@ fn log_selects_by_class_name_time_key_tenant_place_and_number() {
     let (first, last) = log(&["--event", "order.*", "--limit", "4"]);
     let (rest, _) = log(&["--event", "order.*", "--from", &last["next"].to_string()]);
     assert_eq!((ids(&first), ids(&rest)), (vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8, 9]));
+    let said = |args: &[&str]| millstream([&["log", file.to_str().unwrap()], args].concat()).ok().stdout;
+    assert_eq!(said(&["--event", "nothing.here"]), "0 events\n");
+    let next = (places[10] + 1).to_string();
+    assert!(said(&["--tenant", "acme"]).ends_with(&format!("\n1 event; `--from {next}` goes on behind it\n")));
+    assert!(said(&[]).ends_with(&format!("\n11 events; `--from {next}` goes on behind them\n")));
     let text = millstream(["log", file.to_str().unwrap(), "--key", "k0", "--limit", "1"]).ok().stdout;
     assert!(text.contains("order.placed  key=k0  {\"id\":0}"), "{text}");
 }
@@ -203,6 +249,7 @@ fn a_backup_holds_the_same_and_is_written_over_nothing() {
     let (file, to) = (file.to_str().unwrap(), copy.to_str().unwrap());
     let last = millstream(["backup", "--json", file, to]).ok().split().1;
     assert_eq!(last["bytes"], fs::metadata(&copy).unwrap().len());
+    assert!(fs::metadata(&copy).unwrap().len() <= fs::metadata(file).unwrap().len(), "a copy needs no room to spare");
     for args in [vec!["log", "--json"], vec!["dlq", "list", "--json"], vec!["state", "--json"]] {
         let of = |file| millstream([&args[..], &[file]].concat()).ok().stdout;
         assert_eq!(of(file), of(to), "{args:?}");
@@ -219,8 +266,11 @@ fn compact_makes_a_file_smaller_and_loses_nothing() {
     fill(&file);
     let path = file.to_str().unwrap();
     let events = millstream(["log", "--json", path]).ok().stdout;
+    let length = || fs::metadata(&file).unwrap().len();
+    let before = length();
     let last = millstream(["compact", "--json", path]).ok().split().1;
-    assert!(last["after"].as_u64() < last["before"].as_u64(), "{last}");
+    assert_eq!([&last["before"], &last["after"]], [before, length()]);
+    assert!(length() < before, "{last}");
     assert_eq!(millstream(["log", "--json", path]).ok().stdout, events);
     assert_eq!(millstream(["verify", "--json", path]).ok().split().1["sound"], true);
 }

@@ -12,8 +12,9 @@ mod quakes;
 mod replay;
 mod report;
 
-use std::{error::Error, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
+use anyhow::Result;
 use clap::Parser;
 
 use crate::{
@@ -46,7 +47,7 @@ fn hours(hours: u64) -> Duration {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let quakes = read(arguments.input.as_deref())?;
     let (window, lateness) = (hours(arguments.window.get()), arguments.lateness);
@@ -83,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Replays, and asserts that each quake is in a window or late.
-async fn replayed(quakes: &[Quake], window: Duration, lateness: u64) -> Result<Outcome, Box<dyn Error>> {
+async fn replayed(quakes: &[Quake], window: Duration, lateness: u64) -> Result<Outcome> {
     let outcome = replay(quakes, window, hours(lateness)).await?;
     assert_eq!((outcome.on_time() + outcome.late.len() as u64, outcome.dropped), (quakes.len() as u64, 0));
     assert!(outcome.windows.is_sorted_by_key(|window| window.start));
@@ -91,11 +92,7 @@ async fn replayed(quakes: &[Quake], window: Duration, lateness: u64) -> Result<O
 }
 
 /// From no patience at all to as much as the latest quake needs.
-async fn lateness_table(
-    quakes: &[Quake],
-    window: Duration,
-    longest: u64,
-) -> Result<comfy_table::Table, Box<dyn Error>> {
+async fn lateness_table(quakes: &[Quake], window: Duration, longest: u64) -> Result<comfy_table::Table> {
     let needed = longest.div_ceil(HOUR_MILLIS);
     let mut rows = Vec::new();
     for lateness in [0, 1, 6, 24, 72].into_iter().filter(|lateness| *lateness < needed).chain([needed]) {
@@ -113,7 +110,7 @@ async fn assert_that_order_does_not_matter(
     window: Duration,
     lateness: u64,
     longest: u64,
-) -> Result<usize, Box<dyn Error>> {
+) -> Result<usize> {
     // As the quakes came, with all the patience that they need; and mixed as much as the lateness allows.
     let needed = longest.div_ceil(HOUR_MILLIS);
     let mixed = (0..3).map(|seed| (shuffled(quakes, lateness.saturating_mul(HOUR_MILLIS), seed), lateness));
@@ -125,4 +122,24 @@ async fn assert_that_order_does_not_matter(
         assert_eq!(outcome.windows, expected, "an order of arrival within {lateness} h");
     }
     Ok(orders.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_of_few_quakes_or_of_none_is_replayed_to_its_end() {
+        let all = read(None).unwrap();
+        for quakes in [&all[..0], &all[..1], &all[..2]] {
+            let replays = async {
+                let longest = delays(quakes).into_iter().max().unwrap_or_default();
+                lateness_table(quakes, hours(1), longest).await.unwrap();
+                assert_that_order_does_not_matter(quakes, hours(1), 0, longest).await.unwrap()
+            };
+            assert_eq!(tokio::time::timeout(hours(1), replays).await.unwrap(), 5);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The replay: news in any order into a runtime, windows of event time out of it.
 
-use std::{error::Error, num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
+use anyhow::Result;
 use millstream::{
     Runtime, StreamOptions, Timestamp,
     operators::{buffer::Windowed, time::Late},
@@ -52,7 +53,7 @@ impl Outcome {
 }
 
 /// Emits the quakes in the order given, as fast as they are handled, and gathers windows of event time.
-pub(crate) async fn replay(quakes: &[Quake], window: Duration, lateness: Duration) -> Result<Outcome, Box<dyn Error>> {
+pub(crate) async fn replay(quakes: &[Quake], window: Duration, lateness: Duration) -> Result<Outcome> {
     let runtime = Runtime::builder().build()?;
     // A replay is faster than any reader; it must miss nothing.
     let room = NonZeroUsize::new(quakes.len()).unwrap_or(NonZeroUsize::MIN);
@@ -61,21 +62,25 @@ pub(crate) async fn replay(quakes: &[Quake], window: Duration, lateness: Duratio
     let windows = reports.event_time(Quake::time, lateness, |each| {
         each.tumbling(window, |window| window.fold(Summary::default(), |summary, quake| summary.add(&quake)))
     });
+    // `run` ends with the shutdown, and so does the stream; the first that fails ends all.
+    let drive = async { Ok(runtime.run().await?) };
     let feed = async {
         for quake in quakes {
             runtime.emit_wait(quake.clone()).await?;
         }
         runtime.shutdown(Duration::from_secs(10)).await?;
-        Ok::<_, Box<dyn Error>>(())
+        anyhow::Ok(())
     };
     let mut outcome = Outcome::default();
     let gather = windows.for_each(|item| match item {
         Ok(window) => outcome.windows.push(window),
         Err(late) => outcome.late.push(late),
     });
-    let (ran, emitted, ()) = tokio::join!(runtime.run(), feed, gather);
-    ran?;
-    emitted?;
+    let gather = async {
+        gather.await;
+        Ok(())
+    };
+    tokio::try_join!(drive, feed, gather)?;
     outcome.dropped = meter.dropped();
     Ok(outcome)
 }

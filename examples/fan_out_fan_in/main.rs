@@ -12,8 +12,7 @@ mod sensors;
 mod systems;
 mod users;
 
-use std::error::Error;
-
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 /// Three uses of streams and handlers.
@@ -34,7 +33,7 @@ enum UseCase {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let chosen = Arguments::parse().use_case;
     for use_case in UseCase::value_variants() {
         if chosen.is_none_or(|chosen| chosen == *use_case) {

@@ -1,7 +1,8 @@
 //! Three sensors at different rates, one dashboard: `combine_latest`.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
+use anyhow::Result;
 use futures::stream::iter;
 use millstream::{Event, Runtime, flow, operators::combine::combine_latest};
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ async fn measure<E: Event>(
     runtime: &Runtime,
     (readings, every): (u64, Duration),
     read: impl Fn(u64) -> E,
-) -> Result<u64, Box<dyn Error>> {
+) -> Result<u64> {
     let readings = flow(iter(0..readings)).rate_limit(every).map(read);
     Ok(runtime.forward(readings).await?.emitted)
 }
@@ -48,7 +49,7 @@ fn wave(number: u64, top: u64) -> u64 {
     phase.min(2 * top - phase)
 }
 
-pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
+pub(crate) async fn run() -> Result<String> {
     let runtime = Runtime::builder().build()?;
     // Each stream at its own rate; whenever one speaks, the latest of all three.
     let rows = combine_latest((
@@ -58,7 +59,7 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
     ));
     let screen = Screen::new(&["temperature", "humidity", "pressure"])?;
     let (mut frames, mut seen) = (0, None);
-    let dashboard = rows.for_each(|(temperature, humidity, pressure)| {
+    let drawn = rows.for_each(|(temperature, humidity, pressure)| {
         frames += 1;
         let Temperature { tenths_celsius } = temperature;
         let gauges = [
@@ -69,18 +70,22 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
         // Where nothing can be drawn in place, a line each time the slowest speaks says enough.
         screen.show(&gauges, seen.replace(pressure.number) != Some(pressure.number));
     });
+    let dashboard = async {
+        drawn.await;
+        Ok(())
+    };
     let sensors = async {
         let temperature = measure(&runtime, TEMPERATURE, |n| Temperature { tenths_celsius: 180 + wave(3 * n, 70) });
         let humidity = measure(&runtime, HUMIDITY, |n| Humidity { percent: 35 + wave(2 * n, 25) });
         let pressure = measure(&runtime, PRESSURE, |number| Pressure { number, hectopascal: 1_008 + wave(number, 9) });
         let emitted = tokio::try_join!(temperature, humidity, pressure)?;
         runtime.shutdown(Duration::from_secs(1)).await?;
-        Ok::<_, Box<dyn Error>>(emitted.0 + emitted.1 + emitted.2)
+        anyhow::Ok(emitted.0 + emitted.1 + emitted.2)
     };
-    let (emitted, ran, ()) = tokio::join!(sensors, runtime.run(), dashboard);
-    ran?;
+    // `run` ends with the shutdown, and so do the streams; the first that fails ends all.
+    let drive = async { Ok(runtime.run().await?) };
+    let (emitted, ..) = tokio::try_join!(sensors, drive, dashboard)?;
     screen.finish();
-    let emitted = emitted?;
     assert_eq!(emitted, TEMPERATURE.0 + HUMIDITY.0 + PRESSURE.0);
     // There is no row before each has spoken; then one for each reading.
     assert_eq!(frames, emitted - 2);

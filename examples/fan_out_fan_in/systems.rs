@@ -1,7 +1,6 @@
 //! Events of several systems: merged, filtered, and back into the runtime in batches.
 
 use std::{
-    error::Error,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use futures::stream::iter;
 use millstream::{Event, Runtime, State, flow, operators::combine::merge};
 use serde::{Deserialize, Serialize};
@@ -61,16 +61,11 @@ async fn send(State(sent): State<Sent>, digest: Digest) {
 }
 
 /// A system: its events at its own pace, and which of them are trouble is in the number.
-async fn work<E: Event>(
-    runtime: &Runtime,
-    events: u64,
-    pace: Duration,
-    event: impl Fn(u64) -> E,
-) -> Result<u64, Box<dyn Error>> {
+async fn work<E: Event>(runtime: &Runtime, events: u64, pace: Duration, event: impl Fn(u64) -> E) -> Result<u64> {
     Ok(runtime.forward(flow(iter(0..events)).rate_limit(pace).map(event)).await?.emitted)
 }
 
-pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
+pub(crate) async fn run() -> Result<String> {
     let sent = Sent::default();
     let runtime = Runtime::builder().state(sent.clone()).build()?;
     runtime.on("duty.digest", send)?;
@@ -98,17 +93,17 @@ pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
         for id in ids {
             runtime.off(id);
         }
-        Ok::<_, Box<dyn Error>>(emitted.0 + emitted.1 + emitted.2)
+        anyhow::Ok(emitted.0 + emitted.1 + emitted.2)
     };
+    // The first that fails ends all: what it would have stopped must not go on for ever.
     let all = async {
-        let (emitted, forwarded) = tokio::join!(systems, runtime.forward(digests));
-        let digests = forwarded?.emitted;
+        let forwarded = async { Ok(runtime.forward(digests).await?.emitted) };
+        let done = tokio::try_join!(systems, forwarded)?;
         runtime.shutdown(Duration::from_secs(1)).await?;
-        Ok::<_, Box<dyn Error>>((emitted?, digests))
+        anyhow::Ok(done)
     };
-    let (ran, all) = tokio::join!(runtime.run(), all);
-    ran?;
-    let (emitted, digests) = all?;
+    let drive = async { Ok(runtime.run().await?) };
+    let (_, (emitted, digests)) = tokio::try_join!(drive, all)?;
     let (sent, incidents) = (sent.digests.load(Ordering::Relaxed), sent.incidents.load(Ordering::Relaxed));
     assert_eq!((emitted, sent as u64), (ORDERS + CHARGES + LOGINS, digests));
     // Each tenth of each system.

@@ -5,11 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use anyhow::Result;
 use comfy_table::{Table, presets};
 use millstream::{
     Delivery, Event, Handler, Runtime, State,
@@ -111,7 +111,7 @@ async fn summarise(State(board): State<Board>, upload: Rendered) {
     board.user(&upload.user, |user| user.rendered += 1);
 }
 
-pub(crate) async fn run() -> Result<String, Box<dyn Error>> {
+pub(crate) async fn run() -> Result<String> {
     let board = Board::default();
     let runtime = Runtime::builder().state(board.clone()).build()?;
     // The engine's own order by key: one at a time, and a key that waits holds no slot.

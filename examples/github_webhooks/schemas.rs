@@ -1,7 +1,8 @@
 //! GitHub's published schemas, compiled once.
 
-use std::{collections::HashMap, error::Error};
+use std::collections::HashMap;
 
+use anyhow::{Context as _, Result};
 use jsonschema::{Draft, Registry, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::{Value, json};
 
@@ -10,12 +11,12 @@ pub(crate) struct Schemas(HashMap<String, Validator>);
 
 impl Schemas {
     /// Compiles the definitions `NAME_event` and `NAME$event` of the published schema. String formats are not asserted.
-    pub(crate) fn compile(schema: &Value) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn compile(schema: &Value) -> Result<Self> {
         const URI: &str = "urn:octokit:webhooks";
         let registry = Registry::new().add(URI, schema)?.prepare()?;
         let options =
             jsonschema::options().with_draft(Draft::Draft7).with_registry(&registry).should_validate_formats(false);
-        let definitions = schema["definitions"].as_object().ok_or("the schema has no `definitions`")?;
+        let definitions = schema["definitions"].as_object().context("the schema has no `definitions`")?;
         let mut validators = HashMap::new();
         for definition in definitions.keys() {
             let Some(name) = definition.strip_suffix("_event").or_else(|| definition.strip_suffix("$event")) else {

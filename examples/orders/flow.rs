@@ -1,7 +1,8 @@
 //! The flow that survives.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
+use anyhow::Result;
 use millstream::{
     Context, Draft, Event, Handler, HandlerError, Replay, Retry, Runtime, Stage, Start, State, chain, store::Redb,
 };
@@ -75,7 +76,7 @@ async fn send_statement(due: StatementDue, context: Context) -> Result<(), Handl
     sent.put_json(format!("{}", due.customer), &true).await.map_err(HandlerError::transient)
 }
 
-fn runtime(path: &Path, takes_all_cards: bool) -> Result<Runtime, Box<dyn Error>> {
+fn runtime(path: &Path, takes_all_cards: bool) -> Result<Runtime> {
     let store = Redb::open(path)?;
     let runtime = Runtime::builder().store(store).state(Bank { takes_all_cards }).build()?;
     let retry = Retry::fixed(Duration::from_millis(20));
@@ -91,39 +92,41 @@ fn runtime(path: &Path, takes_all_cards: bool) -> Result<Runtime, Box<dyn Error>
 }
 
 /// Places the orders that are not placed yet, and works until nothing is left to do.
-pub(crate) async fn live(path: &Path, is_second: bool) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn live(path: &Path, is_second: bool) -> Result<()> {
     let runtime = runtime(path, is_second)?;
-    let driver = tokio::spawn({
-        let runtime = runtime.clone();
-        async move { runtime.run().await }
-    });
+    // `run` ends with the shutdown at the end of the work; the first of the two that fails ends both.
+    let drive = async { Ok(runtime.run().await?) };
+    tokio::try_join!(drive, work(&runtime, is_second))?;
+    Ok(())
+}
+
+async fn work(runtime: &Runtime, is_second: bool) -> Result<()> {
     for id in 0..ORDERS {
         let order = OrderPlaced { id, customer: id % CUSTOMERS, cents: cents_of(id) };
         // The second process places all of them again: the key says which the store has.
         let draft = Draft::new(order).idempotency_key(format!("order {id}"));
         runtime.emit_wait(draft).await?.await?;
     }
-    settle(&runtime).await?;
+    settle(runtime).await?;
     if is_second {
         let replayed = runtime.replay(&Replay::all()).replayed;
         println!("the bank takes all cards now: {replayed} dead letters are replayed");
-        settle(&runtime).await?;
-        println!("{}", report(&runtime).await?);
+        settle(runtime).await?;
+        println!("{}", report(runtime).await?);
     }
     runtime.shutdown(Duration::from_secs(5)).await?;
-    driver.await??;
     Ok(())
 }
 
 /// Until nothing is left, timers of the stage among it.
-async fn settle(runtime: &Runtime) -> Result<(), Box<dyn Error>> {
+async fn settle(runtime: &Runtime) -> Result<()> {
     while let Some(next) = runtime.process().await?.next_deadline {
         tokio::time::sleep_until(runtime.clock().instant_of(next)).await;
     }
     Ok(())
 }
 
-async fn report(runtime: &Runtime) -> Result<serde_json::Value, Box<dyn Error>> {
+async fn report(runtime: &Runtime) -> Result<serde_json::Value> {
     let (ledger, statements) = (runtime.storage("ledger"), runtime.storage("statements"));
     let (mut totals, mut sent) = (Vec::new(), 0);
     for customer in 0..CUSTOMERS {

@@ -144,6 +144,42 @@ impl Archive {
     }
 }
 
+/// How much the log of a class has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LogCount {
+    /// The class.
+    pub class: Priority,
+    /// Its events.
+    pub events: u64,
+    /// Its marks: records without a name that say where a subscription or a stage begins. Only the most urgent class has any.
+    pub marks: u64,
+}
+
+impl Archive {
+    /// Counts what is in the log, by class. Reads all of it, and does not ask whether each event can be understood.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub async fn count(&self) -> Result<Vec<LogCount>, ArchiveError> {
+        let mut counts = Vec::new();
+        let wanted = Wanted::default();
+        for (number, class) in (0..).zip(Priority::ALL) {
+            let mut lane = Lane { class: Class(number), next: Seq(0), records: VecDeque::new(), is_end: false };
+            let mut count = LogCount { class, events: 0, marks: 0 };
+            while !lane.is_end {
+                lane.fill(self, &wanted).await?;
+                let marks = lane.records.iter().filter(|record| *record.name == *MARK).count() as u64;
+                count.events += lane.records.len() as u64 - marks;
+                count.marks += marks;
+                lane.records.clear();
+            }
+            counts.push(count);
+        }
+        Ok(counts)
+    }
+}
+
 impl LogReader<'_> {
     /// The next event; none at the end.
     ///

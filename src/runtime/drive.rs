@@ -83,6 +83,32 @@ impl Runtime {
 
     /// Drives until [`shutdown`](Self::shutdown) is called and has drained, and returns the shutdown's report.
     ///
+    /// Nothing else ends it. Beside work on the same task, join the two so that the first which fails ends both: with
+    /// `join!`, work that returns early by `?` would leave `run` to drive for ever.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::{error::Error, time::Duration};
+    /// use millstream::{Draft, Runtime};
+    ///
+    /// async fn feed(runtime: &Runtime, names: &[&str]) -> Result<(), Box<dyn Error>> {
+    ///     for name in names {
+    ///         runtime.emit_wait(Draft::json(name, 7.into())).await?;
+    ///     }
+    ///     runtime.shutdown(Duration::from_secs(10)).await?; // ends `run`
+    ///     Ok(())
+    /// }
+    ///
+    /// for (names, is_fed) in [(["order.placed", "order.paid"], true), (["order.placed", "no name"], false)] {
+    ///     let runtime = Runtime::builder().build()?;
+    ///     runtime.on("order.*", || async {})?;
+    ///     let drive = async { Ok(runtime.run().await?) };
+    ///     let fed = tokio::try_join!(drive, feed(&runtime, &names));
+    ///     assert_eq!(fed.is_ok(), is_fed);
+    /// }
+    /// # Ok::<(), Box<dyn Error>>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// [`ProcessError`] inside a handler of the same runtime.
     ///

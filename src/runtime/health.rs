@@ -95,15 +95,20 @@ impl Runtime {
         for entry in self.shared.registry.entries() {
             let (trimmed, name) = (entry.meter.book().trimmed, entry.name());
             if self.is_new("trimmed", name, trimmed) {
-                findings
-                    .push(format!("subscription `{name}` has lost up to {trimmed} events that were trimmed unread"));
+                findings.push(format!(
+                    "subscription `{name}` has lost up to {} that were trimmed unread",
+                    counted(trimmed, "event", "events")
+                ));
             }
         }
         for stage in self.stages() {
             let name = &stage.name;
             findings.extend(stage.parked.iter().map(|why| format!("stage `{name}` is parked: {why}")));
             if stage.parked_keys > 0 {
-                findings.push(format!("stage `{name}` has {} keys whose timers panicked", stage.parked_keys));
+                findings.push(format!(
+                    "stage `{name}` has {} whose timers panicked",
+                    counted(stage.parked_keys as u64, "key", "keys")
+                ));
             }
         }
         findings
@@ -113,27 +118,59 @@ impl Runtime {
         let stats = self.stats();
         let mut findings = Vec::new();
         if stats.held >= stats.capacity - stats.capacity / 10 {
-            findings.push(format!("the queue holds {} of {} events", stats.held, stats.capacity));
+            findings.push(format!(
+                "the queue holds {} of {}",
+                stats.held,
+                counted(stats.capacity as u64, "event", "events")
+            ));
         }
         for full in &self.shared.intake.lock().saturated {
-            findings.push(format!("subscription `{}` holds its whole share, {} events", full.subscription, full.held));
+            findings.push(format!(
+                "subscription `{}` holds its whole share, {}",
+                full.subscription,
+                counted(full.held as u64, "event", "events")
+            ));
         }
         if stats.deliveries.parked > 0 {
-            findings
-                .push(format!("{} deliveries wait behind keys whose head is a dead letter", stats.deliveries.parked));
+            findings.push(format!(
+                "{} behind keys whose head is a dead letter",
+                counted(stats.deliveries.parked, "delivery waits", "deliveries wait")
+            ));
         }
         if self.is_new("dead letters", &Arc::from(""), stats.dead_letters_dropped) {
-            findings.push(format!("{} dead letters were dropped for want of room", stats.dead_letters_dropped));
+            findings.push(format!(
+                "{} dropped for want of room",
+                counted(stats.dead_letters_dropped, "dead letter was", "dead letters were")
+            ));
         }
         if let Some((polls, name)) = self.shared.slow.as_ref().map(|slow| slow.found())
             && self.is_new("slow polls", &name, polls)
         {
-            findings.push(format!("{polls} polls held up their thread for over 100 ms, the last one in `{name}`"));
+            findings.push(format!(
+                "{} for over 100 ms, the last one in `{name}`",
+                counted(polls, "poll held up its thread", "polls held up their thread")
+            ));
         }
         findings.extend(self.store_findings());
         if !self.is_at_rest() && self.shared.dispatcher.try_lock().is_ok() {
             findings.push("there is work and nobody drives the runtime: `process` or `run` it".to_owned());
         }
         findings
+    }
+}
+
+/// A number and what it counts, in the singular or in the plural.
+fn counted(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_said_in_the_singular_and_none_in_the_plural() {
+        let said = [0, 1, 2].map(|number| counted(number, "poll was", "polls were"));
+        assert_eq!(said, ["0 polls were", "1 poll was", "2 polls were"]);
     }
 }

@@ -112,7 +112,7 @@ impl<T> fmt::Debug for ForwardError<T> {
 
 impl<T> fmt::Display for ForwardError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} events", self.emitted)
+        write!(f, "after {} {}", self.emitted, if self.emitted == 1 { "event" } else { "events" })
     }
 }
 

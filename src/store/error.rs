@@ -9,7 +9,7 @@ use super::{Seq, Table};
 /// A cause that several may have to be told.
 type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Why a store cannot be opened, claimed or read.
+/// Why a store cannot be opened, claimed or read. What is displayed is all of it, the system's words among it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -68,20 +68,19 @@ pub enum StoreError {
     #[error("the disk is full: make room, then open the store again")]
     Full,
     /// The disk or the system says no.
-    #[error("the store failed: {what}")]
+    #[error("the store failed: {what}: {}", whole(&**source))]
     Io {
         /// What was tried.
         what: String,
-        /// What the system says.
-        #[source]
-        source: Source,
+        /// What the system says. It is displayed, so it is not the [source](std::error::Error::source) once more.
+        r#source: Source,
     },
     /// The store was closed, or has stopped after a failure.
     #[error("the store is closed: open it again")]
     Closed,
 }
 
-/// Why a batch is not known to be committed.
+/// Why a batch is not known to be committed. What is displayed is all of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
@@ -122,11 +121,10 @@ pub enum CommitError {
         what: String,
     },
     /// The commit failed on its way: it may be on disk or not. Claim again and look.
-    #[error("the commit failed and may have landed or not")]
+    #[error("the commit failed and may have landed or not: {}", whole(&**source))]
     Unknown {
-        /// What the system says.
-        #[source]
-        source: Source,
+        /// What the system says. It is displayed, so it is not the [source](std::error::Error::source) once more.
+        r#source: Source,
     },
 }
 
@@ -146,5 +144,40 @@ impl CommitError {
     /// Wraps what the system says.
     pub fn unknown(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unknown { source: Arc::new(source) }
+    }
+}
+
+/// A cause with those behind it, in one line. Some say what they are caused by themselves.
+fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text.extend([": ", &cause]);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, io};
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the cable is out")]
+    struct Loose(#[source] io::Error);
+
+    #[test]
+    fn what_the_system_says_is_displayed_once_with_all_its_causes() {
+        let cause = || Loose(io::Error::other("nobody answers"));
+        let said = "the cable is out: nobody answers";
+        let failed = StoreError::io("committing", cause());
+        let unknown = CommitError::unknown(StoreError::io("committing", cause()));
+        assert_eq!(failed.to_string(), format!("the store failed: committing: {said}"));
+        let expected = format!("the commit failed and may have landed or not: the store failed: committing: {said}");
+        assert_eq!(unknown.to_string(), expected);
+        assert!(failed.source().is_none() && unknown.source().is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{failure::Failure, files, output::Output, times};
+use crate::{failure::Failure, files, output::Output, words};
 
 pub(crate) fn backup(file: &Path, to: &Path, out: &mut Output) -> Result<(), Failure> {
     let store = files::look(file)?;
@@ -19,19 +19,27 @@ pub(crate) fn backup(file: &Path, to: &Path, out: &mut Output) -> Result<(), Fai
     });
     bar.finish_and_clear();
     copied?;
-    let bytes = to.metadata().map_err(|error| Failure::io(to, &error))?.len();
+    let bytes = length(to)?;
     out.done(&json!({"command": "backup", "to": to.display().to_string(), "bytes": bytes}), |_| {
-        format!("{} has {}", to.display(), times::bytes(bytes))
+        format!("{} has {}", to.display(), words::bytes(bytes))
     })
 }
 
 pub(crate) async fn compact(file: &Path, out: &mut Output) -> Result<(), Failure> {
+    let before = length(file)?;
     let store = files::change(file)?;
     let spinner = out.spinner("compacting");
     let compacted = store.compact().await;
     spinner.finish_and_clear();
-    let compacted = compacted?;
-    out.done(&json!({"command": "compact", "before": compacted.before, "after": compacted.after}), |_| {
-        format!("{} became {}", times::bytes(compacted.before), times::bytes(compacted.after))
+    compacted?;
+    // Closing the file writes to it once more.
+    drop(store);
+    let after = length(file)?;
+    out.done(&json!({"command": "compact", "before": before, "after": after}), |_| {
+        format!("{} became {}", words::bytes(before), words::bytes(after))
     })
+}
+
+fn length(file: &Path) -> Result<u64, Failure> {
+    Ok(file.metadata().map_err(|error| Failure::io(file, &error))?.len())
 }

@@ -9,11 +9,11 @@ use std::{
 use millstream::archive::{Archive, CloudEvent};
 use serde_json::json;
 
-use crate::{args::Export, failure::Failure, files, output::Output};
+use crate::{args::Export, failure::Failure, files, output::Output, words};
 
 pub(crate) async fn run(args: &Export, partition: u32, out: &mut Output) -> Result<(), Failure> {
     let store = files::look_at(&args.file, args.filter.damaged)?;
-    let archive = files::archive(&store, partition);
+    let archive = files::archive(&store, partition)?;
     let is_stdout = args.to == Path::new("-");
     let written = if is_stdout {
         write_all(
@@ -28,7 +28,10 @@ pub(crate) async fn run(args: &Export, partition: u32, out: &mut Output) -> Resu
     };
     let Written { events, delayed } = written;
     let summary = json!({"command": "export", "events": events, "delayed": delayed});
-    let text = |_: &_| format!("{events} events and {delayed} delayed ones are written");
+    let text = |_: &_| {
+        let events = words::count(events, "event", "events");
+        format!("{events} and {} written", words::count(delayed, "delayed one are", "delayed ones are"))
+    };
     if is_stdout { out.aside(&summary, text) } else { out.done(&summary, text) }
 }
 

@@ -10,13 +10,13 @@ use indicatif::ProgressBar;
 use millstream::archive::{CloudEvent, Import as Importing, ImportReport};
 use serde_json::json;
 
-use crate::{args::Import, failure::Failure, files, output::Output};
+use crate::{args::Import, failure::Failure, files, output::Output, words};
 
 pub(crate) async fn run(args: &Import, partition: u32, out: &mut Output) -> Result<(), Failure> {
     // Before the file is made: a wrong name must not leave an empty one.
     let (mut source, bytes) = open(&args.from)?;
     let store = files::change_or_make(&args.file)?;
-    let archive = files::archive(&store, partition);
+    let archive = files::archive_or_new(&store, partition);
     let bar = out.bar("importing");
     bar.set_length(bytes);
     let mut import = archive.import().await?;
@@ -30,14 +30,20 @@ pub(crate) async fn run(args: &Import, partition: u32, out: &mut Output) -> Resu
     let ImportReport { imported, delayed, duplicates, .. } = report;
     let summary = json!({"command": "import", "imported": imported, "delayed": delayed, "duplicates": duplicates});
     out.done(&summary, |_| {
-        format!("{imported} events and {delayed} delayed ones are in; {duplicates} were there already")
+        format!(
+            "{} and {} in; {} there already",
+            words::count(imported, "event", "events"),
+            words::count(delayed, "delayed one are", "delayed ones are"),
+            words::count(duplicates, "was", "were")
+        )
     })
 }
 
 /// What is in the file stays there, and is passed over the next time.
 fn stopped(failure: Failure, so_far: ImportReport) -> Failure {
     let taken = so_far.imported + so_far.delayed;
-    failure.and(format!("{taken} events before it are in the file; import again once that is mended"))
+    let taken = words::count(taken, "event before it is", "events before it are");
+    failure.and(format!("{taken} in the file; import again once that is mended"))
 }
 
 fn open(path: &Path) -> Result<(Box<dyn BufRead>, u64), Failure> {

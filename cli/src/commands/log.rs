@@ -3,11 +3,11 @@
 use millstream::{Envelope, archive::LogEntry};
 use serde_json::json;
 
-use crate::{args::Log, failure::Failure, files, output::Output, times};
+use crate::{args::Log, failure::Failure, files, output::Output, words};
 
 pub(crate) async fn run(args: &Log, partition: u32, out: &mut Output) -> Result<(), Failure> {
     let store = files::look_at(&args.file, args.filter.damaged)?;
-    let archive = files::archive(&store, partition);
+    let archive = files::archive(&store, partition)?;
     let mut log = archive.log(args.filter.build());
     let mut events = 0;
     while events < args.limit
@@ -18,7 +18,11 @@ pub(crate) async fn run(args: &Log, partition: u32, out: &mut Output) -> Result<
     }
     let next = log.passed().0;
     out.done(&json!({"command": "log", "events": events, "next": next}), |_| {
-        format!("{events} events; `--from {next}` goes on behind them")
+        match words::count(events as u64, "event", "events") {
+            none if events == 0 => none,
+            one if events == 1 => format!("{one}; `--from {next}` goes on behind it"),
+            more => format!("{more}; `--from {next}` goes on behind them"),
+        }
     })
 }
 
@@ -28,7 +32,7 @@ fn line(entry: &LogEntry) -> String {
 
 /// An event in one line.
 pub(super) fn event(event: &Envelope) -> String {
-    let mut line = format!("{}  {:<8} {}  {}", times::show(event.time()), event.priority(), event.id(), event.name());
+    let mut line = format!("{}  {:<8} {}  {}", words::time(event.time()), event.priority(), event.id(), event.name());
     for (name, value) in
         [("key", event.key().map(millstream::Key::as_str)), ("tenant", event.tenant().map(millstream::Tenant::as_str))]
     {

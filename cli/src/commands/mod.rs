@@ -27,7 +27,7 @@ pub(crate) fn run(cli: &Cli, out: &mut Output) -> Verdict {
     let partition = cli.partition;
     runtime.block_on(async {
         match &cli.command {
-            Command::Inspect { file } => inspect::run(file, out)?,
+            Command::Inspect { file } => inspect::run(file, out).await?,
             Command::Log(args) => log::run(args, partition, out).await?,
             Command::State(args) => state::run(args, partition, out).await?,
             Command::Dlq(Dlq::List(args)) => dlq::list(args, partition, out).await?,

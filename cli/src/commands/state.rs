@@ -8,7 +8,7 @@ use millstream::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{args::State, failure::Failure, files, output::Output, times};
+use crate::{args::State, failure::Failure, files, output::Output, words};
 
 /// Rows that are read at a time.
 const PAGE: usize = 1_024;
@@ -16,9 +16,12 @@ const PAGE: usize = 1_024;
 pub(crate) async fn run(args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
     let store = files::look(&args.file)?;
     match (&args.table, &args.stage) {
-        (Some(table), _) => rows(&store, table, args, partition, out),
-        (None, Some(stage)) => states(&files::archive(&store, partition), stage, args.limit, out).await,
-        (None, None) => subscriptions(&store, &files::archive(&store, partition), partition, out).await,
+        (Some(table), _) => {
+            files::archive(&store, partition)?;
+            rows(&store, table, args, partition, out)
+        }
+        (None, Some(stage)) => states(&files::archive(&store, partition)?, stage, args.limit, out).await,
+        (None, None) => subscriptions(&store, &files::archive(&store, partition)?, partition, out).await,
     }
 }
 
@@ -55,24 +58,29 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
         "command": "state", "subscriptions": count, "stages": stages, "end": end, "delayed": delayed, "next_due_ns": next_due,
     });
     out.done(&summary, |_| {
-        let next = next_due.map(|due| format!(", the next one due {}", times::show(due))).unwrap_or_default();
-        format!("{count} subscriptions, {stages} stages; the next place is {end}; {delayed} delayed events{next}")
+        let next = next_due.map(|due| format!(", the next one due {}", words::time(due))).unwrap_or_default();
+        format!(
+            "{}, {}; the next place is {end}; {}{next}",
+            words::count(count as u64, "subscription", "subscriptions"),
+            words::count(stages as u64, "stage", "stages"),
+            words::count(delayed, "delayed event", "delayed events")
+        )
     })
 }
 
 fn line(subscription: &Subscription<'_>) -> String {
     let Subscription { state, behind } = subscription;
     let SubscriptionState { name, pattern, waiting, blocked, dead, .. } = state;
-    let open: usize = state.read.iter().map(|reading| reading.open).sum();
-    let due = state.next_due_ns.map(|due| format!(", next {}", times::show(due))).unwrap_or_default();
-    format!(
-        "{name} on {pattern}: {behind} places behind, {open} open, {waiting} waiting{due}, {blocked} blocked, {dead} dead"
-    )
+    let behind = words::count(*behind, "place", "places");
+    let open = state.read.iter().map(|reading| reading.open as u64).sum();
+    let [open, waiting, blocked, dead] = [open, *waiting, *blocked, *dead].map(words::number);
+    let due = state.next_due_ns.map(|due| format!(", next {}", words::time(due))).unwrap_or_default();
+    format!("{name} on {pattern}: {behind} behind, {open} open, {waiting} waiting{due}, {blocked} blocked, {dead} dead")
 }
 
 fn stage_line(stage: &StageState) -> String {
     let StageState { stage, version, epoch, place, counts, .. } = stage;
-    let (taken, emitted, dead) = (counts.taken, counts.emitted, counts.dead);
+    let [taken, emitted, dead] = [counts.taken, counts.emitted, counts.dead].map(words::number);
     format!(
         "stage {stage}, version {version}: before place {place}, epoch {epoch}, {taken} taken, {emitted} emitted, {dead} dead"
     )
@@ -94,13 +102,15 @@ async fn states(archive: &Archive, stage: &str, limit: usize, out: &mut Output) 
         })
         .await?;
     written?;
-    out.done(&json!({"command": "state", "stage": stage, "states": count}), |_| format!("{count} states"))
+    out.done(&json!({"command": "state", "stage": stage, "states": count}), |_| {
+        words::count(count as u64, "state", "states")
+    })
 }
 
 fn state_line(state: &KeyState) -> String {
     let KeyState { tenant, key, due_ns, waiting, parts, .. } = state;
     let tenant = tenant.as_ref().map(|tenant| format!("{tenant} ")).unwrap_or_default();
-    let due = due_ns.map(|due| format!("  due {}", times::show(due))).unwrap_or_default();
+    let due = due_ns.map(|due| format!("  due {}", words::time(due))).unwrap_or_default();
     let waiting = if *waiting > 0 { format!("  {waiting} waiting") } else { String::new() };
     let parts: Vec<_> = parts.iter().map(|(label, part)| format!("  {label}={part}")).collect();
     format!("{tenant}{key}{due}{waiting}{}", parts.concat())
@@ -125,7 +135,7 @@ fn rows(store: &Redb, table: &str, args: &State, partition: u32, out: &mut Outpu
         }
         Ok(count < args.limit)
     })?;
-    out.done(&json!({"command": "state", "table": table, "rows": count}), |_| format!("{count} rows"))
+    out.done(&json!({"command": "state", "table": table, "rows": count}), |_| words::count(count as u64, "row", "rows"))
 }
 
 /// A row in one line: what a program would get, without the braces around it.

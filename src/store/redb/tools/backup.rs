@@ -67,8 +67,9 @@ fn copy_all(snapshot: &ReadTransaction, copy: &mut Database, progress: &mut dyn 
             }
         }
     }
-    // The first durable commit makes all those before it durable.
-    copy.begin_write()?.commit()?;
+    // The first durable commit makes all those before it durable, and compacting begins with one. A file grows by doubling, so
+    // without it up to half of the copy would be empty.
+    while copy.compact()? {}
     Ok(())
 }
 
