@@ -80,3 +80,239 @@ fn who_joins_the_tail_gets_all_of_it_however_much_of_it_fails() {
     });
     assert_eq!(seen(&second).len(), 40);
 }
+
+#[test]
+fn a_name_that_subscribed_and_was_never_opened_gets_what_came_after_whoever_runs_meanwhile() {
+    let (store, late) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("late", &Seen::default()))?;
+        kit.emit(number(7))?.await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("other", &Seen::default()))?;
+        for id in 0..3_000 {
+            kit.emit(number(id))?;
+            if id % 500 == 0 {
+                kit.settle().await;
+            }
+        }
+        kit.settle().await;
+        assert!(kit.health().findings.iter().any(|finding| finding.contains("`late`")), "{:?}", kit.health());
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("late", &late))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!((seen(&late).len(), seen(&late)[0]), (3_001, 7));
+}
+
+#[test]
+fn what_is_forgotten_before_anybody_drove_is_forgotten() {
+    let (store, late) = (Memory::new(), Seen::default());
+    testing::run(on(&store).retention(Retention::All), async |kit: TestKit| {
+        kit.on("number", keep("gone", &Seen::default()))?;
+        kit.emit(number(1))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store).retention(Retention::All), async |kit: TestKit| {
+        kit.forget("gone");
+        kit.settle().await;
+        assert_eq!(kit.health().findings, [""; 0]);
+        kit.on("number", keep("gone", &late))?;
+        kit.emit(number(2))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&late), [2], "a name that was forgotten begins at the end");
+}
+
+#[test]
+fn what_waited_for_a_forgotten_name_reaches_nobody_else() {
+    let (store, other) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", fail("gone"))?;
+        kit.emit(number(1))?;
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        kit.forget("gone");
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("other", &other))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&other), [0; 0]);
+}
+
+#[test]
+fn a_name_that_is_taken_over_while_its_handler_runs_loses_nothing() {
+    let (store, new) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let stuck = kit.on("number", (|_: Json| pending::<()>()).named("old").concurrency(1))?;
+        for id in 0..3 {
+            kit.emit(number(id))?;
+        }
+        drive(&kit).await;
+        kit.off(stuck);
+        kit.on("number", keep("new", &new).was("old"))?;
+        drive(&kit).await;
+        kit.emit(number(3))?;
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old"))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&new), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_handler_that_is_replaced_does_not_do_again_what_the_one_before_did() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let failing = {
+            let all = Arc::clone(&all);
+            move |Json(event): Json, context: Context| {
+                let all = Arc::clone(&all);
+                async move {
+                    if context.attempt() == 1 {
+                        return Err(HandlerError::transient("closed"));
+                    }
+                    all.lock().unwrap().push(id_of(&event));
+                    Ok(())
+                }
+            }
+        };
+        let first = kit.on("number", failing.named("one").retry(Retry::fixed(Duration::from_mins(1))))?;
+        kit.emit(number(1))?;
+        drive(&kit).await;
+        kit.off(first);
+        kit.on("number", keep("one", &all))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1]);
+}
+
+#[test]
+fn letters_follow_a_name_that_changes() {
+    let (store, new) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let dies = (|_: Json| async { Err::<(), _>(HandlerError::permanent("no")) }).named("old").ordered_by_key();
+        kit.on("number", dies.halt_key_on_dead())?;
+        for id in 1..=2 {
+            kit.emit(number(id).key("k"))?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old").ordered_by_key().halt_key_on_dead())?;
+        kit.settle().await;
+        assert_eq!(seen(&new), [0; 0], "the key is still halted");
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters[0].subscription.as_deref(), Some("new"));
+        assert_eq!(kit.replay(&Replay::all()).replayed, 1);
+        kit.settle().await;
+        assert_eq!(seen(&new), [1, 2]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_letter_that_never_had_its_key_lets_no_halted_key_go_on() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let handler = {
+            let all = Arc::clone(&all);
+            move |Json(event): Json| {
+                let all = Arc::clone(&all);
+                async move {
+                    if id_of(&event) == 1 {
+                        return Err(HandlerError::permanent("no"));
+                    }
+                    all.lock().unwrap().push(id_of(&event));
+                    Ok(())
+                }
+            }
+        };
+        let filter = |event: &millstream::Envelope| {
+            assert!(event.header("odd").is_none(), "an odd one");
+            true
+        };
+        kit.on("number", handler.named("one").ordered_by_key().halt_key_on_dead().filter(filter))?;
+        kit.emit(number(1).key("k"))?;
+        kit.emit(number(2).key("k"))?;
+        kit.emit(number(3).key("k").header("odd", "yes"))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters.len(), 2);
+        kit.purge(&DeadLetterFilter::all().numbers([letters[1].number]));
+        kit.settle().await;
+        assert_eq!(seen(&all), [0; 0]);
+        Ok(())
+    });
+}
+
+#[test]
+fn two_of_a_key_are_never_handled_at_once_after_a_restart_however_they_came_to_wait() {
+    let store = Memory::new();
+    let (most, all) = (Arc::new(Mutex::new((0, 0))), Seen::default());
+    let handler = |fails: bool| {
+        let (most, all) = (Arc::clone(&most), Arc::clone(&all));
+        let handler = move |Json(event): Json| {
+            let (most, all) = (Arc::clone(&most), Arc::clone(&all));
+            async move {
+                match (id_of(&event), fails) {
+                    (1, true) => return Err(HandlerError::permanent("no")),
+                    (2, true) => return Err(HandlerError::transient("closed")),
+                    _ => {}
+                }
+                {
+                    let mut most = most.lock().unwrap();
+                    most.0 += 1;
+                    most.1 = most.1.max(most.0);
+                }
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                most.lock().unwrap().0 -= 1;
+                all.lock().unwrap().push(id_of(&event));
+                Ok(())
+            }
+        };
+        handler.named("one").ordered_by_key().concurrency(8).retry(Retry::fixed(Duration::from_mins(10)).attempts(9))
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", handler(true))?;
+        kit.emit(number(1).key("k"))?;
+        kit.settle().await;
+        for id in 2..=3 {
+            kit.emit(number(id).key("k"))?;
+        }
+        drive(&kit).await;
+        // Due in ten minutes, as the retry is.
+        kit.replay(&Replay::all());
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        tokio::time::sleep(Duration::from_mins(20)).await;
+        kit.on("number", handler(false))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(most.lock().unwrap().1, 1);
+    let mut order = seen(&all);
+    order.retain(|id| *id > 1);
+    assert_eq!((order, seen(&all).len()), (vec![2, 3], 3));
+}

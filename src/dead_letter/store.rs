@@ -81,6 +81,16 @@ impl DeadLetters {
         own.filter_map(|letter| letter.event.key.clone().map(|key| (letter.event.tenant.clone(), key))).collect()
     }
 
+    /// The letters of a subscription are another's from now on: returns them.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Vec<DeadLetter> {
+        let own = self.letters.iter_mut().filter(|letter| letter.subscription.as_deref() == Some(from));
+        let renamed = own.map(|letter| {
+            letter.subscription = Some(to.to_owned());
+            letter.clone()
+        });
+        renamed.collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.letters.len()
     }

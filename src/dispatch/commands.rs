@@ -13,7 +13,7 @@ use super::{
     running::InFlight,
 };
 use crate::{
-    dead_letter::{DeadLetter, Death},
+    dead_letter::DeadLetter,
     epoch::StateKey,
     event::Envelope,
     intake::Held,
@@ -67,7 +67,7 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
-                Command::Forget(name) => self.forget(&name),
+                Command::Forget(name) => self.forget(name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
                 Command::Write(write) => self.write(write),
@@ -87,11 +87,12 @@ impl Dispatcher {
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);
-        let logged = self.logged_of(place, &letter);
+        let (logged, letter_halts) = (self.logged_of(place, &letter), letter.halts);
         let held = Held { event: letter.event, origin: None };
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
         let mut job = self.make_job(held, event, place, 0);
+        job.is_halted_head = letter_halts;
         job.stake = Stake::Replayed;
         job.logged = logged;
         self.open[event].with_room = 0;
@@ -102,10 +103,10 @@ impl Dispatcher {
         self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
     }
 
-    /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
+    /// A letter is gone: whoever waits behind it goes on. One that did not halt its key lets nobody go on.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
         self.log_letter_gone(letter);
-        if letter.death == Death::Saturated {
+        if !letter.halts {
             return;
         }
         let Some(key) = letter.event.key.clone() else { return };

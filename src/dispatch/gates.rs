@@ -36,6 +36,7 @@ impl Dispatcher {
             attempt: 1,
             past: None,
             has_key: false,
+            is_halted_head: false,
             stake: Stake::Fresh,
             logged: None,
         }
@@ -357,6 +358,7 @@ impl Dispatcher {
     /// A replayed head of a halted key takes its place again.
     pub(super) fn resume_own_key(&mut self, job: &mut Job) {
         if !job.has_key
+            && std::mem::take(&mut job.is_halted_head)
             && let Some(key) = job.order_key()
             && self.resume_key(job.subscriber, &key)
         {

@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) past: Option<Box<Past>>,
     /// Whether it has its key, or is the head that waits for its retry with it.
     pub(super) has_key: bool,
+    /// Whether it was the dead letter behind which its key is halted, and takes its place again.
+    pub(super) is_halted_head: bool,
     pub(super) stake: Stake,
     /// Its place in the log, in a durable runtime.
     pub(super) logged: Option<Logged>,

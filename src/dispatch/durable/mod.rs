@@ -7,6 +7,7 @@
 mod border;
 mod commit;
 mod delay;
+mod forget;
 mod gap;
 mod open;
 mod outcome;
@@ -40,6 +41,7 @@ use millstream_operators::Timestamp;
 use self::{
     commit::Committing,
     delay::Due,
+    forget::Forgetting,
     open::Opening,
     proposal::{Proposal, Reply},
     read::Reading as PageReading,
@@ -96,8 +98,11 @@ pub(super) struct Durable {
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
     known: HashMap<String, Known>,
-    /// Where those begin that an earlier process subscribed and never opened.
+    /// Where those begin that an earlier process subscribed and never opened; those of stages under their
+    /// [`start_key`].
     starts: HashMap<String, Seq>,
+    /// Readers that were dropped, and the batch that has the last of what they wrote.
+    closing: HashMap<u32, u64>,
     last_id: u32,
     tail: Tail,
     /// All of the tail before it was told to those who keep up.
@@ -118,9 +123,7 @@ pub(super) struct Durable {
     stages: Vec<stages::Runner>,
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
-    /// Stages whose rows go, and the steps that remove the next of them.
-    to_forget: Vec<String>,
-    forgetting: Option<Pending<Result<Vec<Op>, StoreError>>>,
+    forgetting: Forgetting,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -202,6 +205,7 @@ impl Durable {
             error: None,
             known: HashMap::new(),
             starts: HashMap::new(),
+            closing: HashMap::new(),
             last_id: 0,
             tail: Tail::at(Seq(0)),
             told: Seq(0),
@@ -217,8 +221,7 @@ impl Durable {
             looking: None,
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
-            to_forget: Vec::new(),
-            forgetting: None,
+            forgetting: Forgetting::default(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
@@ -253,7 +256,7 @@ impl Durable {
             && self.looking.is_none()
             && self.horizon.wants().is_none()
             && self.kept.is_quiet()
-            && self.to_forget.is_empty()
+            && self.forgetting.is_quiet()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
@@ -306,7 +309,7 @@ impl Dispatcher {
         }
         moved |= self.take_landed();
         moved |= self.step_stages(cx);
-        moved |= self.forget_stages(cx);
+        moved |= self.forget_names(cx);
         moved |= self.take_untold();
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);

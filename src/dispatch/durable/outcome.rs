@@ -225,6 +225,7 @@ impl Dispatcher {
             first_began: past.map_or(self.now, |past: &Past| past.first_began),
             delay: past.map_or_else(Default::default, |past| past.delay),
             failures: past.map_or_else(Vec::new, |past| past.failures.clone()),
+            has_key: stand == Stand::Waiting && (job.has_key || job.is_halted_head),
         };
         durable.batch.push(failed_op(logged.key, &standing, &bytes));
         let before = std::mem::replace(&mut logged.place, Place::Row);
