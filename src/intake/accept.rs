@@ -34,7 +34,7 @@ impl Intake {
         }
         if prepared.due.is_some() {
             return if self.pump.is_some() {
-                self.delay_in_store(state, prepared)
+                self.delay_in_store(state, prepared, entry)
             } else {
                 self.delay(state, prepared)
             };
@@ -149,16 +149,12 @@ impl Intake {
 
     /// Sends an event to the store, where it waits until it is due. On its way it holds room in the queue.
     #[inline(never)]
-    fn delay_in_store(&self, state: &mut State, prepared: Prepared) -> Result<Fate, Refused> {
-        let class = prepared.held.event.priority.class();
-        let reason = state.forbids(&prepared.held.event).or_else(|| {
-            let has_room = state.queue.room().has(class);
-            (!has_room).then(|| state.full(prepared.held.event.priority))
-        });
-        if let Some(reason) = reason {
+    fn delay_in_store(&self, state: &mut State, prepared: Prepared, entry: Entry) -> Result<Fate, Refused> {
+        if !matches!(entry, Entry::Granted)
+            && let Err(reason) = Self::hold_room(state, &prepared.held)
+        {
             return Err(refused(prepared.into_draft(), reason));
         }
-        state.queue.hold(class);
         let Prepared { held, due, .. } = prepared;
         let due = due.unwrap_or_default();
         state.tally.emitted += 1;
@@ -166,12 +162,24 @@ impl Intake {
         if held.event.lineage.depth > 0 {
             state.roots.count(held.event.lineage.root, self.clock.now());
         }
-        if let Some(tenant) = &held.event.tenant {
-            state.tenants.add(tenant, Use::Queue);
-        }
         self.observe(&held.event, What::Delayed { due });
         state.log.to_delay.push_back((due, held));
         Ok(Fate::Delayed { due })
+    }
+
+    /// Room in the queue and in the tenant's quota for an event that is not queued.
+    fn hold_room(state: &mut State, held: &Held) -> Result<(), Refusal> {
+        let event = &held.event;
+        if let Some(reason) = state.forbids(event) {
+            return Err(reason);
+        }
+        if !state.queue.hold(event.priority.class()) {
+            return Err(state.full(event.priority));
+        }
+        if let Some(tenant) = &event.tenant {
+            state.tenants.add(tenant, Use::Queue);
+        }
+        Ok(())
     }
 
     /// Keeps an event until it is due, whatever the tenant's limits.
