@@ -8,8 +8,8 @@ use std::{
 };
 
 use millstream::{
-    Builder, Context, DeadLetterFilter, Draft, Handler, HandlerError, Json, PersistError, Replay, Retention, Retry,
-    Runtime, Start,
+    Builder, Context, DeadLetterFilter, Draft, Envelope, Handler, HandlerError, Json, PersistError, Replay, Retention,
+    Retry, Runtime, Stage, Start,
     store::{
         Claim, CommitError, Committed, Memory, Op, PartitionId, Reader, Redb, Seq, Store, StoreError, StoreFuture,
     },
@@ -295,7 +295,7 @@ fn a_letter_that_never_had_its_key_lets_no_halted_key_go_on() {
                 }
             }
         };
-        let filter = |event: &millstream::Envelope| {
+        let filter = |event: &Envelope| {
             assert!(event.header("odd").is_none(), "an odd one");
             true
         };
@@ -344,6 +344,30 @@ fn a_delayed_event_that_a_shutdown_finds_before_the_store_has_it_is_handed_back(
         gate.open();
         first.await?;
         assert_eq!((kit.stats().held, kit.stats().events.parked), (0, 1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_loop_letter_that_was_replayed_does_not_come_back() {
+    let store = Memory::new();
+    testing::run(on(&store).max_event_depth(1), async |kit: TestKit| {
+        kit.on("number", (|_: Json| async { number(1) }).named("loop"))?;
+        kit.emit(number(1))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters.len(), 1);
+        Ok(())
+    });
+    testing::run(on(&store).max_event_depth(1), async |kit: TestKit| {
+        kit.settle().await;
+        assert_eq!(kit.replay(&Replay::all()).replayed, 1);
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 0);
         Ok(())
     });
 }
@@ -436,4 +460,85 @@ async fn a_runtime_that_is_dropped_gives_its_file_back_with_all_that_was_emitted
     }
     // What is handed over together lands together; what waited behind it was never in the store.
     assert!(count >= 20, "{count}");
+}
+
+#[test]
+fn what_is_replayed_or_purged_while_the_store_is_lost_is_neither_lost_nor_done_twice() {
+    let (store, all) = (Memory::new(), Seen::default());
+    let dies = || (|_: Json| async { Err::<(), _>(HandlerError::permanent("no")) }).named("one");
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", dies())?;
+        for id in 0..4 {
+            kit.emit(number(id))?;
+        }
+        kit.settle().await;
+        // Another has claimed the partition: the next commit fails.
+        drop(store.claim(PartitionId(0)).await?);
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        kit.emit(number(4))?;
+        let other = kit.runtime().clone();
+        let mut driving = Box::pin(async move { other.process().await.map(drop) });
+        assert!(futures::poll!(&mut driving).is_pending() || kit.health().findings.is_empty());
+        assert_eq!(kit.replay(&Replay::of(DeadLetterFilter::all().numbers([letters[0].number]))).replayed, 1);
+        kit.purge(&DeadLetterFilter::all().numbers([letters[1].number]));
+        drop(driving);
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("one", &all))?;
+        kit.settle().await;
+        kit.replay(&Replay::all());
+        kit.settle().await;
+        Ok(())
+    });
+    let mut all = seen(&all);
+    all.sort_unstable();
+    assert_eq!(all, [0, 2, 3, 4]);
+}
+
+#[test]
+fn a_subscription_to_a_backlog_is_served_by_whoever_drives_already() {
+    let all = Seen::default();
+    testing::run(on(&Memory::new()).retention(Retention::All), async |kit: TestKit| {
+        kit.emit(number(1))?.await?;
+        let runtime = kit.runtime().clone();
+        let running = tokio::spawn(async move { runtime.run().await.map(drop) });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        kit.on("number", keep("one", &all).starting_at(Start::Earliest))?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(seen(&all), [1]);
+        kit.shutdown(Duration::from_secs(1)).await?;
+        Ok(running.await??)
+    });
+}
+
+#[test]
+fn a_parked_key_that_is_to_go_on_before_anybody_drove_goes_on() {
+    let (store, panics) = (Memory::new(), Arc::new(Mutex::new(true)));
+    let stage = || {
+        let panics = Arc::clone(&panics);
+        let ids = millstream::chain().map(|event: Arc<Envelope>| id_of(&event.data().to_json().unwrap()));
+        let late = ids.debounce(Duration::from_secs(5)).map(move |id| {
+            assert!(!*panics.lock().unwrap(), "it panics");
+            Draft::json("late", json!(id))
+        });
+        Stage::keyed(|event: &Arc<Envelope>| event.key().unwrap().clone(), late).pattern("number")
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("late", stage())?;
+        kit.emit(number(1).key("k"))?;
+        kit.settle().await;
+        kit.advance(Duration::from_secs(60)).await;
+        assert_eq!(kit.stages()[0].parked_keys, 1);
+        Ok(())
+    });
+    *panics.lock().unwrap() = false;
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("late", stage())?;
+        kit.unpark("late", None, &"k".into());
+        kit.settle().await;
+        assert_eq!((kit.stages()[0].parked_keys, kit.stages()[0].counts.emitted), (0, 1));
+        Ok(())
+    });
 }

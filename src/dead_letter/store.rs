@@ -51,6 +51,11 @@ impl DeadLetters {
         self.keep(letter)
     }
 
+    /// Takes out the letter of a number.
+    pub(crate) fn forget(&mut self, number: u64) -> Option<DeadLetter> {
+        self.remove_first(|letter| letter.number == number)
+    }
+
     fn remove_first(&mut self, wanted: impl FnMut(&DeadLetter) -> bool) -> Option<DeadLetter> {
         let place = self.letters.iter().position(wanted)?;
         let letter = self.letters.remove(place)?;

@@ -41,7 +41,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
-    pub(crate) entry: Arc<Entry>,
+    /// None for an event that no subscription got: it is emitted once more.
+    pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) due: Timestamp,
 }
 
@@ -66,7 +67,7 @@ impl Dispatcher {
         for command in commands {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
-                Command::LetGo(letters) => letters.iter().for_each(|letter| self.let_go(letter)),
+                Command::LetGo(letters) => self.let_purged_go(letters),
                 Command::Forget(name) => self.forget(name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
@@ -79,11 +80,10 @@ impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {
+        let Some(replay) = self.now_or_later(replay) else { return };
         let Replay { letter, entry, due } = replay;
-        let Some(place) = self.place_of(entry.id) else {
-            let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
-            return self.let_all_go(gone);
-        };
+        let Some(entry) = entry else { return self.emit_letter(letter, due) };
+        let Some(place) = self.place_of(entry.id) else { return self.keep_again(letter) };
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);
@@ -99,7 +99,20 @@ impl Dispatcher {
         self.await_attempt(job, due);
     }
 
-    fn place_of(&self, id: u64) -> Option<usize> {
+    /// What cannot be replayed stays a dead letter.
+    pub(super) fn keep_again(&mut self, letter: DeadLetter) {
+        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
+        self.let_all_go(gone);
+    }
+
+    fn let_purged_go(&mut self, letters: Vec<DeadLetter>) {
+        match &mut self.durable {
+            Some(durable) if durable.tenure().is_none() => durable.purged.extend(letters),
+            _ => letters.iter().for_each(|letter| self.let_go(letter)),
+        }
+    }
+
+    pub(super) fn place_of(&self, id: u64) -> Option<usize> {
         self.subscribers.iter().find(|(_, subscriber)| subscriber.entry.id == id).map(|(place, _)| place)
     }
 

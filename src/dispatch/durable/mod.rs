@@ -14,6 +14,7 @@ mod outcome;
 mod proposal;
 mod read;
 mod recover;
+mod replay;
 mod retention;
 mod stages;
 mod trial;
@@ -48,8 +49,9 @@ use self::{
     retention::Kept,
     trial::Trial,
 };
-use super::dispatcher::Dispatcher;
+use super::{commands::Replay, dispatcher::Dispatcher};
 use crate::{
+    dead_letter::DeadLetter,
     event::{Envelope, EventName},
     intake::Shore,
     journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
@@ -124,6 +126,10 @@ pub(super) struct Durable {
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
     forgetting: Forgetting,
+    /// Letters that are to be replayed once their subscription is open.
+    replays: Vec<Replay>,
+    /// Letters that are to go once the partition is held.
+    pub(super) purged: Vec<DeadLetter>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -222,6 +228,8 @@ impl Durable {
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
+            replays: Vec::new(),
+            purged: Vec::new(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
@@ -230,7 +238,7 @@ impl Durable {
         }
     }
 
-    fn tenure(&self) -> Option<&Arc<Tenure>> {
+    pub(super) fn tenure(&self) -> Option<&Arc<Tenure>> {
         if let Hold::Held(tenure) = &self.hold { Some(tenure) } else { None }
     }
 
@@ -257,6 +265,8 @@ impl Durable {
             && self.horizon.wants().is_none()
             && self.kept.is_quiet()
             && self.forgetting.is_quiet()
+            && self.replays.is_empty()
+            && self.purged.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
@@ -303,6 +313,7 @@ impl Dispatcher {
             return moved;
         }
         moved |= self.open_subscriptions(cx);
+        moved |= self.replay_deferred();
         moved |= self.poll_commits(cx);
         if self.an_emit_failed() {
             return true;
@@ -388,9 +399,7 @@ impl Dispatcher {
         let letter = durable.stages.iter().find_map(|stage| stage.border().take_letter(number));
         let Some(letter) = letter else { return };
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).keep_written(letter);
-        for letter in &gone {
-            self.log_letter_gone(letter);
-        }
+        self.let_all_go(gone);
     }
 
     /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.

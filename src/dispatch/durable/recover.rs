@@ -78,7 +78,10 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
+        let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.restore(dead);
+        durable.sift_deferred(&mut letters);
+        drop(letters);
         self.tell_orphans();
     }
 
@@ -101,6 +104,7 @@ impl Dispatcher {
         (durable.due, durable.looking) = (None, None);
         durable.forgetting.lose();
         durable.closing.clear();
+        durable.replays.clear();
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
