@@ -542,3 +542,24 @@ fn a_parked_key_that_is_to_go_on_before_anybody_drove_goes_on() {
         Ok(())
     });
 }
+
+#[test]
+fn a_subscription_that_had_all_it_can_have_in_hand_goes_on_after_a_crash() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store).queue_size(10_000), async |kit: TestKit| {
+        let slow = |_: Json| async { tokio::time::sleep(Duration::from_secs(1)).await };
+        kit.on("number", slow.named("one").concurrency(1))?;
+        for id in 0..3_000 {
+            kit.emit(number(id))?;
+        }
+        drop(tokio::time::timeout(Duration::from_millis(10_500), kit.runtime().process()).await);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("one", &all))?;
+        let done = tokio::time::timeout(Duration::from_secs(60), kit.runtime().process()).await;
+        assert!(done.is_ok(), "it goes on: {:?}", kit.stats().deliveries);
+        Ok(())
+    });
+    assert_eq!(seen(&all), (10..3_000).collect::<Vec<_>>());
+}

@@ -295,9 +295,13 @@ impl Batch {
 }
 
 impl Reader {
-    /// Whether it takes no more of a class for now.
+    /// Whether it takes no more of a class for now. What an earlier process had in hand counts once it is read again.
     fn is_full(&self, class: usize) -> bool {
-        self.cursors[class].open_count() >= RING.min(Cursor::MOST_OPEN) || self.rows >= MOST_ROWS
+        let most = RING.min(Cursor::MOST_OPEN);
+        match self.resume[class] {
+            Some(place) => self.cursors[class].open_before(place) >= most,
+            None => self.cursors[class].open_count() >= most || self.rows >= MOST_ROWS,
+        }
     }
 
     fn is_attached(&self) -> bool {
