@@ -146,6 +146,7 @@ impl Archive {
             first_began: ground.now,
             delay: Duration::ZERO,
             failures: Vec::new(),
+            has_key: letter.halts,
         };
         let key = FailedKey { subscription, class: class_of(&letter.event), seq: Seq(place) };
         Ok(Some((vec![failed_op(key, &standing, &bytes)], bytes.len())))

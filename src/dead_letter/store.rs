@@ -54,6 +54,11 @@ impl DeadLetters {
         self.keep(letter)
     }
 
+    /// Takes out the letter of a number.
+    pub(crate) fn forget(&mut self, number: u64) -> Option<DeadLetter> {
+        self.remove_first(|letter| letter.number == number)
+    }
+
     fn remove_first(&mut self, wanted: impl FnMut(&DeadLetter) -> bool) -> Option<DeadLetter> {
         let place = self.letters.iter().position(wanted)?;
         let letter = self.letters.remove(place)?;
@@ -93,6 +98,16 @@ impl DeadLetters {
     /// How often all of them were read from a store. What was taken out before the last time is here again.
     pub(crate) fn readings(&self) -> u64 {
         self.readings
+    }
+
+    /// The letters of a subscription are another's from now on: returns them.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> Vec<DeadLetter> {
+        let own = self.letters.iter_mut().filter(|letter| letter.subscription.as_deref() == Some(from));
+        let renamed = own.map(|letter| {
+            letter.subscription = Some(to.to_owned());
+            letter.clone()
+        });
+        renamed.collect()
     }
 
     pub(crate) fn len(&self) -> usize {

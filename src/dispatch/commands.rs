@@ -48,7 +48,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
-    pub(crate) entry: Arc<Entry>,
+    /// None for an event that no subscription got: it is emitted once more.
+    pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) due: Timestamp,
     /// The letter was taken out after so many readings of the store. Is it read again, it is dead again.
     pub(crate) reading: u64,
@@ -95,14 +96,10 @@ impl Dispatcher {
         for command in commands {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
-                Command::LetGo { letters, reading } if self.is_theirs(reading) => {
-                    for letter in letters {
-                        self.let_go(&letter);
-                    }
-                }
-                // Dead again, and seen to before the first command.
-                Command::LetGo { .. } | Command::CatchUp => {}
-                Command::Forget(name) => self.forget(&name),
+                Command::LetGo { letters, reading } => self.let_purged_go(letters, reading),
+                // That was before the first command.
+                Command::CatchUp => {}
+                Command::Forget(name) => self.forget(name),
                 Command::Unpark { stage, key } => self.unpark(&stage, key),
                 Command::Stage(stage) => self.add_stage(stage),
                 Command::Write(write) => self.write(write),
@@ -114,29 +111,13 @@ impl Dispatcher {
     /// Delivers a dead letter again, to its own subscription alone, with all its attempts. It holds no room: it was
     /// bounded among the dead letters.
     pub(super) fn replay(&mut self, replay: Replay) {
-        if !self.is_theirs(replay.reading) {
+        let Some(replay) = self.now_or_later(replay) else { return };
+        if !self.is_out(&replay.letter, replay.reading) {
             return;
         }
-        let Some(place) = self.place_of(replay.entry.id) else {
-            let mut letter = replay.letter;
-            letter.halts &= self.durable.is_some();
-            let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
-            return self.let_all_go(gone);
-        };
-        if let Some(replay) = self.begin_replay(place, replay) {
-            self.deliver_again(place, replay);
-        }
-    }
-
-    /// Whether a letter that was taken out after so many readings of the store is out still: not where the store was lost
-    /// since, for then it is dead there, and read again.
-    pub(super) fn is_theirs(&self, reading: u64) -> bool {
-        self.holds_partition()
-            && self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).readings() == reading
-    }
-
-    fn deliver_again(&mut self, place: usize, replay: Replay) {
-        let Replay { letter, due, .. } = replay;
+        let Replay { letter, entry, due, .. } = replay;
+        let Some(entry) = entry else { return self.emit_letter(letter, due) };
+        let Some(place) = self.place_of(entry.id) else { return self.keep_again(letter) };
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);
         self.log_letter_gone(&letter);
@@ -152,13 +133,40 @@ impl Dispatcher {
         self.await_attempt(job, due);
     }
 
+    /// Whether a letter that was taken out after so many readings of the store is out still. Where all were read again since, it
+    /// is there again, unless it was done with otherwise; then it is taken out now.
+    fn is_out(&self, letter: &DeadLetter, reading: u64) -> bool {
+        let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.readings() == reading || letters.forget(letter.number).is_some()
+    }
+
+    /// What cannot be replayed stays a dead letter. Where nobody is left whose key it could halt, it halts none.
+    pub(super) fn keep_again(&mut self, mut letter: DeadLetter) {
+        letter.halts &= self.durable.is_some();
+        let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(vec![letter]);
+        self.let_all_go(gone);
+    }
+
+    pub(super) fn let_purged_go(&mut self, letters: Vec<DeadLetter>, reading: u64) {
+        match &mut self.durable {
+            Some(durable) if durable.tenure().is_none() => durable.purged.push((letters, reading)),
+            _ => {
+                for letter in letters {
+                    if self.is_out(&letter, reading) {
+                        self.let_go(&letter);
+                    }
+                }
+            }
+        }
+    }
+
     /// Where a subscription is that was not taken back.
-    fn place_of(&self, id: u64) -> Option<usize> {
+    pub(super) fn place_of(&self, id: u64) -> Option<usize> {
         let mut others = self.subscribers.iter();
         others.find(|(_, other)| other.entry.id == id && other.is_subscribed).map(|(place, _)| place)
     }
 
-    /// A letter is gone: whoever waits behind it goes on. One that never had its key halts nobody.
+    /// A letter is gone: whoever waits behind it goes on. One that did not halt its key lets nobody go on.
     pub(super) fn let_go(&mut self, letter: &DeadLetter) {
         self.log_letter_gone(letter);
         if !letter.halts {

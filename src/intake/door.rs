@@ -97,6 +97,14 @@ impl Intake {
         }
     }
 
+    /// What never went to the store, where the runtime is dropped and nobody has shut it down.
+    fn abandon(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let queued = state.queue.sweep(|_| true);
+        let delayed = std::mem::take(&mut state.log.to_delay).into_iter().map(|(_, held)| held);
+        queued.into_iter().chain(delayed).for_each(|held| held.tell_refused("the runtime was dropped"));
+    }
+
     /// Names this runtime among others.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
@@ -125,5 +133,15 @@ impl Intake {
 
     pub(super) fn closed_in(phase: Phase) -> Refusal {
         Refusal::Closed { phase: if phase == Phase::Stopped { "stopped" } else { "draining" } }
+    }
+}
+
+/// The file of a store is closed when a runtime is dropped, with all that was handed over in it.
+impl Drop for Intake {
+    fn drop(&mut self) {
+        if self.pump.is_some() {
+            self.abandon();
+            self.release();
+        }
     }
 }

@@ -5,8 +5,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use millstream_operators::Timestamp;
 
 use super::{
-    Cause, DispatchBook, EventBook, Granted, Held, Intake, PersistError, Phase, Prepared, Pulled, Refusal, Saturated,
-    State, What,
+    Cause, DispatchBook, EventBook, Granted, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What,
 };
 use crate::{
     event::{Draft, Envelope, Lineage, Tenant},
@@ -223,16 +222,18 @@ impl Intake {
         let mut parked = state.queue.sweep(|_| true);
         for held in &parked {
             state.leave(held.event.tenant.as_ref());
-            if let Some(stored) = held.stored() {
-                let reason = "the runtime was shut down".to_owned();
-                stored.landing.tell(Err(PersistError::Refused { id: held.event.id, reason }));
-            }
+        }
+        for (_, held) in std::mem::take(&mut state.log.to_delay) {
+            state.release(held.event.priority.class(), held.event.tenant.as_ref());
+            state.tally.delayed -= 1;
+            parked.push(held);
         }
         parked.extend(std::mem::take(&mut state.delayed).into_values());
         parked.extend(Self::drop_groups(&mut state));
         state.tally.parked += parked.len() as u64;
         drop(state);
-        // Whoever waits for an answer learns that there is none.
+        // Whoever waits for an answer, or for the store, learns that there is none.
+        parked.iter().for_each(|held| held.tell_refused("the runtime was shut down"));
         parked.into_iter().map(|Held { event, .. }| event).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -17,6 +17,13 @@ pub(crate) struct Landing(Mutex<Where>);
 struct Where {
     outcome: Option<Outcome>,
     waiting: Vec<Waker>,
+    tellers: usize,
+}
+
+/// Who tells it. Whoever waits is told in any case: where the last one goes without a word, that nobody knows.
+pub(crate) struct Teller {
+    id: EventId,
+    landing: Arc<Landing>,
 }
 
 /// The id under which the event is in the store, or why it is not known to be.
@@ -49,6 +56,48 @@ impl Landing {
         let waiting = std::mem::take(&mut place.waiting);
         drop(place);
         waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Teller {
+    pub(crate) fn new(id: EventId) -> Self {
+        let landing = Landing(Mutex::new(Where { tellers: 1, ..Where::default() }));
+        Self { id, landing: Arc::new(landing) }
+    }
+
+    /// Where it is told.
+    pub(crate) fn landing(&self) -> Arc<Landing> {
+        Arc::clone(&self.landing)
+    }
+
+    pub(crate) fn tell(&self, outcome: Outcome) {
+        self.landing.tell(outcome);
+    }
+}
+
+impl Clone for Teller {
+    fn clone(&self) -> Self {
+        self.landing.lock().tellers += 1;
+        Self { id: self.id, landing: Arc::clone(&self.landing) }
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let mut place = self.landing.lock();
+        place.tellers -= 1;
+        let is_silent = place.tellers == 0 && place.outcome.is_none();
+        drop(place);
+        if is_silent {
+            let reason = "the runtime was dropped before it was known".to_owned();
+            self.landing.tell(Err(PersistError::Unknown { id: self.id, reason }));
+        }
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.landing.fmt(f)
     }
 }
 

@@ -152,17 +152,16 @@ impl LogSide {
         }
     }
 
-    /// Where a subscription begins that wants only what comes: told now, or once that is known.
-    pub(crate) fn start_at_end(&mut self) -> Arc<OnceLock<Seq>> {
+    /// Where a subscription begins that wants only what comes: told now, or once that is known. Whoever trims has to know of
+    /// it before.
+    pub(crate) fn start_at_end(&mut self, start: &Arc<OnceLock<Seq>>) {
         // It may have much to read, though nothing new comes.
         self.unsettled = true;
-        let start = Arc::new(OnceLock::new());
         match self.end {
             Some(end) => {
                 start.get_or_init(|| end);
             }
-            None => self.starts.push(Arc::clone(&start)),
+            None => self.starts.push(Arc::clone(start)),
         }
-        start
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use self::{
     cause::{Cause, FindCause, Handling, Seat},
     door::{Intake, Limits},
     exchange::{Outlook, Settlement},
-    landing::{Landing, Outcome},
+    landing::{Landing, Outcome, Teller},
     log_side::{Landed, LogSide, Shore},
     loops::Roots,
     observe::{Observer, Step},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refusal, Stored};
+use super::{Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refusal, Stored, Teller};
 use crate::{
     event::{Draft, Envelope, EventId, JsonSize, Lineage, Tenant, aggregate_key},
     request::Request,
@@ -126,7 +126,7 @@ impl Intake {
         let until = event.emitted + self.limits.once;
         let once = event.once().map(|key| (once_key(event, key), until));
         let version = event.aggregate().map(|aggregate| aggregate_key(event.tenant.as_ref(), aggregate));
-        Ok(Stored { bytes, landing: Arc::default(), once, version })
+        Ok(Stored { bytes, landing: Teller::new(event.id), once, version })
     }
 
     /// The id, the due time if that is to come, and the lineage.
@@ -194,7 +194,7 @@ impl Prepared {
     /// What its receipt will say, but for what becomes of it.
     #[inline]
     pub(super) fn claim(&self) -> Claim {
-        let landing = self.held.stored().map(|stored| Arc::clone(&stored.landing));
+        let landing = self.held.stored().map(|stored| stored.landing.landing());
         Claim { id: self.held.event.id, landing }
     }
 

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Group, Held, Intake, Landing, Outcome, PersistError, State};
+use super::{Group, Held, Intake, Outcome, PersistError, State, Teller};
 use crate::{
     event::{Envelope, EventId, EventName},
     store::{Class, CommitError, Committed, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables},
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
-    pub(crate) landing: Arc<Landing>,
+    pub(crate) landing: Teller,
     /// Keeps others of this key out until then.
     pub(crate) once: Option<(Bytes, Timestamp)>,
     /// The aggregate's version that the event makes, which nobody else may have made.
@@ -103,7 +103,9 @@ impl Pump {
 
     /// Lets go of the store: the queue is closed, and nothing more comes.
     pub(crate) fn release(&self) {
-        drop(self.store.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The last handle waits for what is on its way, which asks for the lock.
+        drop(store);
     }
 
     /// Goes on as far as it can now.
@@ -123,7 +125,8 @@ impl Pump {
     }
 
     fn run(self: &Arc<Self>) {
-        let Some(intake) = self.intake.get().and_then(Weak::upgrade) else { return };
+        // Without it the runtime was dropped: whoever waits is told all the same.
+        let intake = self.intake.get().and_then(Weak::upgrade);
         let waker = Waker::from(Arc::clone(self));
         let mut cx = Context::from_waker(&waker);
         let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,12 +134,13 @@ impl Pump {
             while let Some(first) = way.front_mut() {
                 let Poll::Ready(landed) = first.landing.as_mut().poll(&mut cx) else { return };
                 if let Some(Batch { load, .. }) = way.pop_front() {
-                    self.settle(&intake, &load, &landed);
-                    if let Load::Group(group) = load {
-                        group.tell(&landed);
+                    if let Some(intake) = &intake {
+                        self.settle(intake, &load, &landed);
                     }
+                    load.tell(&landed);
                 }
             }
+            let Some(intake) = &intake else { return };
             let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(store) = store else { return };
             let mut state = intake.lock();
@@ -194,7 +198,7 @@ impl Pump {
         loads.into_iter().map(hand_over).collect()
     }
 
-    /// A batch has landed, or not: room comes free, and whoever waits is told.
+    /// A batch has landed, or not: room comes free, and the books know.
     fn settle(&self, intake: &Arc<Intake>, load: &Load, landed: &Result<Committed, CommitError>) {
         let events = load.events();
         let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
@@ -212,11 +216,6 @@ impl Pump {
         Intake::wake(state);
         granted.tell();
         intake.settled.notify_waiters();
-        for held in events {
-            if let Some(stored) = held.stored() {
-                stored.landing.tell(outcome(held.event.id, landed));
-            }
-        }
     }
 }
 
@@ -255,6 +254,18 @@ impl Load {
             }
         }
         ops
+    }
+
+    /// Whoever waits is told what has become of it.
+    fn tell(self, landed: &Result<Committed, CommitError>) {
+        for held in self.events() {
+            if let Some(stored) = held.stored() {
+                stored.landing.tell(outcome(held.event.id, landed));
+            }
+        }
+        if let Self::Group(group) = self {
+            group.tell(landed);
+        }
     }
 
     /// Under the lock: what has become of it goes into the books.
@@ -336,6 +347,13 @@ impl Stored {
 impl Held {
     pub(crate) fn stored(&self) -> Option<&Stored> {
         self.origin.as_ref()?.stored.as_ref()
+    }
+
+    /// Tells whoever waits that it never went to the store.
+    pub(super) fn tell_refused(&self, why: &str) {
+        if let Some(stored) = self.stored() {
+            stored.landing.tell(Err(PersistError::Refused { id: self.event.id, reason: why.to_owned() }));
+        }
     }
 }
 

@@ -91,6 +91,11 @@ impl Cursor {
         self.open.len()
     }
 
+    /// How many are open before a place.
+    pub(crate) fn open_before(&self, place: Seq) -> usize {
+        self.open.range(..place).count()
+    }
+
     pub(crate) fn to_bytes(&self) -> Bytes {
         let written = Written { high: self.high.0, open: self.open().map(|seq| seq.0).collect() };
         serde_json::to_vec(&written).unwrap_or_default().into()

@@ -13,7 +13,7 @@ mod tail;
 pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, parse_key, row_key},
-    restore::{Known, NOW, Opened, Restored, last_now, next_due, open, restore},
+    restore::{Known, NOW, Opened, Restored, failed_of, last_now, next_due, open, restore},
     row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
     tail::{Step, Tail},
 };

@@ -116,6 +116,12 @@ pub(crate) async fn open(tenure: &Tenure, id: u32) -> Result<Opened, StoreError>
     Ok(Opened { rows })
 }
 
+/// The first rows that a subscription has that left the log, by key.
+pub(crate) async fn failed_of(tenure: &Tenure, id: u32) -> Result<Vec<Bytes>, StoreError> {
+    let rows = tenure.reader().scan(tables::FAILED, KeyRange::prefix(id.to_be_bytes().to_vec()), PAGE).await?;
+    Ok(rows.into_iter().map(|(key, _)| key).collect())
+}
+
 /// The next delayed events, and whether there are no more.
 pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey>, bool), StoreError> {
     let rows = tenure.reader().scan(tables::DELAYED, KeyRange::all().after(&from), PAGE).await?;

@@ -43,6 +43,9 @@ pub(crate) struct Standing {
     pub(crate) delay: Duration,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) failures: Vec<Failure>,
+    /// Whether it waits with its key, so that those of the key wait behind it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_key: bool,
 }
 
 /// Names a delivery: its subscription, and its event's place.
@@ -163,6 +166,7 @@ mod tests {
             first_began: Timestamp::from_millis(9),
             delay: Duration::from_millis(2),
             failures: Vec::new(),
+            has_key: true,
         };
         let Op::Put { key: bytes, value, .. } = failed_op(key, &standing, &event().to_record().unwrap()) else {
             unreachable!()

@@ -27,10 +27,14 @@ impl Runtime {
         let mut due = self.clock().now();
         for letter in taken {
             let is_begun = match letter.subscription.as_deref() {
+                None if self.shared.intake.pump.is_some() => {
+                    replays.push(Replayed { letter: letter.clone(), entry: None, due, reading });
+                    true
+                }
                 None => self.emit_again(&letter, due),
                 Some(name) => match self.shared.registry.by_name(name) {
                     Some(entry) => {
-                        replays.push(Replayed { letter: letter.clone(), entry, due, reading });
+                        replays.push(Replayed { letter: letter.clone(), entry: Some(entry), due, reading });
                         true
                     }
                     None => false,

@@ -11,6 +11,7 @@ use crate::{
     dispatch::{Command, NewStage, StageBorder, start_key},
     epoch::{Stage, StageCounts, StageItem, StateKey},
     event::{IntoDraft, Key, Tenant},
+    intake::Intake,
     stage::Start,
 };
 
@@ -146,16 +147,15 @@ impl Runtime {
         if !self.shared.registry.add_stage(name, stage.pattern().clone()) {
             return Err(StageError::DuplicateName { name: name.to_owned() });
         }
-        let end = {
-            let mut intake = self.shared.intake.lock();
-            if start == Start::Latest {
-                intake.log.to_mark.push_back(start_key(name).into());
-            }
-            intake.log.unsettled = true;
-            intake.log.start_at_end()
-        };
+        let end = Arc::default();
+        self.shared.command(Command::Stage(NewStage { stage, border, start, end: Arc::clone(&end) }));
+        let mut intake = self.shared.intake.lock();
+        if start == Start::Latest {
+            intake.log.to_mark.push_back(start_key(name).into());
+        }
+        intake.log.start_at_end(&end);
+        Intake::wake(intake);
         pump.go();
-        self.shared.command(Command::Stage(NewStage { stage, border, start, end }));
         Ok(())
     }
 

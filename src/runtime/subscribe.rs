@@ -8,7 +8,7 @@ use super::Runtime;
 use crate::{
     dispatch::{AddError, Command, Entry, Meter},
     event::{Pattern, PatternError, Tenant},
-    intake::Seat,
+    intake::{Intake, Seat},
     stage::{Handler, Options, Order, Outside, Requirements, Site, Start, buried},
 };
 
@@ -93,7 +93,6 @@ impl Runtime {
         if self.shared.intake.pump.is_some() && options.name.is_none() && !options.is_tap {
             return Err(OnError::Unnamed { pattern: pattern.to_owned() });
         }
-        let start = self.shared.intake.lock().log.start_at_end();
         let shown = options.name.clone().unwrap_or_else(|| pattern.to_owned());
         self.check(&options, &layers, &requirements, &shown)?;
         let returned = returned.filter(|_| !requirements.emits);
@@ -102,7 +101,7 @@ impl Runtime {
         let name = options.name.clone();
         let added = self.shared.registry.add(name.as_deref(), pattern, |id, name| {
             let site = self.site(id, name, &options, max_outputs);
-            let meter = Meter::default();
+            let (meter, start) = (Meter::default(), Arc::default());
             let entry = Entry { id, pattern: parsed, tenant, options, retry, layers, site, max_outputs, meter, start };
             (Arc::new(entry), call)
         });
@@ -110,7 +109,7 @@ impl Runtime {
             AddError::Taken(name) => OnError::DuplicateName { name },
             AddError::Closed => OnError::Stopped,
         })?;
-        self.mark_start(&entry);
+        self.begin(&entry);
         requirements.types.into_iter().for_each(|event_type| self.shared.intake.types.add(event_type));
         Ok(SubscriptionId(entry.id))
     }
@@ -159,12 +158,18 @@ impl Runtime {
     }
 
     /// Where a durable subscription begins survives from now on.
-    fn mark_start(&self, entry: &Entry) {
-        let begins_here = entry.options.start == Start::Latest && entry.options.was.is_none() && !entry.options.is_tap;
-        if begins_here && self.shared.intake.pump.is_some() {
-            self.shared.intake.lock().log.to_mark.push_back(Arc::clone(entry.name()));
-            self.shared.intake.pump();
+    fn begin(&self, entry: &Entry) {
+        if self.shared.intake.pump.is_none() || entry.options.is_tap {
+            return;
         }
+        let mut intake = self.shared.intake.lock();
+        intake.log.start_at_end(&entry.start);
+        if entry.options.start == Start::Latest {
+            intake.log.to_mark.push_back(Arc::clone(entry.name()));
+        }
+        // Whoever drives may have to read what is there, though nothing new comes.
+        Intake::wake(intake);
+        self.shared.intake.pump();
     }
 
     /// Forgets a durable subscription that nobody claims, or a stage that does not run, and all that waits for it, once

@@ -13,12 +13,13 @@ use crate::{
     intake::Landed,
     journal::{DueKey, cursor_key},
     queue::CLASSES,
+    stage::Start,
     store::{Class, CommitError, Committed, Op, StoreError, tables},
 };
 
 /// A commit in flight.
 pub(super) struct Committing {
-    number: u64,
+    pub(super) number: u64,
     pub(super) events: Vec<Arc<Envelope>>,
     pub(super) delayed: Vec<DueKey>,
     pub(super) replies: Vec<Reply>,
@@ -127,8 +128,21 @@ impl Dispatcher {
 
     /// A subscriber goes: how far it was is written.
     pub(in crate::dispatch) fn close_reader(&mut self, place: usize) {
-        if let Some(durable) = &mut self.durable {
-            durable.write_cursors_of(&mut self.subscribers[place], 1);
+        let Some(durable) = &mut self.durable else { return };
+        let subscriber = &mut self.subscribers[place];
+        durable.write_cursors_of(subscriber, 1);
+        match &subscriber.reader {
+            Some(reader) => drop(durable.closing.insert(reader.id, durable.batch_number)),
+            // It was marked where it begins, and it keeps that, though it was never opened.
+            None if subscriber.entry.options.start == Start::Latest && !subscriber.entry.options.is_tap => {
+                let (name, start) = (subscriber.entry.name().to_string(), subscriber.entry.start.get().copied());
+                if !durable.known.contains_key(&name)
+                    && let Some(start) = start
+                {
+                    durable.starts.entry(name).or_insert(start);
+                }
+            }
+            None => {}
         }
     }
 
@@ -187,7 +201,7 @@ impl Durable {
     }
 
     /// Whether nothing that was handed over is unsettled.
-    fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.committing.is_empty() && self.trial.is_none()
     }
 

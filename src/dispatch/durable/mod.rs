@@ -7,12 +7,14 @@
 mod border;
 mod commit;
 mod delay;
+mod forget;
 mod gap;
 mod open;
 mod outcome;
 mod proposal;
 mod read;
 mod recover;
+mod replay;
 mod retention;
 mod stages;
 mod trial;
@@ -40,6 +42,7 @@ use millstream_operators::Timestamp;
 use self::{
     commit::Committing,
     delay::Due,
+    forget::Forgetting,
     open::Opening,
     proposal::{Proposal, Reply},
     read::Reading as PageReading,
@@ -48,6 +51,7 @@ use self::{
 };
 use super::{commands::Replay, dispatcher::Dispatcher};
 use crate::{
+    dead_letter::DeadLetter,
     event::{Envelope, EventName},
     intake::Shore,
     journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
@@ -96,8 +100,11 @@ pub(super) struct Durable {
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
     known: HashMap<String, Known>,
-    /// Where those begin that an earlier process subscribed and never opened.
+    /// Where those begin that an earlier process subscribed and never opened; those of stages under their
+    /// [`start_key`].
     starts: HashMap<String, Seq>,
+    /// Readers that were dropped, and the batch that has the last of what they wrote.
+    closing: HashMap<u32, u64>,
     last_id: u32,
     tail: Tail,
     /// All of the tail before it was told to those who keep up.
@@ -112,17 +119,17 @@ pub(super) struct Durable {
     trial: Option<Trial>,
     committing: VecDeque<Committing>,
     opening: FuturesUnordered<Opening>,
-    /// Dead letters of subscriptions that are not open yet.
-    replays: Vec<Replay>,
     reading: FuturesUnordered<PageReading>,
     due: Option<Due>,
     looking: Option<Looking>,
     stages: Vec<stages::Runner>,
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
-    /// Stages whose rows go, and the steps that remove the next of them.
-    to_forget: Vec<String>,
-    forgetting: Option<Pending<Result<Vec<Op>, StoreError>>>,
+    forgetting: Forgetting,
+    /// Letters that are to be replayed once their subscription is open.
+    replays: Vec<Replay>,
+    /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
+    pub(super) purged: Vec<(Vec<DeadLetter>, u64)>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -204,6 +211,7 @@ impl Durable {
             error: None,
             known: HashMap::new(),
             starts: HashMap::new(),
+            closing: HashMap::new(),
             last_id: 0,
             tail: Tail::at(Seq(0)),
             told: Seq(0),
@@ -214,14 +222,14 @@ impl Durable {
             trial: None,
             committing: VecDeque::new(),
             opening: FuturesUnordered::new(),
-            replays: Vec::new(),
             reading: FuturesUnordered::new(),
             due: None,
             looking: None,
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
-            to_forget: Vec::new(),
-            forgetting: None,
+            forgetting: Forgetting::default(),
+            replays: Vec::new(),
+            purged: Vec::new(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
@@ -230,7 +238,7 @@ impl Durable {
         }
     }
 
-    fn tenure(&self) -> Option<&Arc<Tenure>> {
+    pub(super) fn tenure(&self) -> Option<&Arc<Tenure>> {
         if let Hold::Held(tenure) = &self.hold { Some(tenure) } else { None }
     }
 
@@ -251,13 +259,14 @@ impl Durable {
             && self.trial.is_none()
             && self.committing.is_empty()
             && self.opening.is_empty()
-            && self.replays.is_empty()
             && self.reading.is_empty()
             && self.due.is_none()
             && self.looking.is_none()
             && self.horizon.wants().is_none()
             && self.kept.is_quiet()
-            && self.to_forget.is_empty()
+            && self.forgetting.is_quiet()
+            && self.replays.is_empty()
+            && self.purged.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
@@ -286,9 +295,13 @@ impl Batch {
 }
 
 impl Reader {
-    /// Whether it takes no more of a class for now.
+    /// Whether it takes no more of a class for now. What an earlier process had in hand counts once it is read again.
     fn is_full(&self, class: usize) -> bool {
-        self.cursors[class].open_count() >= RING.min(Cursor::MOST_OPEN) || self.rows >= MOST_ROWS
+        let most = RING.min(Cursor::MOST_OPEN);
+        match self.resume[class] {
+            Some(place) => self.cursors[class].open_before(place) >= most,
+            None => self.cursors[class].open_count() >= most || self.rows >= MOST_ROWS,
+        }
     }
 
     fn is_attached(&self) -> bool {
@@ -304,13 +317,14 @@ impl Dispatcher {
             return moved;
         }
         moved |= self.open_subscriptions(cx);
+        moved |= self.replay_deferred();
         moved |= self.poll_commits(cx);
         if self.an_emit_failed() {
             return true;
         }
         moved |= self.take_landed();
         moved |= self.step_stages(cx);
-        moved |= self.forget_stages(cx);
+        moved |= self.forget_names(cx);
         moved |= self.take_untold();
         moved |= self.follow_tail(cx);
         moved |= self.read_pages(cx);
@@ -389,9 +403,7 @@ impl Dispatcher {
         let letter = durable.stages.iter().find_map(|stage| stage.border().take_letter(number));
         let Some(letter) = letter else { return };
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).keep_written(letter);
-        for letter in &gone {
-            self.log_letter_gone(letter);
-        }
+        self.let_all_go(gone);
     }
 
     /// Whether a durable runtime has nothing to do with its store; said to those who ask the intake.

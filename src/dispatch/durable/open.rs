@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     task::{Context, Poll},
 };
 
@@ -13,12 +13,13 @@ use futures_util::stream::StreamExt;
 use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
-        Dispatcher, Replay,
+        Dispatcher,
         job::{Job, OpenEvent, OrderKey, Past, Stake},
+        registry::Entry,
         timers::Due,
     },
     intake::Held,
-    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
+    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, open},
     queue::CLASSES,
     stage::Start,
     store::{Class, Op, Seq, StoreError, tables},
@@ -58,10 +59,7 @@ impl Dispatcher {
         {
             moved = true;
             match opened {
-                Ok(opened) => {
-                    self.opened(place, entry, opened);
-                    self.replay_waiting();
-                }
+                Ok(opened) => self.opened(place, entry, opened),
                 Err(error) => {
                     self.lose(error);
                     return true;
@@ -71,54 +69,33 @@ impl Dispatcher {
         moved
     }
 
-    /// Whether a delivery can be written: there is no store, or it is held.
-    pub(in crate::dispatch) fn holds_partition(&self) -> bool {
-        self.durable.as_ref().is_none_or(|durable| durable.tenure().is_some())
-    }
-
-    /// A dead letter can be delivered again, unless its subscription is not open yet: then it waits for that.
-    pub(in crate::dispatch) fn begin_replay(&mut self, place: usize, replay: Replay) -> Option<Replay> {
-        let is_open = self.subscribers[place].reader.is_some();
-        match &mut self.durable {
-            Some(durable) if !is_open => {
-                durable.replays.push(replay);
-                None
-            }
-            _ => Some(replay),
-        }
-    }
-
     /// Finds the subscription in the store, or writes it there.
     fn begin_opening(&mut self, place: usize) -> bool {
         let Some(durable) = &mut self.durable else { return false };
         let Some(tenure) = durable.tenure().cloned() else { return false };
         let entry = Arc::clone(&self.subscribers[place].entry);
         let name = entry.name().to_string();
-        let was = entry.options.was.clone().filter(|_| !durable.known.contains_key(&name));
-        let old = was.and_then(|was| durable.known.remove(&was).map(|known| (was, known)));
-        let known = match (durable.known.get(&name), old) {
-            (Some(known), _) => known.clone(),
-            (None, Some((was, known))) => {
-                let key: Bytes = was.into_bytes().into();
-                durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: Bytes::clone(&key) });
-                durable.batch.push(Op::Delete { table: tables::START, key });
-                known
-            }
+        if durable.is_being_forgotten(&name) {
+            return false;
+        }
+        let was = entry.options.was.as_ref().filter(|was| !durable.known.contains_key(&name) && **was != name);
+        let known = match (durable.known.get(&name), was.and_then(|was| durable.known.get(was))) {
+            (Some(known), _) | (None, Some(known)) => known.clone(),
             (None, None) => {
-                let marked = durable.starts.get(&name).copied();
-                let Some(start) = marked.or_else(|| Durable::start_of(entry.options.start, entry.start.get().copied()))
-                else {
-                    return false;
-                };
+                let Some(start) = durable.beginning(&entry) else { return false };
                 durable.last_id += 1;
                 let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
                 Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
             }
         };
         let id = known.row.id;
-        if self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id)) {
-            // It was taken back and subscribed again: what the old one has in flight ends first.
+        let is_held = self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id));
+        if is_held || !durable.is_closed(id) {
+            // It was taken back and subscribed again: what the old one has in flight ends first, and is written.
             return false;
+        }
+        if let Some(was) = &entry.options.was {
+            self.take_name(was, &name);
         }
         let Some(durable) = &mut self.durable else { return false };
         let known = durable.claim_name(name, entry.pattern.as_str(), known);
@@ -127,12 +104,6 @@ impl Dispatcher {
         let rows = Box::pin(async move { open(&tenure, id).await });
         durable.opening.push(Opening { place, entry: entry.id, rows });
         true
-    }
-
-    /// Those that waited for a subscription to be open, and still wait where it was another's.
-    fn replay_waiting(&mut self) {
-        let waiting = self.durable.as_mut().map(|durable| std::mem::take(&mut durable.replays));
-        waiting.into_iter().flatten().for_each(|replay| self.replay(replay));
     }
 
     fn opened(&mut self, place: usize, entry: u64, opened: Opened) {
@@ -171,7 +142,7 @@ impl Dispatcher {
         if !subscriber.entry.options.halt {
             return;
         }
-        let letters = self.parts.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &**subscriber.entry.name();
         for (tenant, key) in letters.halted(name) {
             subscriber.keys.entry((tenant, key)).or_default().is_halted = true;
@@ -181,17 +152,14 @@ impl Dispatcher {
     /// One delivery that left the log, where it stood.
     fn take_up(&mut self, mut job: Job, standing: Standing, blocked: &mut Vec<Job>) {
         job.attempt = standing.attempt;
-        let Standing { stand, due, first_began, delay, failures, .. } = standing;
+        let Standing { stand, due, first_began, delay, failures, has_key, .. } = standing;
         job.past = Some(Box::new(Past { first_began, delay, failures }));
+        let is_ordered = self.subscribers[job.subscriber].is_ordered();
+        let key: Option<OrderKey> = job.order_key().filter(|_| is_ordered && has_key);
         if stand == Stand::Blocked {
             blocked.push(job);
             return;
         }
-        let subscriber = &self.subscribers[job.subscriber];
-        // Who is replayed gets his key when he is due, like anybody else: another may be its head. Where keys are halted,
-        // nobody else can be.
-        let is_head = subscriber.is_ordered() && (job.attempt > 1 || subscriber.entry.options.halt);
-        let key: Option<OrderKey> = job.order_key().filter(|_| is_head);
         if let Some(key) = key {
             let line = self.subscribers[job.subscriber].keys.entry(key).or_default();
             (line.head_waits, job.has_key) = (true, true);
@@ -211,29 +179,45 @@ impl Dispatcher {
         job
     }
 
-    /// A subscription is forgotten for good, with all that waits for it.
-    pub(in crate::dispatch) fn forget(&mut self, name: &str) {
-        if self.subscribers.iter().any(|(_, s)| &**s.entry.name() == name) {
+    /// What the store has under an earlier name is the subscription's: how far it is, and its dead letters.
+    fn take_name(&mut self, was: &str, name: &str) {
+        let Some(durable) = &mut self.durable else { return };
+        let is_other = self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == was);
+        if was == name || is_other {
             return;
         }
-        let Some(durable) = &mut self.durable else { return };
-        let is_stage = durable.stage_cursors.contains_key(name);
-        if is_stage && !durable.stages.iter().any(|stage| &*stage.border().stage == name) {
-            durable.to_forget.push(name.to_owned());
+        if !durable.known.contains_key(name) && durable.known.remove(was).is_some() {
+            durable.starts.remove(was);
+            let key = Bytes::copy_from_slice(was.as_bytes());
+            durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
+            durable.batch.push(Op::Delete { table: tables::START, key });
         }
-        let Some(known) = durable.known.remove(name) else { return };
-        let ops = &mut durable.batch.ops;
-        let key = Bytes::copy_from_slice(name.as_bytes());
-        ops.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
-        ops.push(Op::Delete { table: tables::START, key });
-        #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-        let classes = (0..CLASSES).map(|class| Class(class as u8));
-        ops.extend(classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(known.row.id, class) }));
-        self.tell_orphans();
+        if durable.known.contains_key(was) {
+            return;
+        }
+        // Some may be left of a process that died between two commits.
+        let renamed = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).rename(was, name);
+        for letter in &renamed {
+            self.make_room_for(&letter.event);
+            self.log_letter(letter);
+        }
     }
 }
 
 impl Durable {
+    /// Where a subscription begins that the store does not know; none while that is not known.
+    pub(super) fn beginning(&self, entry: &Entry) -> Option<Seq> {
+        let marked = self.starts.get(&**entry.name()).copied();
+        marked.or_else(|| Self::start_of(entry.options.start, entry.start.get().copied()))
+    }
+
+    /// Whether all is in the store that a reader of before has written.
+    fn is_closed(&self, id: u32) -> bool {
+        let Some(&number) = self.closing.get(&id) else { return true };
+        let is_handed_over = self.batch_number > number || self.batch.ops.is_empty();
+        is_handed_over && self.trial.is_none() && self.committing.iter().all(|commit| commit.number > number)
+    }
+
     /// Where a new subscription begins; none while that is not known.
     pub(super) fn start_of(start: Start, end: Option<Seq>) -> Option<Seq> {
         match start {
@@ -250,6 +234,8 @@ impl Durable {
             let key = name.as_bytes().to_vec().into();
             self.batch.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
         }
+        self.closing.remove(&known.row.id);
+        self.starts.remove(&name);
         self.known.insert(name, known.clone());
         known
     }

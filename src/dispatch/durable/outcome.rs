@@ -225,6 +225,7 @@ impl Dispatcher {
             first_began: past.map_or(self.now, |past: &Past| past.first_began),
             delay: past.map_or_else(Default::default, |past| past.delay),
             failures: past.map_or_else(Vec::new, |past| past.failures.clone()),
+            has_key: stand == Stand::Waiting && job.has_key,
         };
         durable.batch.push(failed_op(logged.key, &standing, &bytes));
         let before = std::mem::replace(&mut logged.place, Place::Row);
@@ -245,10 +246,14 @@ impl Dispatcher {
     /// A dead letter goes: it is replayed, purged, or dropped for want of room.
     pub(in crate::dispatch) fn log_letter_gone(&mut self, letter: &DeadLetter) {
         if let Some(durable) = &mut self.durable {
-            let key = Bytes::copy_from_slice(&letter.number.to_be_bytes());
-            durable.batch.push(Op::Delete { table: tables::DEAD, key });
+            durable.batch.push(letter_gone(letter));
         }
     }
+}
+
+/// A dead letter's row goes.
+pub(super) fn letter_gone(letter: &DeadLetter) -> Op {
+    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&letter.number.to_be_bytes()) }
 }
 
 /// An event's record. It was written before, so it can be written again.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::trial::Trial;
 use crate::{
+    dead_letter::DeadLetter,
     dispatch::{Dispatcher, Write, finish::conflict, job::Job},
     event::Envelope,
     intake::{Prepared, Refusal},
@@ -32,6 +33,8 @@ pub(super) type Reply = oneshot::Sender<Result<Result<(), Stale>, StorageError>>
 pub(super) enum Whose {
     /// A delivery whose attempt began then. It has its slot and its key until the answer is known.
     Delivery(Box<Job>, Timestamp),
+    /// A dead letter whose event is emitted once more. It goes with that.
+    Letter(Box<DeadLetter>),
     Outside(Reply),
 }
 
@@ -72,6 +75,8 @@ impl Proposal {
     pub(super) fn abandon(self, reason: &str) -> (Option<Job>, Vec<Prepared>) {
         match self.whose {
             Whose::Delivery(job, _) => (Some(*job), self.content.events),
+            // It is dead in the store, where it is read again.
+            Whose::Letter(_) => (None, self.content.events),
             Whose::Outside(reply) => {
                 let _ = reply.send(Err(StorageError::Unknown { reason: reason.to_owned() }));
                 (None, self.content.events)
@@ -128,6 +133,7 @@ impl Dispatcher {
                 self.leave_flight(&job);
                 self.fail(*job, error, began);
             }
+            Whose::Letter(letter) => self.keep_again(*letter),
             Whose::Outside(reply) => drop(reply.send(Ok(Err(Stale)))),
         }
     }

@@ -266,21 +266,25 @@ impl Dispatcher {
             .filter(|(_, event)| classes.contains(&event.priority.class()) && pattern.matches(event.name.as_str()))
             .cloned()
             .collect();
-        let Some(reader) = &mut self.subscribers[place].reader else { return false };
-        for &class in classes {
-            reader.is_attached[class] = true;
-        }
+        // A commit on the way says of whoever is attached that all was told: so it is, once it has all of this.
+        let mut keeps_up = [true; CLASSES];
         for (seq, event) in missed {
             let class = event.priority.class();
-            let Some(reader) = &mut self.subscribers[place].reader else { break };
-            if !reader.is_attached[class] || seq < reader.cursors[class].high {
+            let Some(reader) = &mut self.subscribers[place].reader else { return true };
+            if !keeps_up[class] || seq < reader.cursors[class].high {
                 continue;
             }
             if reader.is_full(class) {
                 self.detach(place, class, seq);
+                let is_strict = self.subscribers[place].entry.options.order == Order::Strict;
+                (0..CLASSES).filter(|&other| other == class || is_strict).for_each(|class| keeps_up[class] = false);
             } else {
                 self.deliver_logged(place, seq, &event, cx);
             }
+        }
+        let Some(reader) = &mut self.subscribers[place].reader else { return true };
+        for &class in classes {
+            reader.is_attached[class] = keeps_up[class];
         }
         true
     }

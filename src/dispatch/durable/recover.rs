@@ -8,7 +8,7 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::{Batch, Durable, Hold};
+use super::{Batch, Durable, Hold, stages::STAGE};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
@@ -99,7 +99,9 @@ impl Dispatcher {
         durable.committing.clear();
         durable.opening.clear();
         durable.reading.clear();
-        (durable.due, durable.looking, durable.forgetting) = (None, None, None);
+        (durable.due, durable.looking) = (None, None);
+        durable.forgetting.lose();
+        durable.closing.clear();
         durable.replays.clear();
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
@@ -142,20 +144,25 @@ impl Dispatcher {
             .commands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|command| !matches!(command, Command::Replay(_) | Command::LetGo { .. }));
+            .retain(|command| !matches!(command, Command::Replay(_)));
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
     }
 
-    /// Says which subscriptions hold what nobody claims.
+    /// Says which names hold what nobody claims: those that were opened once, and those that never were.
     pub(in crate::dispatch) fn tell_orphans(&mut self) {
         let Some(durable) = &self.durable else { return };
         let is_claimed =
             |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
         let runs = |name: &str| durable.stages.iter().any(|stage| &*stage.border().stage == name);
-        let subscriptions = durable.known.keys().filter(|name| !is_claimed(name));
-        let stages = durable.stage_cursors.keys().filter(|name| !runs(name));
-        let mut orphans: Vec<_> = subscriptions.chain(stages).cloned().collect();
+        let (stages, subscriptions): (Vec<&str>, Vec<&str>) =
+            durable.starts.keys().map(String::as_str).partition(|name| name.starts_with(STAGE));
+        let subscriptions = subscriptions.into_iter().chain(durable.known.keys().map(String::as_str));
+        let stages = stages.into_iter().map(|name| &name[STAGE.len_utf8()..]);
+        let stages = stages.chain(durable.stage_cursors.keys().map(String::as_str));
+        let nobody = subscriptions.filter(|name| !is_claimed(name)).chain(stages.filter(|name| !runs(name)));
+        let mut orphans: Vec<_> = nobody.map(str::to_owned).collect();
         orphans.sort_unstable();
+        orphans.dedup();
         self.parts.intake.lock().log.orphans = orphans;
     }
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, sync::Arc, task::Context, time::Duration};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Pending;
+use super::{Pending, stages::STAGE};
 use crate::{
     dispatch::Dispatcher,
     history::{HistoryError, Merged},
@@ -235,11 +235,17 @@ impl Dispatcher {
         }
     }
 
-    /// What all have handled, by class; none where nobody reads.
+    /// What all have handled, by class; none where nobody reads. Who has not begun to read has handled nothing.
     fn floors(&self) -> Option<[Seq; CLASSES]> {
         let durable = self.durable.as_ref()?;
-        let stages = durable.stage_floor();
-        let floor = |class: usize| durable.known.values().map(|known| known.cursors[class].floor()).chain(stages).min();
+        let is_new = |name: &str| !durable.known.contains_key(name);
+        let closed = self.subscribers.iter().filter(|(_, s)| {
+            s.reader.is_none() && s.is_subscribed && !s.entry.options.is_tap && is_new(s.entry.name())
+        });
+        let closed = closed.map(|(_, subscriber)| durable.beginning(&subscriber.entry).unwrap_or_default());
+        let marked = durable.starts.iter().filter(|(name, _)| !name.starts_with(STAGE) && is_new(name));
+        let others = durable.stage_floor().into_iter().chain(closed).chain(marked.map(|(_, start)| *start)).min();
+        let floor = |class: usize| durable.known.values().map(|known| known.cursors[class].floor()).chain(others).min();
         let mut floors = [Seq(0); CLASSES];
         for (class, place) in floors.iter_mut().enumerate() {
             *place = floor(class)?;
@@ -249,6 +255,10 @@ impl Dispatcher {
 
     /// What all have handled, and nothing keeps, goes; and what strict limits do not keep.
     pub(super) fn trim(&mut self) {
+        if self.has_new_subscribers() || self.has_commands() {
+            // Whoever joins just now begins somewhere that is not known here.
+            return;
+        }
         let retention = self.parts.retention;
         if let Some(durable) = &mut self.durable {
             durable.note_stages();
@@ -285,7 +295,11 @@ impl super::Durable {
     }
 
     fn stage_floor(&self) -> Option<Seq> {
-        self.stage_cursors.values().copied().min()
+        let is_new = |name: &str| !self.stage_cursors.contains_key(name);
+        let given = self.stages.iter().filter(|stage| is_new(&stage.border().stage));
+        let given = given.map(|stage| stage.beginning(&self.starts).unwrap_or_default());
+        let marked = self.starts.iter().filter(|(name, _)| name.strip_prefix(STAGE).is_some_and(is_new));
+        self.stage_cursors.values().copied().chain(given).chain(marked.map(|(_, start)| *start)).min()
     }
 
     /// The first place of a class that no limit is against, and whether that is for the size.

@@ -1,7 +1,7 @@
 //! Operator stages under way: each is stepped while there is something to take, and restored where the partition was lost.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -12,9 +12,9 @@ use millstream_operators::Timestamp;
 use super::{Durable, Pending, border::StageBorder};
 use crate::{
     dispatch::Dispatcher,
-    epoch::{DurableStage, StageError, StageStatus, StateKey, Step, forget},
+    epoch::{DurableStage, StageError, StageStatus, StateKey, Step},
     stage::Start,
-    store::{Op, Seq, StoreError, Tenure, tables},
+    store::{Seq, StoreError, Tenure},
 };
 
 /// A stage that was given to the runtime.
@@ -71,8 +71,11 @@ pub(super) struct NewStagePart {
 
 /// The key under which the place is marked where a stage begins: no subscription's name begins like that.
 pub(crate) fn start_key(stage: &str) -> String {
-    format!("\0{stage}")
+    format!("{STAGE}{stage}")
 }
+
+/// What the key of a stage's beginning begins with.
+pub(super) const STAGE: char = '\0';
 
 /// Pieces of work of one stage in a round, so that others have their turn.
 const TURNS: usize = 4;
@@ -109,6 +112,12 @@ impl Runner {
         if let Next::Idle { deadline, .. } = self.next { deadline } else { None }
     }
 
+    /// Where it begins if the store knows nothing of it yet; none while that is not known.
+    pub(super) fn beginning(&self, starts: &HashMap<String, Seq>) -> Option<Seq> {
+        let marked = starts.get(&start_key(&self.new.border.stage)).copied();
+        marked.or_else(|| Durable::start_of(self.new.start, self.new.end.get().copied()))
+    }
+
     pub(super) fn lose(&mut self) {
         self.is_lost = self.work.is_some();
         self.next = Next::Restore;
@@ -123,7 +132,9 @@ impl Runner {
             self.next = Next::Step;
         }
         let Some(mut stage) = self.stage.take() else { return false };
-        for key in self.unpark.drain(..) {
+        // Before it is restored it knows of no key.
+        let unpark = if self.next == Next::Restore { Vec::new() } else { std::mem::take(&mut self.unpark) };
+        for key in unpark {
             if stage.unpark(&key) && matches!(self.next, Next::Idle { .. }) {
                 self.next = Next::Step;
             }
@@ -188,34 +199,6 @@ impl Dispatcher {
         }
     }
 
-    /// A stage that does not run is forgotten: its rows go, some with each commit.
-    pub(super) fn forget_stages(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(durable) = &mut self.durable else { return false };
-        let Some(tenure) = durable.tenure().cloned() else { return false };
-        if durable.forgetting.is_none()
-            && durable.batch.ops.is_empty()
-            && durable.committing.is_empty()
-            && let Some(name) = durable.to_forget.first().cloned()
-        {
-            durable.forgetting = Some(Box::pin(async move { forget(tenure.reader(), &name).await }));
-        }
-        let Some(forgetting) = &mut durable.forgetting else { return false };
-        let Poll::Ready(ops) = forgetting.as_mut().poll(cx) else { return false };
-        durable.forgetting = None;
-        match ops {
-            Ok(ops) if ops.is_empty() => {
-                let name = durable.to_forget.remove(0);
-                let key = start_key(&name).into_bytes().into();
-                durable.batch.ops.push(Op::Delete { table: tables::START, key });
-                durable.stage_cursors.remove(&name);
-                self.tell_orphans();
-            }
-            Ok(ops) => durable.batch.ops.extend(ops),
-            Err(error) => self.lose(error),
-        }
-        true
-    }
-
     /// Steps the stages as far as they can go now.
     pub(super) fn step_stages(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
@@ -247,9 +230,7 @@ impl Dispatcher {
         let end = durable.tail.end();
         let runner = &mut durable.stages[place];
         if runner.work.is_none() {
-            let name = runner.border().stage.to_string();
-            let marked = durable.starts.get(&start_key(&name)).copied();
-            let start = marked.or_else(|| Durable::start_of(runner.new.start, runner.new.end.get().copied()));
+            let start = runner.beginning(&durable.starts);
             if !runner.begin(&tenure, start, end, self.now) {
                 return None;
             }

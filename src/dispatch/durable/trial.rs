@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Batch, Content, Pending, Place,
+    outcome::letter_gone,
     proposal::{Proposal, Whose},
 };
 use crate::{
@@ -122,6 +123,9 @@ impl Dispatcher {
         let mut cursors: BTreeMap<(usize, usize), Cursor> = BTreeMap::new();
         for Proposal { whose, content } in &trial.proposals {
             content.add_to(&mut batch);
+            if let Whose::Letter(letter) = whose {
+                batch.push(letter_gone(letter));
+            }
             let Whose::Delivery(job, _) = whose else { continue };
             let Some(logged) = job.logged else { continue };
             let (place, class) = (job.subscriber, usize::from(logged.key.class.0));
@@ -202,6 +206,7 @@ impl Dispatcher {
             }
             match whose {
                 Whose::Delivery(job, _) => self.delivered(*job),
+                Whose::Letter(_) => {}
                 Whose::Outside(reply) => drop(reply.send(Ok(Ok(())))),
             }
         }

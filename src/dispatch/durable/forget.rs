@@ -1,0 +1,161 @@
+//! Forgetting names: what nobody subscribes or runs goes for good, with all rows that it has.
+//!
+//! The rows go some with each commit, and last those that make the name known: after a crash it can be asked for again.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{Durable, Pending, stages::start_key};
+use crate::{
+    dispatch::Dispatcher,
+    epoch,
+    journal::{cursor_key, failed_of},
+    queue::CLASSES,
+    store::{Class, Op, StoreError, Tenure, tables},
+};
+
+/// Names that are to be forgotten.
+#[derive(Default)]
+pub(super) struct Forgetting {
+    asked: Vec<String>,
+    /// Those whose handlers finish what they have.
+    later: Vec<String>,
+    /// The first of those that were asked for, once it is begun.
+    begun: Option<String>,
+    /// The steps that remove the next of its rows.
+    rows: Option<Pending<Result<Vec<Op>, StoreError>>>,
+}
+
+/// Who claims a name.
+enum Claim {
+    Nobody,
+    /// Who was taken back, and has not finished.
+    Leaving,
+    Somebody,
+}
+
+impl Forgetting {
+    pub(super) fn is_quiet(&self) -> bool {
+        self.asked.is_empty() && self.begun.is_none()
+    }
+
+    /// The partition is lost: what was read is read again.
+    pub(super) fn lose(&mut self) {
+        self.rows = None;
+    }
+}
+
+/// The steps that remove the next rows of a name, but for those that make it known; none where there are no more.
+async fn rows_of(tenure: Arc<Tenure>, name: String, subscription: Option<u32>) -> Result<Vec<Op>, StoreError> {
+    if let Some(id) = subscription {
+        let failed = failed_of(&tenure, id).await?;
+        if !failed.is_empty() {
+            return Ok(failed.into_iter().map(|key| Op::Delete { table: tables::FAILED, key }).collect());
+        }
+    }
+    epoch::forget(tenure.reader(), &name).await
+}
+
+impl Dispatcher {
+    /// A name is to be forgotten, with all that waits for it, unless somebody claims it.
+    pub(in crate::dispatch) fn forget(&mut self, name: String) {
+        if let Some(durable) = &mut self.durable {
+            durable.forgetting.asked.push(name);
+        }
+    }
+
+    /// Goes on with what is to be forgotten.
+    pub(super) fn forget_names(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = self.choose_forgotten();
+        let Some(durable) = &mut self.durable else { return moved };
+        let Some(tenure) = durable.tenure().cloned() else { return moved };
+        let Some(name) = durable.forgetting.begun.clone() else { return moved };
+        if durable.forgetting.rows.is_none() {
+            // What is on its way is not seen by who reads now.
+            if !durable.batch.ops.is_empty() || !durable.is_written() {
+                return moved;
+            }
+            let subscription = durable.known.get(&name).map(|known| known.row.id);
+            durable.forgetting.rows = Some(Box::pin(rows_of(tenure, name.clone(), subscription)));
+            moved = true;
+        }
+        let Some(rows) = &mut durable.forgetting.rows else { return moved };
+        let Poll::Ready(ops) = rows.as_mut().poll(cx) else { return moved };
+        durable.forgetting.rows = None;
+        match ops {
+            Ok(ops) if ops.is_empty() => {
+                durable.forget_name(&name);
+                durable.forgetting.begun = None;
+                self.tell_orphans();
+            }
+            Ok(ops) => durable.batch.ops.extend(ops),
+            Err(error) => self.lose(error),
+        }
+        true
+    }
+
+    /// Begins with the next name that nobody claims.
+    fn choose_forgotten(&mut self) -> bool {
+        let Some(durable) = &mut self.durable else { return false };
+        if durable.tenure().is_none() || durable.forgetting.begun.is_some() {
+            return false;
+        }
+        let mut asked = std::mem::take(&mut durable.forgetting.later);
+        let waited = asked.len();
+        asked.append(&mut durable.forgetting.asked);
+        let moved = asked.len() > waited;
+        for name in asked {
+            let claim = self.claim_of(&name);
+            let Some(Durable { forgetting, .. }) = self.durable.as_deref_mut() else { return moved };
+            match claim {
+                Claim::Somebody => {}
+                Claim::Leaving => forgetting.later.push(name),
+                Claim::Nobody if forgetting.begun.is_none() => forgetting.begun = Some(name),
+                Claim::Nobody => forgetting.asked.push(name),
+            }
+        }
+        moved
+    }
+
+    fn claim_of(&self, name: &str) -> Claim {
+        let runs = self.durable.iter().any(|d| d.stages.iter().any(|stage| &*stage.border().stage == name));
+        let mut same = self.subscribers.iter().filter(|(_, subscriber)| &**subscriber.entry.name() == name);
+        match same.next() {
+            _ if runs => Claim::Somebody,
+            None => Claim::Nobody,
+            Some((_, subscriber)) if subscriber.is_subscribed => Claim::Somebody,
+            Some(_) if same.any(|(_, subscriber)| subscriber.is_subscribed) => Claim::Somebody,
+            Some(_) => Claim::Leaving,
+        }
+    }
+}
+
+impl Durable {
+    /// Whether its rows are going just now: who wants the name begins anew, after that.
+    pub(super) fn is_being_forgotten(&self, name: &str) -> bool {
+        self.forgetting.begun.as_deref() == Some(name)
+    }
+
+    /// The rows that make a name known go.
+    fn forget_name(&mut self, name: &str) {
+        let starts = [name.to_owned(), start_key(name)];
+        if let Some(known) = self.known.remove(name) {
+            let key = Bytes::copy_from_slice(name.as_bytes());
+            self.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
+            #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+            let classes = (0..CLASSES).map(|class| Class(class as u8));
+            let cursors =
+                classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(known.row.id, class) });
+            self.batch.ops.extend(cursors);
+        }
+        self.stage_cursors.remove(name);
+        for start in starts {
+            self.starts.remove(&start);
+            self.batch.ops.push(Op::Delete { table: tables::START, key: start.into_bytes().into() });
+        }
+    }
+}
