@@ -126,8 +126,6 @@ async fn assert_that_order_does_not_matter(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

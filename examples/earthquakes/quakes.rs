@@ -103,8 +103,6 @@ pub(crate) fn delays(quakes: &[Quake]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
-
     use std::io::Write as _;
 
     use super::*;

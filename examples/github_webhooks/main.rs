@@ -146,8 +146,6 @@ fn draft(webhook: &str, payload: Value) -> Draft {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
-
     use super::*;
 
     /// Runs a file with this text to its end. Time is virtual: what waits for nothing is late at once.
