@@ -13,7 +13,7 @@ use millstream::{
     store::{
         Claim, CommitError, Committed, Memory, Op, PartitionId, Reader, Redb, Seq, Store, StoreError, StoreFuture,
     },
-    testing::{self, TestKit},
+    testing::{self, Probe, TestKit},
 };
 use redb::backends::InMemoryBackend;
 use serde_json::json;
@@ -562,4 +562,27 @@ fn a_subscription_that_had_all_it_can_have_in_hand_goes_on_after_a_crash() {
         Ok(())
     });
     assert_eq!(seen(&all), (10..3_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_halted_key_waits_for_whoever_has_its_name_next() {
+    testing::run(Runtime::builder().store(Memory::new()), async |kit| {
+        let first = Probe::<Json>::new().fails(1);
+        let id = kit.on("a", first.handler().named("s").ordered_by_key().halt_key_on_dead())?;
+        for number in 1..=3 {
+            kit.emit(Draft::json("a", json!(number)).key("k"))?;
+        }
+        kit.settle().await;
+        kit.off(id);
+        let second = Probe::<Json>::new();
+        kit.on("a", second.handler().named("s").ordered_by_key().halt_key_on_dead())?;
+        kit.settle().await;
+        kit.emit(Draft::json("a", json!(4)).key("other"))?;
+        kit.settle().await;
+        assert_eq!((first.attempts(), second.received()), (1, vec![Json(json!(4))]));
+        kit.replay(&Replay::all());
+        kit.settle().await;
+        assert_eq!(second.received(), [4, 1, 2, 3].map(|number| Json(json!(number))));
+        Ok(())
+    });
 }

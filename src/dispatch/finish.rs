@@ -261,7 +261,7 @@ impl Dispatcher {
             died_at: self.parts.intake.clock.now(),
             place: job.logged.as_ref().map(|logged| logged.key.seq.0),
             // Whoever has the name next is not halted behind a letter of the one before.
-            halts: halts && !self.has_left(job.subscriber),
+            halts: halts && (job.logged.is_some() || !self.has_left(job.subscriber)),
         };
         self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
@@ -272,7 +272,7 @@ impl Dispatcher {
             self.halt_key(&job);
             self.log_line(&job);
             if self.has_left(job.subscriber) {
-                self.bury_parked(job.subscriber);
+                self.let_parked_go(job.subscriber);
             }
         } else {
             self.release_key(&job);

@@ -147,10 +147,11 @@ impl Dispatcher {
     }
 
     fn wait_for_key(&mut self, job: Job, key: OrderKey, is_halted: bool) -> Option<Job> {
-        if is_halted && self.has_left(job.subscriber) {
+        if is_halted && self.has_left(job.subscriber) && job.logged.is_none() {
             self.bury(job, Death::Halted);
             return None;
         }
+        let place = job.subscriber;
         let holds_key = |hold: &Hold| hold.key.as_ref() == Some(&key);
         if self.waits_for_itself(&job, holds_key, 1) {
             self.deadlocked(job);
@@ -160,6 +161,9 @@ impl Dispatcher {
         if is_halted {
             self.done.book.deliveries.blocked -= 1;
             self.done.book.deliveries.parked += 1;
+            if self.has_left(place) {
+                self.let_parked_go(place);
+            }
         }
         None
     }
@@ -372,30 +376,35 @@ impl Dispatcher {
         }
     }
 
-    /// A subscription was taken back: nobody can mend the heads of its halted keys for it any more. In a durable runtime what
-    /// waits behind them lies in the store.
+    /// A subscription was taken back: nobody can mend the heads of its halted keys for it any more.
     pub(super) fn end_halts(&mut self, place: usize) {
         if self.durable.is_none() {
             let name = Arc::clone(self.subscribers[place].entry.name());
             self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).halt_nobody(&name);
-            self.bury_parked(place);
         }
+        self.let_parked_go(place);
     }
 
-    /// Whether its halted keys go on no more.
+    /// Whether it was taken back, so that its halted keys go on no more.
     pub(super) fn has_left(&self, place: usize) -> bool {
-        !self.subscribers[place].is_subscribed && self.durable.is_none()
+        !self.subscribers[place].is_subscribed
     }
 
-    /// What is parked goes to the dead letters, for whoever has the subscription's name next.
-    pub(super) fn bury_parked(&mut self, place: usize) {
+    /// What is parked is for whoever has the subscription's name next: it goes to the dead letters. In a durable runtime it lies
+    /// in the store already, behind the letter that halted its key.
+    pub(super) fn let_parked_go(&mut self, place: usize) {
         let lines = self.subscribers[place].keys.values_mut().filter(|line| line.is_halted);
         let mut parked: Vec<_> = lines.flat_map(|line| std::mem::take(&mut line.waiting)).collect();
         parked.sort_unstable_by_key(|job| job.id);
         for job in parked {
             self.done.book.deliveries.parked -= 1;
             self.subscribers[place].entry.meter.waiting.down();
-            self.bury(job, Death::Halted);
+            if job.logged.is_some() {
+                self.done.book.deliveries.abandoned += 1;
+                self.end(job, Some(NoAnswer::Abandoned));
+            } else {
+                self.bury(job, Death::Halted);
+            }
         }
     }
 

@@ -233,7 +233,9 @@ impl Intake {
         state.tally.parked += parked.len() as u64;
         drop(state);
         // Whoever waits for an answer, or for the store, learns that there is none.
-        parked.iter().for_each(|held| held.tell_refused("the runtime was shut down"));
+        for held in &parked {
+            held.tell_refused("the runtime was shut down");
+        }
         parked.into_iter().map(|Held { event, .. }| event).collect()
     }
 }

@@ -37,7 +37,9 @@ impl Dispatcher {
         for (letters, reading) in purged {
             self.let_purged_go(letters, reading);
         }
-        replays.into_iter().for_each(|replay| self.replay(replay));
+        for replay in replays {
+            self.replay(replay);
+        }
         has_purged || self.durable.as_ref().is_some_and(|durable| durable.replays.len() < waited)
     }
 
