@@ -94,10 +94,11 @@ impl<'a> Check<'a> {
             }
             // Who only appends is not told that what he handed over after an unknown batch failed with it.
             let is_owed = match entry.fate {
-                // A claim ends with a batch for which there was no room.
-                Fate::Refused { error: CommitError::Full, .. } => matches!(entry.caller, Caller::Holder(_)),
+                // A claim ends with a batch for which there was no room, as with one that is unknown.
+                Fate::Refused { error: CommitError::Full, .. } | Fate::Unknown => {
+                    matches!(entry.caller, Caller::Holder(_))
+                }
                 Fate::Refused { .. } => false,
-                Fate::Unknown => matches!(entry.caller, Caller::Holder(_)),
                 Fate::Open | Fate::Acked { .. } => true,
             };
             if !is_applied && is_owed {

@@ -121,7 +121,7 @@ struct Kill {
 
 #[derive(Debug, Args)]
 struct PlantedBugs {
-    /// How many images, flips or failures each bug is looked for in.
+    /// How many images, flips or failures each bug is looked for in at most.
     #[arg(long, default_value_t = 2_000)]
     tries: u64,
     /// Only this bug, named as the figures name it.

@@ -21,7 +21,7 @@ use crate::{
 /// What to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How many images, flips or points each bug is looked for in.
+    /// How many images, flips or points each bug is looked for in at most.
     pub tries: u64,
     /// What decides all else.
     pub seed: u64,
@@ -62,6 +62,11 @@ impl Planting {
             Self::Store(bug) => bug.signs(),
             Self::Engine(bug) => bug.signs(),
         }
+    }
+
+    /// Whether this is said of one who has seen through it.
+    fn gives_away(self, what: &str) -> bool {
+        self.signs().iter().any(|sign| what.contains(sign))
     }
 
     fn level(self) -> &'static str {
@@ -110,22 +115,36 @@ pub fn look_for(planting: Planting, settings: Settings) -> Result<Caught, Hang> 
     let (tries, mut seen) = match planting {
         Planting::Store(Bug::SkippedCrc) => flip(settings)?,
         Planting::Store(bug @ Bug::DeafToSync) => fail_syncs(bug, settings)?,
-        Planting::Store(bug) => crash(settings, &|_| Box::new(StoreLevel(Planted(bug))))?,
+        Planting::Store(bug) => crash(planting, settings, &|_| Box::new(StoreLevel(Planted(bug))))?,
         Planting::Engine(bug) => {
             let opens = Real::default();
-            crash(settings, &|_| Box::new(EngineLevel { opens, bug: Some(bug) }))?
+            crash(planting, settings, &|_| Box::new(EngineLevel { opens, bug: Some(bug) }))?
         }
     };
-    seen.retain(|what| planting.signs().iter().any(|sign| what.contains(sign)));
+    seen.retain(|what| planting.gives_away(what));
     Ok(Caught { bug: planting, tries, noticed: seen.len(), what: seen.into_iter().next() })
 }
+
+/// How many images of one seed are looked at.
+const FEW: u64 = 40;
 
 /// How much was looked at, and all that was said of it.
 type Seen = (u64, Vec<String>);
 
-fn crash(Settings { tries, seed, threads }: Settings, levels: &LevelFor<'_>) -> Result<Seen, Hang> {
-    let tally = images::run(images::Settings { images: tries, seed, threads }, levels, &|_| {})?;
-    Ok((tally.images, tally.violations.into_iter().map(|violation| violation.what).collect()))
+/// Looks at images of one seed after the other until the bug is caught.
+fn crash(planting: Planting, settings: Settings, levels: &LevelFor<'_>) -> Result<Seen, Hang> {
+    let Settings { tries, seed, threads } = settings;
+    let (mut looked, mut seen) = (0, Vec::new());
+    for seed in seed.. {
+        let tally =
+            images::run(images::Settings { images: (tries - looked).min(FEW), seed, threads }, levels, &|_| {})?;
+        looked += tally.images;
+        seen.extend(tally.violations.into_iter().map(|violation| violation.what));
+        if looked >= tries || seen.iter().any(|what| planting.gives_away(what)) {
+            break;
+        }
+    }
+    Ok((looked, seen))
 }
 
 fn flip(Settings { tries, seed, threads }: Settings) -> Result<Seen, Hang> {
