@@ -63,6 +63,9 @@ impl Dispatcher {
         self.close_reader(place);
         let subscriber = self.subscribers.remove(place);
         let name = Arc::clone(subscriber.entry.name());
+        if subscriber.is_broken {
+            self.forget_damage(&name);
+        }
         if let Err(panic) = contained(|| drop(subscriber)) {
             tracing::error!(subscription = &*name, error = %panic, "a handler panicked while it was dropped");
             self.done.book.deliveries.panics += 1;

@@ -49,6 +49,8 @@ pub(super) struct Subscriber {
     pub(super) reader: Option<Reader>,
     /// Its rows are being read.
     pub(super) is_opening: bool,
+    /// It has met damage, and reads no more.
+    pub(super) is_broken: bool,
 }
 
 /// Who waits for a key. The one that has it is not here.
@@ -81,6 +83,7 @@ impl Subscriber {
             is_subscribed: true,
             reader: None,
             is_opening: false,
+            is_broken: false,
         }
     }
 

@@ -336,7 +336,10 @@ where
             }
             // The epoch before it is not there: what became of that one is told by its own error, or by the store.
             CommitError::Conflict { table: TURNS, .. } => {}
-            CommitError::TooLarge { .. } | CommitError::Invalid { .. } | CommitError::Conflict { .. } => {
+            CommitError::TooLarge { .. }
+            | CommitError::Invalid { .. }
+            | CommitError::Conflict { .. }
+            | CommitError::Corrupt { .. } => {
                 self.park(format!("epoch {} cannot be committed: {error}", flight.epoch));
                 return Ok(());
             }

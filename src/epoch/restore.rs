@@ -54,7 +54,8 @@ where
             Err(error) => return self.unrestored(error.into()),
         };
         match header {
-            None => self.begin(&tenure, from).await?,
+            None if self.begin(&tenure, from).await? => {}
+            None => return Ok(()),
             Some(header) => {
                 if let Err(error) = self.resume(&header, tenure.reader()).await {
                     return self.unrestored(error);
@@ -79,8 +80,9 @@ where
         }
     }
 
-    /// The first commit of a stage that the store does not know: where it begins is fixed from then on.
-    async fn begin(&mut self, tenure: &Arc<Tenure>, from: Seq) -> Result<(), StageError> {
+    /// The first commit of a stage that the store does not know: where it begins is fixed from then on. False where the stage
+    /// is parked, for trying again would change nothing.
+    async fn begin(&mut self, tenure: &Arc<Tenure>, from: Seq) -> Result<bool, StageError> {
         self.set(&Header {
             version: self.states.version,
             epoch: 0,
@@ -90,10 +92,17 @@ where
         });
         let mut batch = Vec::from(self.states.rows.first_turns());
         batch.push(self.header(from.0));
-        tenure.commit_untold(batch).await.map(drop).map_err(|error| {
-            self.blank();
-            StageError::Commit(error)
-        })
+        match tenure.commit_untold(batch).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_loss() => {
+                self.blank();
+                Err(StageError::Commit(error))
+            }
+            Err(error) => {
+                self.park(format!("it cannot begin: {error}"));
+                Ok(false)
+            }
+        }
     }
 
     fn set(&mut self, header: &Header) {

@@ -136,7 +136,9 @@ impl OnceRow {
 pub(crate) async fn once_row(library: &Library, key: &Bytes) -> Result<Option<OnceRow>, HistoryError> {
     let reader = library.store.reader(library.partition);
     let rows = reader.get(tables::ONCE, std::slice::from_ref(key)).await?;
-    Ok(rows.into_iter().flatten().next().and_then(|row| OnceRow::from_bytes(&row)))
+    let corrupt = || StoreError::Corrupt { what: format!("a row of `{}`", tables::ONCE.0) };
+    let row = rows.into_iter().flatten().next().map(|row| OnceRow::from_bytes(&row).ok_or_else(corrupt));
+    Ok(row.transpose()?)
 }
 
 impl Stream for AggregateEvents {

@@ -60,8 +60,8 @@ pub(crate) struct LogSide {
     pub(crate) next_due: Option<Timestamp>,
     /// Durable subscriptions that nobody claims.
     pub(crate) orphans: Vec<String>,
-    /// Subscriptions that have met damage in the log and read no further, and what it is.
-    pub(crate) broken: BTreeMap<String, String>,
+    /// What cannot be read, and why.
+    pub(crate) damage: BTreeMap<String, String>,
 }
 
 impl Shore {

@@ -14,8 +14,8 @@ pub(crate) struct Horizon {
     keys: BTreeSet<DueKey>,
     /// From here on there may be more in the store than here; none where all of it is here.
     beyond: Option<DueKey>,
-    /// What came while the store was being read, which may not have seen it.
-    meanwhile: BTreeSet<DueKey>,
+    /// What came while the store was being read, which may not have seen it; none while it is not.
+    meanwhile: Option<BTreeSet<DueKey>>,
 }
 
 /// The key of a delayed event's row, read.
@@ -40,7 +40,7 @@ impl Horizon {
         self.keys.extend(keys.into_iter().inspect(|key| last = Some(*key)));
         self.beyond = if is_all { None } else { last.or(self.beyond) };
         let beyond = self.beyond;
-        let near = std::mem::take(&mut self.meanwhile).into_iter();
+        let near = self.meanwhile.take().into_iter().flatten();
         self.keys.extend(near.filter(|key| beyond.is_none_or(|beyond| *key <= beyond)));
         self.shorten();
     }
@@ -50,14 +50,19 @@ impl Horizon {
         if self.beyond.is_none_or(|beyond| key <= beyond) {
             self.keys.insert(key);
             self.shorten();
-        } else {
-            self.meanwhile.insert(key);
+        } else if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.insert(key);
         }
     }
 
     /// The store is read from here on: what came before is seen there.
     pub(crate) fn looks(&mut self) {
-        self.meanwhile.clear();
+        self.meanwhile = Some(BTreeSet::new());
+    }
+
+    /// The store cannot be read: what is there is all that there is.
+    pub(crate) fn give_up(&mut self) {
+        self.extend([], true);
     }
 
     fn shorten(&mut self) {
@@ -143,7 +148,7 @@ mod tests {
                     if taken.is_empty() { break }
                 }
             }
-            prop_assert!(horizon.keys.len() <= Horizon::MOST);
+            prop_assert!(horizon.keys.len() <= Horizon::MOST && horizon.meanwhile.is_none());
         }
     }
 }

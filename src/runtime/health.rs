@@ -89,8 +89,8 @@ impl Runtime {
                 "nobody subscribes or runs as `{name}`, and the store keeps what it has not read: claim it, or `forget` it"
             )
         });
-        let broken = state.log.broken.iter().map(|(name, why)| format!("subscription `{name}` cannot read on: {why}"));
-        let mut findings: Vec<_> = failure.chain(orphans).chain(broken).collect();
+        let damage = state.log.damage.iter().map(|(what, why)| format!("{what}: {why}"));
+        let mut findings: Vec<_> = failure.chain(orphans).chain(damage).collect();
         drop(state);
         for entry in self.shared.registry.entries() {
             let (trimmed, name) = (entry.meter.book().trimmed, entry.name());

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{Batch, Durable, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
@@ -22,6 +24,7 @@ pub(super) struct Committing {
     pub(super) number: u64,
     pub(super) events: Vec<Arc<Envelope>>,
     pub(super) delayed: Vec<DueKey>,
+    fired: Vec<Bytes>,
     pub(super) replies: Vec<Reply>,
     outcome: Pending<Result<Committed, CommitError>>,
 }
@@ -51,10 +54,16 @@ impl Dispatcher {
 
     fn landed(&mut self, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
-        let Some(Committing { number, events, delayed, replies, .. }) = durable.committing.pop_front() else { return };
+        let Some(Committing { number, events, delayed, fired, replies, .. }) = durable.committing.pop_front() else {
+            return;
+        };
+        durable.losses = 0;
         self.parts.shelf.landed(number);
         for key in delayed {
             durable.horizon.add(key);
+        }
+        for key in fired {
+            durable.firing.remove(&key);
         }
         if !events.is_empty() {
             let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();
@@ -99,11 +108,11 @@ impl Dispatcher {
             return durable.answer_nothing();
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
-        let Batch { mut ops, events, delayed, replies, .. } = std::mem::take(&mut durable.batch);
+        let Batch { mut ops, events, delayed, fired, replies, .. } = std::mem::take(&mut durable.batch);
         ops.extend(durable.clock_op(now));
         let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
         durable.batch_number += 1;
-        durable.committing.push_back(Committing { number, events, delayed, replies, outcome });
+        durable.committing.push_back(Committing { number, events, delayed, fired, replies, outcome });
         true
     }
 

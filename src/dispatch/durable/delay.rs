@@ -12,20 +12,41 @@ use crate::{
     dispatch::Dispatcher,
     event::Envelope,
     journal::{DueKey, next_due, row_key},
-    store::{Op, StoreError, tables},
+    store::{Op, StoreError, Tenure, tables},
 };
 
 /// Rows that are due and are being read.
 pub(super) struct Due {
     keys: Vec<Bytes>,
-    rows: Pending<Result<Vec<Option<Bytes>>, StoreError>>,
+    rows: Pending<Result<Vec<DueRow>, StoreError>>,
+}
+
+/// A row that is due: none where it is gone, or what is wrong with it.
+type DueRow = Result<Option<Bytes>, StoreError>;
+
+/// Reads rows, each alone where one of them is damaged.
+async fn due_rows(tenure: Arc<Tenure>, keys: Vec<Bytes>) -> Result<Vec<DueRow>, StoreError> {
+    match tenure.reader().get(tables::DELAYED, &keys).await {
+        Ok(rows) => return Ok(rows.into_iter().map(Ok).collect()),
+        Err(StoreError::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        rows.push(match tenure.reader().get(tables::DELAYED, &[key]).await {
+            Ok(row) => Ok(row.into_iter().next().flatten()),
+            Err(error @ StoreError::Corrupt { .. }) => Err(error),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(rows)
 }
 
 /// Rows that move at a time.
 const MOST: usize = 256;
 
 impl Dispatcher {
-    /// Moves what is due into the log, and reads on what is due next.
+    /// Moves what is due into the log, and reads on what is due next. A row that is damaged stays where it is.
     pub(super) fn fire_delayed(&mut self, cx: &mut Context<'_>) -> bool {
         match self.look_ahead(cx).and_then(|looked| Ok(looked | self.move_due(cx)?)) {
             Ok(moved) => moved,
@@ -50,8 +71,14 @@ impl Dispatcher {
             && let Poll::Ready(read) = looking.as_mut().poll(cx)
         {
             durable.looking = None;
-            let (keys, is_all) = read?;
-            durable.horizon.extend(keys, is_all);
+            match read {
+                Ok((keys, is_all)) => durable.horizon.extend(keys, is_all),
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    durable.horizon.give_up();
+                    self.cannot_fire(&error);
+                }
+                Err(error) => return Err(error),
+            }
             moved = true;
         }
         Ok(moved)
@@ -65,8 +92,7 @@ impl Dispatcher {
             if let Some(tenure) = durable.tenure().cloned().filter(|_| !keys.is_empty()) {
                 let keys: Vec<_> = keys.into_iter().map(row_key).collect();
                 let asked = keys.clone();
-                let rows = Box::pin(async move { tenure.reader().get(tables::DELAYED, &asked).await });
-                durable.due = Some(Due { keys, rows });
+                durable.due = Some(Due { keys, rows: Box::pin(due_rows(tenure, asked)) });
                 moved = true;
             }
         }
@@ -76,8 +102,11 @@ impl Dispatcher {
             let keys = std::mem::take(&mut due.keys);
             durable.due = None;
             for (key, row) in keys.into_iter().zip(rows?) {
-                if let Some(bytes) = row {
-                    self.append_due(key, bytes)?;
+                let row = row.and_then(|bytes| bytes.map(due_event).transpose());
+                match row {
+                    Ok(Some((event, bytes))) => self.append_due(key, event, bytes),
+                    Ok(None) => {}
+                    Err(error) => self.cannot_fire(&error),
                 }
             }
             moved = true;
@@ -85,11 +114,21 @@ impl Dispatcher {
         Ok(moved)
     }
 
-    fn append_due(&mut self, key: Bytes, bytes: Bytes) -> Result<(), StoreError> {
-        let Some(durable) = &mut self.durable else { return Ok(()) };
-        let event = Envelope::from_record(&bytes)
-            .map_err(|error| StoreError::Corrupt { what: format!("a row of `delayed` ({error})") })?;
+    /// Somebody has to look at it.
+    fn cannot_fire(&self, error: &StoreError) {
+        tracing::error!(%error, "a delayed event cannot be read");
+        let what = "a delayed event cannot be read".to_owned();
+        self.parts.intake.lock().log.damage.insert(what, error.to_string());
+    }
+
+    fn append_due(&mut self, key: Bytes, event: Envelope, bytes: Bytes) {
+        let Some(durable) = &mut self.durable else { return };
+        if !durable.firing.insert(key.clone()) {
+            // Its row goes with a commit that is on its way.
+            return;
+        }
         let is_own = event.emitted >= durable.began && !durable.lost_delayed.remove(&event.id.as_u128());
+        durable.batch.fired.push(key.clone());
         durable.batch.push(Op::Delete { table: tables::DELAYED, key });
         durable.batch.append(Arc::new(event), bytes);
         let mut state = self.parts.intake.lock();
@@ -101,6 +140,10 @@ impl Dispatcher {
         } else {
             state.tally.emitted += 1;
         }
-        Ok(())
     }
+}
+
+fn due_event(bytes: Bytes) -> Result<(Envelope, Bytes), StoreError> {
+    let corrupt = |error| StoreError::Corrupt { what: format!("a row of `{}` ({error})", tables::DELAYED.0) };
+    Ok((Envelope::from_record(&bytes).map_err(corrupt)?, bytes))
 }

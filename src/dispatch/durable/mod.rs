@@ -96,6 +96,8 @@ pub(super) struct Durable {
     hold: Hold,
     /// Claims that failed since the last one that did not.
     failures: u32,
+    /// How often it was lost since the last commit that landed.
+    losses: u32,
     /// Why the partition is not held.
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
@@ -121,6 +123,8 @@ pub(super) struct Durable {
     opening: FuturesUnordered<Opening>,
     reading: FuturesUnordered<PageReading>,
     due: Option<Due>,
+    /// Rows of delayed events that go with what is on its way.
+    firing: HashSet<Bytes>,
     looking: Option<Looking>,
     stages: Vec<stages::Runner>,
     /// How far each stage is that the store knows, whether it runs or not.
@@ -150,6 +154,8 @@ pub(super) struct Batch {
     events: Vec<Arc<Envelope>>,
     /// Delayed events that are written.
     delayed: Vec<crate::journal::DueKey>,
+    /// The rows of those that are due, which go.
+    fired: Vec<Bytes>,
     /// Who waits for it to be in the store.
     replies: Vec<Reply>,
     /// What it takes, about.
@@ -171,8 +177,6 @@ pub(super) struct Reader {
     written: [Seq; CLASSES],
     /// Deliveries that have left the log.
     rows: usize,
-    /// The damage that it has met; it reads no more.
-    broken: Option<StoreError>,
 }
 
 /// What a delivery has to do with the log.
@@ -201,6 +205,8 @@ const MOST_ROWS: usize = 10_000;
 const MOST_OPS: usize = 8_192;
 /// The most bytes of them.
 const MOST_BYTES: usize = 16 << 20;
+/// The most losses in a row that are nobody's business.
+const MOST_LOSSES: u32 = 5;
 
 impl Durable {
     pub(super) fn new(home: Home, now: Timestamp) -> Self {
@@ -208,6 +214,7 @@ impl Durable {
             home,
             hold: Hold::Lost { until: now },
             failures: 0,
+            losses: 0,
             error: None,
             known: HashMap::new(),
             starts: HashMap::new(),
@@ -224,6 +231,7 @@ impl Durable {
             opening: FuturesUnordered::new(),
             reading: FuturesUnordered::new(),
             due: None,
+            firing: HashSet::new(),
             looking: None,
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
@@ -242,9 +250,9 @@ impl Durable {
         if let Hold::Held(tenure) = &self.hold { Some(tenure) } else { None }
     }
 
-    /// Whether a claim has failed, and the next one is not due.
+    /// Whether a claim has failed, or one after the other has come to nothing, and the next one is not due.
     fn has_failed(&self) -> bool {
-        self.failures > 0 && matches!(self.hold, Hold::Lost { .. })
+        (self.failures > 0 || self.losses > MOST_LOSSES) && matches!(self.hold, Hold::Lost { .. })
     }
 
     fn is_crowded(&self) -> bool {
@@ -431,6 +439,8 @@ impl Dispatcher {
             || self.subscribers.iter().all(|(_, subscriber)| {
                 subscriber.entry.options.is_tap
                     || !subscriber.is_subscribed
+                    // What it cannot read, no waiting brings.
+                    || subscriber.is_broken
                     || subscriber.reader.as_ref().is_some_and(Reader::is_attached)
             })
     }

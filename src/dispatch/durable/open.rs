@@ -45,7 +45,7 @@ impl Dispatcher {
     pub(super) fn open_subscriptions(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         let closed = |s: &super::super::subscriber::Subscriber| {
-            s.reader.is_none() && !s.is_opening && s.is_subscribed && !s.entry.options.is_tap
+            s.reader.is_none() && !s.is_opening && !s.is_broken && s.is_subscribed && !s.entry.options.is_tap
         };
         let places: Vec<_> = self.subscribers.iter().filter(|(_, s)| closed(s)).map(|(place, _)| place).collect();
         for place in places {
@@ -61,8 +61,10 @@ impl Dispatcher {
             match opened {
                 Ok(opened) => self.opened(place, entry, opened),
                 Err(error) => {
-                    self.lose(error);
-                    return true;
+                    let is_here = self.subscribers.get(place).is_some_and(|s| s.entry.id == entry);
+                    if is_here && !self.cannot_read(place, &[], error) {
+                        return true;
+                    }
                 }
             }
         }
@@ -120,7 +122,6 @@ impl Dispatcher {
             resume: std::array::from_fn(|class| known.cursors[class].first_open()),
             written: std::array::from_fn(|class| known.cursors[class].high),
             rows: opened.rows.len(),
-            broken: None,
         });
         self.halt_keys(place);
         let mut blocked = Vec::new();

@@ -188,7 +188,7 @@ impl Dispatcher {
         let places: Vec<usize> = self
             .subscribers
             .iter()
-            .filter(|(_, s)| s.is_subscribed && s.reader.as_ref().is_some_and(|reader| !reader.is_attached()))
+            .filter(|(_, s)| s.is_subscribed && !s.is_broken && s.reader.as_ref().is_some_and(|r| !r.is_attached()))
             .map(|(place, _)| place)
             .collect();
         for place in places {
@@ -222,9 +222,7 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return false };
         let subscriber = &mut self.subscribers[place];
         let (Some(reader), Some(tenure)) = (&mut subscriber.reader, durable.tenure().cloned()) else { return false };
-        let is_busy = |&class: &usize| {
-            reader.is_attached[class] || reader.is_reading[class] || reader.is_full(class) || reader.broken.is_some()
-        };
+        let is_busy = |&class: &usize| reader.is_attached[class] || reader.is_reading[class] || reader.is_full(class);
         if durable.is_crowded() || classes.iter().any(is_busy) {
             return false;
         }
@@ -311,7 +309,7 @@ impl Dispatcher {
             self.count_trimmed(place, class, from, first.min(known_to));
         }
         for (class, record) in records {
-            if self.subscribers[place].reader.as_ref().is_none_or(|reader| reader.broken.is_some()) {
+            if self.subscribers[place].is_broken || self.subscribers[place].reader.is_none() {
                 return;
             }
             self.take_record(place, class, &record, cx);
@@ -333,18 +331,20 @@ impl Dispatcher {
         {
             return;
         }
-        match Envelope::from_record(&record.bytes) {
-            Ok(event) => self.deliver_logged(place, seq, &Arc::new(event), cx),
-            Err(error) => {
-                let what = format!("event {} of the log ({error})", seq.0);
-                self.cannot_read(place, &[class], StoreError::Corrupt { what });
+        let damage = match Envelope::from_record(&record.bytes) {
+            Ok(event) if event.priority.class() == class && *event.name.as_str() == *record.name => {
+                return self.deliver_logged(place, seq, &Arc::new(event), cx);
             }
-        }
+            Ok(_) => "it is another than the log says".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let what = format!("event {} of the log ({damage})", seq.0);
+        self.cannot_read(place, &[class], StoreError::Corrupt { what });
     }
 
     /// Damage stops the subscription that has met it, and nobody else; any other failure loses the partition. Whether
     /// others go on.
-    fn cannot_read(&mut self, place: usize, classes: &[usize], error: StoreError) -> bool {
+    pub(super) fn cannot_read(&mut self, place: usize, classes: &[usize], error: StoreError) -> bool {
         if !matches!(error, StoreError::Corrupt { .. }) {
             self.lose(error);
             return false;
@@ -352,15 +352,20 @@ impl Dispatcher {
         let subscriber = &mut self.subscribers[place];
         let name = subscriber.entry.name();
         tracing::error!(subscription = &**name, error = %error, "a subscription cannot read on");
-        self.parts.intake.lock().log.broken.insert(name.to_string(), error.to_string());
+        self.parts.intake.lock().log.damage.insert(unread(name), error.to_string());
+        (subscriber.is_broken, subscriber.is_opening) = (true, false);
         if let Some(reader) = &mut subscriber.reader {
             for &class in classes {
                 reader.is_reading[class] = false;
             }
-            reader.broken = Some(error);
         }
         true
     }
+}
+
+/// What is said of a subscription that has met damage.
+pub(super) fn unread(name: &str) -> String {
+    format!("subscription `{name}` cannot read on")
 }
 
 /// What a subscription asks the store for. Patterns without wildcards name what they want.

@@ -8,7 +8,7 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::{Batch, Durable, Hold, stages::STAGE};
+use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
@@ -18,8 +18,13 @@ use crate::{
     store::StoreError,
 };
 
-/// How long until a claim that failed is tried again: doubling, from the first to the last.
+/// How long until a claim that came to nothing is tried again: doubling, from the first to the last.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long until the next claim, after so many that came to nothing.
+fn patience(failures: u32) -> Duration {
+    PATIENCE.0.saturating_mul(1 << failures.min(10)).min(PATIENCE.1)
+}
 
 impl Dispatcher {
     /// Claims the partition where it is not held.
@@ -50,7 +55,7 @@ impl Dispatcher {
 
     fn not_claimed(&mut self, error: StoreError) {
         let Some(durable) = &mut self.durable else { return };
-        let wait = PATIENCE.0.saturating_mul(1 << durable.failures.min(10)).min(PATIENCE.1);
+        let wait = patience(durable.failures);
         durable.failures += 1;
         tracing::error!(error = %chain(&error), ?wait, "the store cannot be claimed");
         self.parts.intake.lock().log.failure = Some(chain(&error));
@@ -103,12 +108,17 @@ impl Dispatcher {
         durable.forgetting.lose();
         durable.closing.clear();
         durable.replays.clear();
+        durable.firing.clear();
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
-        durable.hold = Hold::Lost { until: self.now };
+        // At once, the first time.
+        let wait = durable.losses.checked_sub(1).map_or(Duration::ZERO, patience);
+        durable.losses += 1;
+        durable.hold = Hold::Lost { until: self.now + wait };
         durable.error = Some(error);
         let mut state = self.parts.intake.lock();
+        state.log.damage.clear();
         state.log.fail(durable.error.as_ref().map_or_else(String::new, |error| chain(error)));
         // What handlers returned and did not land is returned again when they are.
         state.log.afloat -= appended as u64;
@@ -138,6 +148,7 @@ impl Dispatcher {
         for (_, subscriber) in &mut self.subscribers {
             subscriber.keys.clear();
             subscriber.reader = None;
+            (subscriber.is_opening, subscriber.is_broken) = (false, false);
         }
         // The letters that were to be replayed are dead in the store, where they are read again.
         self.parts
@@ -146,6 +157,11 @@ impl Dispatcher {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|command| !matches!(command, Command::Replay(_)));
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
+    }
+
+    /// A subscription has gone that had met damage.
+    pub(in crate::dispatch) fn forget_damage(&self, name: &str) {
+        self.parts.intake.lock().log.damage.remove(&unread(name));
     }
 
     /// Says which names hold what nobody claims: those that were opened once, and those that never were.

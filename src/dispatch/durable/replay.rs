@@ -19,6 +19,11 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return Some(replay) };
         let is_open = match place {
             None | Some(None) => true,
+            // What it cannot read, it cannot be given: the letter stays one.
+            Some(Some(place)) if self.subscribers[place].is_broken => {
+                self.keep_again(replay.letter);
+                return None;
+            }
             Some(Some(place)) => self.subscribers[place].reader.is_some(),
         };
         if durable.tenure().is_some() && is_open {
