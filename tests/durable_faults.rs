@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use millstream::{
     Context, Draft, Event, EventId, Handler, HandlerError, Priority, ProcessError, Replay, Retry, Runtime, Start,
-    store::{Class, Memory, PartitionId, Reader, Seq, Store, StoreError, Wanted},
+    store::{
+        Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Reader, Seq, Store, StoreError, StoreFuture,
+        Wanted,
+    },
     testing::{self, FaultyStore, Probe, TestKit},
 };
 use serde::{Deserialize, Serialize};
@@ -206,6 +210,71 @@ fn nothing_is_lost_doubled_or_out_of_order_whatever_the_store_does() {
             &format!("seed {seed}"),
         ));
     }
+}
+
+/// A store that tells late: what it was given is in it, and can be read, before anybody is told.
+#[derive(Debug)]
+struct Late(Memory);
+
+impl Store for Late {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let answer = self.0.append(partition, batch).now_or_never().unwrap();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            answer
+        })
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let answer = self.0.claim(partition).now_or_never().unwrap();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            answer
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.0.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.0.reader(partition)
+    }
+}
+
+#[test]
+fn what_was_read_before_it_was_told_is_handled_once() {
+    let store = Memory::new();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("order.placed", (async |_: OrderPlaced| ()).named("bill"))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(Late(store)), async |kit: TestKit| {
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&orders);
+        let bill = move |order: OrderPlaced| {
+            let seen = Arc::clone(&seen);
+            async move {
+                seen.lock().unwrap().push(order.id);
+                // Nothing is committed before the second one is told.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        kit.on("order.placed", bill.named("bill"))?;
+        kit.emit(OrderPlaced { id: 1, user: 1 })?.await?;
+        let late = async {
+            // While the partition is being claimed.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            kit.emit(OrderPlaced { id: 2, user: 1 })?.await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        };
+        let (_, emitted) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), kit.runtime().run()), late);
+        emitted?;
+        kit.settle().await;
+        assert_eq!(*orders.lock().unwrap(), [1, 2]);
+        Ok(())
+    });
 }
 
 /// Makes dead letters of two orders, and replays them while the store fails; the second is due later.

@@ -95,7 +95,8 @@ impl Dispatcher {
                 }
                 continue;
             };
-            if !reader.is_attached[class] {
+            // What had landed when it read its last page was there before it was told.
+            if !reader.is_attached[class] || seq < reader.cursors[class].high {
                 continue;
             }
             if reader.is_full(class) {
