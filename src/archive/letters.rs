@@ -124,7 +124,7 @@ impl Archive {
         })
         .await?;
         // Time never goes back, whatever this machine's clock says.
-        let saved = last_now(self.reader.get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?);
+        let saved = last_now(self.reader.get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?)?;
         Ok(Ground { known, ids: IdSource::new(fastrand::u64(..)), now: clock.now().max(saved) })
     }
 

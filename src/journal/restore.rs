@@ -88,13 +88,14 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now) })
+    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now)? })
 }
 
 /// The clock's last reading that was written.
-pub(crate) fn last_now(row: Vec<Option<Bytes>>) -> Timestamp {
-    let now = row.into_iter().flatten().next().and_then(|now| now[..].try_into().ok()).map(u64::from_be_bytes);
-    Timestamp::from_nanos(now.unwrap_or_default())
+pub(crate) fn last_now(row: Vec<Option<Bytes>>) -> Result<Timestamp, StoreError> {
+    let Some(now) = row.into_iter().flatten().next() else { return Ok(Timestamp::EPOCH) };
+    let now = now[..].try_into().map_err(|_| corrupt(tables::ENGINE, "it is no time"))?;
+    Ok(Timestamp::from_nanos(u64::from_be_bytes(now)))
 }
 
 async fn cursors(tenure: &Tenure, id: u32) -> Result<[Cursor; CLASSES], StoreError> {
