@@ -36,7 +36,7 @@ fn json() -> impl Strategy<Value = Value> {
                 (prop_oneof![Just("id".to_owned()), Just("user".to_owned()), any::<String>()], inner),
                 0..6
             )
-            .prop_map(|pairs| Value::from_iter(pairs)),
+            .prop_map(Value::from_iter),
         ]
     })
 }

@@ -220,10 +220,12 @@ struct Came {
 /// Drives a runtime on a store until it is done, or says that it cannot.
 async fn settle(kit: &TestKit) -> Option<ProcessError> {
     for _ in 0..200 {
-        match tokio::time::timeout(Duration::from_hours(24 * 365), kit.runtime().process()).await {
-            Err(_) => panic!("it does not come to rest: {:?} {:?}", kit.stats(), kit.health()),
-            Ok(Err(error)) => return Some(error),
-            Ok(Ok(report)) => match report.next_deadline {
+        let Ok(processed) = tokio::time::timeout(Duration::from_hours(24 * 365), kit.runtime().process()).await else {
+            panic!("it does not come to rest: {:?} {:?}", kit.stats(), kit.health())
+        };
+        match processed {
+            Err(error) => return Some(error),
+            Ok(report) => match report.next_deadline {
                 Some(next) if next.since(kit.now()) < Duration::from_hours(24) => {
                     tokio::time::sleep_until(kit.clock().instant_of(next)).await;
                 }
@@ -274,18 +276,19 @@ fn run_on(store: &Memory) -> Came {
 
 /// Does it on a thread of its own, which must end.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, ended) = mpsc::channel();
+    let (done, ended) = mpsc::sync_channel(1);
     std::thread::spawn(move || drop(done.send(catch_unwind(AssertUnwindSafe(work)))));
-    match ended.recv_timeout(Duration::from_secs(60)) {
-        Ok(Ok(came)) => came,
-        Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => panic!("it hangs"),
+    match ended.recv_timeout(Duration::from_mins(1)).expect("it hangs") {
+        Ok(came) => came,
+        Err(panic) => resume_unwind(panic),
     }
 }
 
 fn harmed(harms: &[(usize, Harm)]) -> Memory {
     let mut whole = WHOLE.clone();
-    harms.iter().for_each(|(at, harm)| whole.harm(*at, harm));
+    for (at, harm) in harms {
+        whole.harm(*at, harm);
+    }
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(whole.store())
 }
 
