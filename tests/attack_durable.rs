@@ -3,19 +3,23 @@
 
 use std::{
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use millstream::{
-    Builder, Context, DeadLetterFilter, Draft, Envelope, Handler, HandlerError, Json, PersistError, Replay, Retention,
-    Retry, Runtime, Stage, Start,
+    AppendError, Builder, Context, DeadLetterFilter, Draft, Envelope, Event, ExpectedVersion, Handler, HandlerError,
+    Json, PersistError, Replay, Retention, Retry, Runtime, Stage, Start,
     store::{
         Claim, CommitError, Committed, Memory, Op, PartitionId, Reader, Redb, Seq, Store, StoreError, StoreFuture,
     },
     testing::{self, Probe, TestKit},
 };
 use redb::backends::InMemoryBackend;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 type Seen = Arc<Mutex<Vec<u64>>>;
@@ -589,4 +593,115 @@ fn a_halted_key_waits_for_whoever_has_its_name_next() {
         assert_eq!(second.received(), [4, 1, 2, 3].map(|number| Json(json!(number))));
         Ok(())
     });
+}
+
+#[test]
+fn no_tenant_has_the_idempotency_key_of_another() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let pairs = [(None, "\0k"), (Some(""), "\0k"), (Some("a"), "b\0k"), (Some("a\0b"), "k"), (None, "a\0b\0k")];
+        for (tenant, key) in pairs {
+            let draft = number(1).idempotency_key(key);
+            let receipt = kit.emit(tenant.into_iter().fold(draft, Draft::tenant))?;
+            assert_eq!(receipt.clone().await?, receipt.id(), "{tenant:?} {key:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_aggregate_at_the_last_version_has_no_next_one() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        kit.emit(number(1).aggregate("order", "7", u64::MAX))?.await?;
+        let order = kit.aggregate("order", "7");
+        assert!(matches!(order.append(ExpectedVersion::Any, [number(2)]).await, Err(AppendError::Unsaved { .. })));
+        kit.emit(number(1).aggregate("order", "8", u64::MAX - 2))?.await?;
+        let order = kit.aggregate("order", "8");
+        assert_eq!(order.append(ExpectedVersion::Any, [number(2), number(3)]).await?.version, u64::MAX);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_error_of_any_length_is_written() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        let fails = |_: Json| async { Err::<(), _>(HandlerError::transient("ä".repeat(40 << 20))) };
+        kit.on("number", fails.named("one").retry(Retry::fixed(Duration::from_secs(1)).attempts(3)))?;
+        kit.emit(number(1))?;
+        assert_eq!(kit.settle().await.dead, 1);
+        assert!(kit.dead_letters(&DeadLetterFilter::all())[0].reason().len() < 10_000);
+        Ok(())
+    });
+}
+
+static IS_MUTE: AtomicBool = AtomicBool::new(false);
+
+/// An event that cannot be written any more once it is mute.
+#[derive(Clone, Debug, Deserialize)]
+struct Mute(u64);
+
+impl Event for Mute {
+    const NAME: &'static str = "mute";
+}
+
+impl Serialize for Mute {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if IS_MUTE.load(Ordering::Relaxed) {
+            return Err(serde::ser::Error::custom("it is mute"));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+#[test]
+fn an_event_that_cannot_be_written_again_is_not_written_wrong() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let dies = |mute: Mute| async move {
+            IS_MUTE.store(true, Ordering::Relaxed);
+            if mute.0 == 1 {
+                Err::<(), _>(HandlerError::permanent("no"))
+            } else {
+                Err(HandlerError::transient("closed"))
+            }
+        };
+        kit.on("mute", dies.named("one").retry(Retry::fixed(Duration::from_hours(1))))?;
+        kit.settle().await;
+        for id in 1..=2 {
+            kit.emit(Mute(id))?.await?;
+        }
+        drive(&kit).await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 1);
+        Ok(())
+    });
+    IS_MUTE.store(false, Ordering::Relaxed);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("mute", keep("one", &all))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2]);
+}
+
+#[test]
+fn thousands_that_were_due_at_one_time_while_nobody_ran_come_once_each() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store).queue_size(10_000), async |kit: TestKit| {
+        kit.on("number", keep("one", &all))?;
+        let due = kit.now() + Duration::from_mins(10);
+        for id in 0..5_000 {
+            kit.emit(number(id).at(due))?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        kit.on("number", keep("one", &all))?;
+        kit.settle().await;
+        Ok(())
+    });
+    let mut all = seen(&all);
+    all.sort_unstable();
+    assert_eq!(all, (0..5_000).collect::<Vec<_>>());
 }

@@ -85,7 +85,7 @@ pub enum Row {
     /// An idempotency key, and the event that has it.
     Once {
         /// Whose.
-        tenant: String,
+        tenant: Option<String>,
         /// The key.
         key: String,
         /// The event.
@@ -254,10 +254,10 @@ fn delivery(key: &[u8], value: &Bytes) -> Result<Row, StoreError> {
 
 fn once(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
     let wrong = |why: &str| corrupt(tables::ONCE, why);
-    let split = key.iter().position(|byte| *byte == 0).ok_or_else(|| wrong("its key is none"))?;
+    let (tenant, [], key) = unscoped(key).ok_or_else(|| wrong("its key is none"))?;
     let id = value.try_into().ok().map(u128::from_be_bytes).and_then(EventId::from_u128);
     let event = id.ok_or_else(|| wrong("it names no event"))?;
-    Ok(Row::Once { tenant: readable(&key[..split]), key: readable(&key[split + 1..]), event })
+    Ok(Row::Once { tenant: tenant.map(str::to_owned), key: readable(key), event })
 }
 
 fn append(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {

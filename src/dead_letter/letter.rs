@@ -71,14 +71,26 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// Its code, where it has one.
     pub code: Option<String>,
-    /// Its message and those of its sources, joined by `: `.
+    /// Its message and those of its sources, joined by `: `; of a longer one, the first 8 KiB.
     pub message: String,
+}
+
+/// What is kept of a message or a code, in bytes: all failures of a delivery are written with each.
+const MOST_TEXT: usize = 8 << 10;
+
+/// A text that is not longer than what is kept.
+fn clip(mut text: String) -> String {
+    if text.len() > MOST_TEXT {
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        text.push('…');
+    }
+    text
 }
 
 impl Failure {
     pub(crate) fn of(error: &HandlerError, attempt: u32, at: Timestamp) -> Self {
-        let code = Classify::code(error).map(Cow::into_owned);
-        Self { attempt, at, kind: error.kind(), code, message: error.chain() }
+        let code = Classify::code(error).map(Cow::into_owned).map(clip);
+        Self { attempt, at, kind: error.kind(), code, message: clip(error.chain()) }
     }
 }
 

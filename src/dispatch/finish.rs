@@ -265,7 +265,9 @@ impl Dispatcher {
         };
         self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
-        self.log_end(&job);
+        if self.can_log_letter(&letter.event) {
+            self.log_end(&job);
+        }
         self.keep(letter);
         self.done.book.deliveries.dead += 1;
         if halts {

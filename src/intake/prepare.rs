@@ -8,7 +8,7 @@ use tracing::{Span, level_filters::LevelFilter};
 
 use super::{Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refusal, Stored, Teller};
 use crate::{
-    event::{Draft, Envelope, EventId, JsonSize, Lineage, Tenant, aggregate_key},
+    event::{Draft, Envelope, EventId, JsonSize, Lineage, aggregate_key, scoped},
     request::Request,
 };
 
@@ -29,8 +29,9 @@ const HEADER: usize = 64 << 10;
 
 /// Keys of different tenants are different keys.
 fn once_key(event: &Envelope, key: &str) -> Bytes {
-    let tenant = event.tenant.as_ref().map_or("", Tenant::as_str);
-    [tenant.as_bytes(), &[0], key.as_bytes()].concat().into()
+    let mut row = scoped(event.tenant.as_ref(), &[]);
+    row.extend_from_slice(key.as_bytes());
+    row.into()
 }
 
 /// A delay from which on an event begins a new root: a daily job is no loop.

@@ -224,7 +224,7 @@ impl AggregateHandle {
 
     /// The events as they follow a version.
     fn stamp(&self, drafts: &[Draft], after: u64) -> Vec<Draft> {
-        let stamped = drafts.iter().zip(after + 1..).map(|(draft, version)| {
+        let stamped = drafts.iter().zip(after + 1..=u64::MAX).map(|(draft, version)| {
             let mut draft = draft.clone();
             draft.tenant.clone_from(&self.tenant);
             draft.more().aggregate = Some(Aggregate { kind: self.kind.clone(), id: self.id.clone(), version });
@@ -286,6 +286,10 @@ impl Append {
             let after = actual.unwrap_or(0);
             if drafts.is_empty() {
                 return Ok(Appended { version: after, ids: Vec::new(), is_duplicate: false });
+            }
+            if after.checked_add(drafts.len() as u64).is_none() {
+                let reason = format!("there is no version after {}", u64::MAX);
+                return Err(AppendError::Unsaved { reason });
             }
             // Beaten, somebody else has got on: what he has made of it is looked at anew.
             if let Ok(appended) = self.try_after(after, once.clone()).await? {

@@ -146,6 +146,7 @@ impl Options {
                 "named",
                 "a name has at least one character",
             ),
+            (self.name.as_deref().is_some_and(|name| name.contains('\0')), "named", "a name has no zero"),
             (self.concurrency == 0, "concurrency", "0 would never handle anything; allowed is 1 or more"),
             (reserved > self.concurrency, "reserve", "more slots are reserved than `concurrency` allows in all"),
             (

@@ -135,6 +135,7 @@ impl Extract for Arc<Envelope> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Extract for Delivery {
     fn extract(delivery: &Delivery) -> Result<Self, HandlerError> {
         delivery.context();

@@ -158,8 +158,13 @@ impl Dispatcher {
     /// Sees to it that what follows about an event is written together.
     pub(in crate::dispatch) fn make_room_for(&mut self, event: &Envelope) {
         if self.durable.is_some() {
-            self.make_room(bytes_of(event).len());
+            self.make_room(bytes_of(event).map_or(0, |bytes| bytes.len()));
         }
+    }
+
+    /// Whether a dead letter can be written. One that cannot is one until the runtime ends: its delivery stays open.
+    pub(in crate::dispatch) fn can_log_letter(&self, event: &Envelope) -> bool {
+        self.durable.is_none() || bytes_of(event).is_some()
     }
 
     /// Where a dead letter's event lies, as a delivery of its own.
@@ -212,7 +217,8 @@ impl Dispatcher {
     }
 
     fn log_standing(&mut self, job: &mut Job, stand: Stand, due: Timestamp) {
-        let bytes = bytes_of(&job.held.event);
+        // What cannot be written stays where it is: after a restart it is as if this had not been tried.
+        let Some(bytes) = bytes_of(&job.held.event) else { return };
         self.make_room(bytes.len());
         let Some(logged) = &mut job.logged else { return };
         let Some(durable) = &mut self.durable else { return };
@@ -237,8 +243,7 @@ impl Dispatcher {
 
     /// A dead letter is kept.
     pub(in crate::dispatch) fn log_letter(&mut self, letter: &DeadLetter) {
-        let bytes = bytes_of(&letter.event);
-        if let Some(durable) = &mut self.durable {
+        if let (Some(durable), Some(bytes)) = (&mut self.durable, bytes_of(&letter.event)) {
             durable.batch.push(dead_op(letter, &bytes));
         }
     }
@@ -256,9 +261,10 @@ pub(super) fn letter_gone(letter: &DeadLetter) -> Op {
     Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&letter.number.to_be_bytes()) }
 }
 
-/// An event's record. It was written before, so it can be written again.
-fn bytes_of(event: &Envelope) -> Bytes {
-    contained(|| event.to_record()).ok().and_then(Result::ok).unwrap_or_default()
+/// An event's record; none where its data, which was written before, cannot be written any more.
+fn bytes_of(event: &Envelope) -> Option<Bytes> {
+    let record = contained(|| event.to_record().map_err(HandlerError::permanent)).and_then(|record| record);
+    record.inspect_err(|error| tracing::error!(id = %event.id, %error, "an event cannot be written again")).ok()
 }
 
 impl Content {
