@@ -10,13 +10,19 @@ mod settings;
 #[path = "fuzz/texts.rs"]
 mod texts;
 
-use proptest::{prelude::*, test_runner::Config};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed},
+};
 use serde_json::Value;
 
 /// So many cases, unless `PROPTEST_CASES` says otherwise.
 fn cases(default: u32) -> Config {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
-    Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    // The same cases each time, unless more or others are asked for.
+    let is_asked = ["PROPTEST_CASES", "PROPTEST_RNG_SEED"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_asked { config } else { Config { rng_seed: RngSeed::Fixed(1), ..config } }
 }
 
 /// Any JSON.

@@ -13,7 +13,7 @@ use crate::{
     event::{Aggregate, Draft, EventId, EventName, IntoDraft, Tenant},
     history::{AggregateEvents, AggregateRows, HistoryError, Library, OnceRow, once_row},
     intake::{Once, Refusal, chain},
-    store::{CommitError, tables},
+    store::{CommitError, StoreError, Table, tables},
 };
 
 /// One thing that events change, such as an order, with a version that each of its events raises by one, from 1 on.
@@ -272,6 +272,7 @@ impl Append {
         }
         let once = key.as_ref().map(|key| aggregate.rows().once_key(key));
         let intake = &aggregate.runtime.shared.intake;
+        let mut tries = Tries::default();
         loop {
             if let Some(key) = &once
                 && let Some(row) = once_row(&library, key).await?
@@ -284,6 +285,7 @@ impl Append {
                 return Err(aggregate.conflict(*expected, actual));
             }
             let after = actual.unwrap_or(0);
+            tries.look(after)?;
             if drafts.is_empty() {
                 return Ok(Appended { version: after, ids: Vec::new(), is_duplicate: false });
             }
@@ -292,8 +294,9 @@ impl Append {
                 return Err(AppendError::Unsaved { reason });
             }
             // Beaten, somebody else has got on: what he has made of it is looked at anew.
-            if let Ok(appended) = self.try_after(after, once.clone()).await? {
-                return Ok(appended);
+            match self.try_after(after, once.clone()).await? {
+                Ok(appended) => return Ok(appended),
+                Err(Beaten(table)) => tries.beaten(table, after),
             }
         }
     }
@@ -315,7 +318,7 @@ impl Append {
         match appending.landing.await {
             Ok(Ok(_)) => Ok(Ok(Appended { version, ids: appending.ids, is_duplicate: false })),
             Ok(Err(CommitError::Conflict { table, .. })) if table == tables::AGGREGATE || table == tables::ONCE => {
-                Ok(Err(Beaten))
+                Ok(Err(Beaten(table)))
             }
             Ok(Err(error @ (CommitError::Unknown { .. } | CommitError::Fenced))) => {
                 Err(AppendError::Unknown { reason: chain(&error) })
@@ -336,8 +339,41 @@ impl Append {
     }
 }
 
-/// Another has appended first.
-struct Beaten;
+/// Another has appended first, and has this table's row.
+struct Beaten(Table);
+
+/// What came of the tries so far.
+#[derive(Default)]
+struct Tries {
+    /// Behind which version another was first.
+    behind: Option<u64>,
+    /// How often an idempotency key kept the append out that a look did not find.
+    unseen: u32,
+}
+
+/// More than a key can end between two looks.
+const MOST_UNSEEN: u32 = 3;
+
+impl Tries {
+    fn beaten(&mut self, table: Table, after: u64) {
+        match table {
+            tables::AGGREGATE => self.behind = Some(after),
+            _ => self.unseen += 1,
+        }
+    }
+
+    /// Whoever was first is seen now, or the rows contradict each other and no try ends that.
+    fn look(&self, after: u64) -> Result<(), HistoryError> {
+        let what = if self.behind.is_some_and(|behind| after <= behind) {
+            "the last version of an aggregate is not where its rows end"
+        } else if self.unseen > MOST_UNSEEN {
+            "an append's idempotency key is taken and has ended"
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Corrupt { what: what.to_owned() }.into())
+    }
+}
 
 impl IntoFuture for Append {
     type Output = Result<Appended, AppendError>;
