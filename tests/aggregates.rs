@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use millstream::{
     AggregateHandle, AppendError, Builder, Draft, Envelope, ExpectedVersion, Handler, HistoryError, Json, Priority,
     Quota, Refusal, Retention, Runtime, Start,
-    store::{Memory, Redb},
+    store::{KeyRange, Memory, Op, PartitionId, Redb, Store, Table},
     testing::{self, FaultyStore, Probe, TestKit},
 };
 use serde_json::json;
@@ -303,4 +303,30 @@ async fn insist(kit: &TestKit) {
         assert!(tries < 10_000, "the store never gets better");
         tokio::time::advance(Duration::from_secs(10)).await;
     }
+}
+
+#[test]
+fn a_key_that_is_taken_and_has_ended_at_once_is_damage_and_not_tried_for_ever() {
+    const ONCE: Table = Table("once");
+    let store = Memory::new();
+    let append = async |kit: TestKit| {
+        kit.aggregate("order", "7").append(ExpectedVersion::Any, [event(1)]).idempotency_key("k").await
+    };
+    testing::run(on(&store), async |kit| {
+        append(kit.clone()).await?;
+        kit.shutdown(Duration::from_secs(1)).await?;
+        let mut rows = store.reader(PartitionId(0)).scan(ONCE, KeyRange::all(), 10).await?;
+        let (key, value) = rows.pop().unwrap();
+        // Its end is in the past, and nothing says so to the store.
+        let value = [&value[..32], &[0; 8]].concat().into();
+        let mut partition = store.claim(PartitionId(0)).await?.partition;
+        partition.commit(vec![Op::Put { table: ONCE, key, value }]).await?;
+        partition.release().await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit| {
+        let error = append(kit.clone()).await.unwrap_err();
+        assert!(format!("{error:?}").contains("is taken and has ended"), "{error:?}");
+        Ok(())
+    });
 }
