@@ -135,7 +135,7 @@ impl Dispatcher {
 
     /// Whether a letter that was taken out after so many readings of the store is out still. Where all were read again since, it
     /// is there again, unless it was done with otherwise; then it is taken out now.
-    fn is_out(&self, letter: &DeadLetter, reading: u64) -> bool {
+    pub(super) fn is_out(&self, letter: &DeadLetter, reading: u64) -> bool {
         let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         letters.readings() == reading || letters.forget(letter.number).is_some()
     }

@@ -21,7 +21,9 @@ impl Dispatcher {
             None | Some(None) => true,
             // What it cannot read, it cannot be given: the letter stays one.
             Some(Some(place)) if self.subscribers[place].is_broken => {
-                self.keep_again(replay.letter);
+                if self.is_out(&replay.letter, replay.reading) {
+                    self.keep_again(replay.letter);
+                }
                 return None;
             }
             Some(Some(place)) => self.subscribers[place].reader.is_some(),
