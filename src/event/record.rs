@@ -18,6 +18,8 @@
 //! Numbers are big-endian. A cancellation token and a due time are not kept: one lives in memory, the other beside the
 //! record.
 
+use std::cell::Cell;
+
 use bytes::{Buf, BufMut, Bytes};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,14 @@ mod part {
     pub(super) const TENANT: u8 = 32;
     pub(super) const MORE: u8 = 64;
 }
+
+thread_local! {
+    /// Where records are written before their length is known.
+    static DESK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A desk that had to become larger is not kept.
+const MAX_DESK: usize = 64 << 10;
 
 /// Why bytes are no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,8 +95,18 @@ impl Envelope {
     /// # Errors
     /// What serde says, for data that has no JSON form.
     pub fn to_record(&self) -> serde_json::Result<Bytes> {
+        // Whoever serializes may emit: then the inner one finds it gone and takes one of its own.
+        let mut desk = DESK.try_with(Cell::take).unwrap_or_default();
+        desk.clear();
+        let written = self.write_record(&mut desk).map(|()| Bytes::copy_from_slice(&desk));
+        if desk.capacity() <= MAX_DESK {
+            let _ = DESK.try_with(|place| place.set(desk));
+        }
+        written
+    }
+
+    fn write_record(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         let rare = self.more.as_deref().and_then(Rare::of);
-        let mut out = Vec::with_capacity(160);
         #[expect(clippy::cast_possible_truncation, reason = "there are four classes, and names have 255 bytes at most")]
         {
             out.extend([FORMAT, self.priority.class() as u8, self.parts(rare.is_some())]);
@@ -96,21 +116,20 @@ impl Envelope {
             out.put_u8(self.name.as_str().len() as u8);
         }
         out.put_slice(self.name.as_str().as_bytes());
-        self.put_lineage(&mut out);
+        self.put_lineage(out);
         if let Some(version) = self.version {
             out.put_u32(version);
         }
         for text in [self.key.as_ref().map(Key::as_str), self.tenant.as_ref().map(Tenant::as_str)].into_iter().flatten()
         {
-            put_text(&mut out, text)?;
+            put_text(out, text)?;
         }
         if let Some(rare) = rare {
             let json = serde_json::to_vec(&rare)?;
             out.put_u32(u32::try_from(json.len()).map_err(|_| too_long("the headers"))?);
             out.put_slice(&json);
         }
-        self.data.write_json(&mut out)?;
-        Ok(out.into())
+        self.data.write_json(out)
     }
 
     fn parts(&self, has_rare: bool) -> u8 {

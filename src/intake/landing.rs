@@ -16,8 +16,15 @@ pub(crate) struct Landing(Mutex<Where>);
 #[derive(Default)]
 struct Where {
     outcome: Option<Outcome>,
-    waiting: Vec<Waker>,
+    waiting: Waiting,
     tellers: usize,
+}
+
+/// Who waits: mostly one.
+#[derive(Default)]
+struct Waiting {
+    first: Option<Waker>,
+    more: Vec<Waker>,
 }
 
 /// Who tells it. Whoever waits is told in any case: where the last one goes without a word, that nobody knows.
@@ -39,9 +46,7 @@ impl Landing {
         if let Some(outcome) = &place.outcome {
             return Poll::Ready(outcome.clone());
         }
-        if !place.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            place.waiting.push(cx.waker().clone());
-        }
+        place.waiting.add(cx.waker());
         Poll::Pending
     }
 
@@ -55,7 +60,22 @@ impl Landing {
         place.outcome = Some(outcome);
         let waiting = std::mem::take(&mut place.waiting);
         drop(place);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.wake();
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, waker: &Waker) {
+        match &self.first {
+            None => self.first = Some(waker.clone()),
+            Some(first) if first.will_wake(waker) => {}
+            Some(_) if self.more.iter().any(|other| other.will_wake(waker)) => {}
+            Some(_) => self.more.push(waker.clone()),
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
     }
 }
 

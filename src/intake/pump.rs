@@ -191,17 +191,23 @@ impl Pump {
     }
 
     fn hand_over(&self, store: &dyn Store, now: Timestamp, loads: Vec<Load>) -> Vec<Batch> {
-        let hand_over = |load: Load| {
-            let landing = store.append(self.partition, load.ops(now));
+        let hand_over = |mut load: Load| {
+            let landing = store.append(self.partition, load.take_ops(now));
             Batch { load, landing }
         };
         loads.into_iter().map(hand_over).collect()
     }
 
+    /// Whether somebody wants each of these. Neighbours often have the same name, so it is looked up once.
+    fn wanted(&self, events: &[Held]) -> Vec<bool> {
+        let runs = events.chunk_by(|a, b| a.event.name == b.event.name);
+        runs.flat_map(|run| std::iter::repeat_n(self.interest.wants(&run[0].event.name), run.len())).collect()
+    }
+
     /// A batch has landed, or not: room comes free, and the books know.
     fn settle(&self, intake: &Arc<Intake>, load: &Load, landed: &Result<Committed, CommitError>) {
         let events = load.events();
-        let wanted: Vec<bool> = events.iter().map(|held| self.interest.wants(&held.event.name)).collect();
+        let wanted = self.wanted(events);
         let mut state = intake.lock();
         for held in events {
             state.release(held.event.priority.class(), held.event.tenant.as_ref());
@@ -228,7 +234,16 @@ impl Load {
         }
     }
 
-    fn ops(&self, now: Timestamp) -> Vec<Op> {
+    fn events_mut(&mut self) -> &mut [Held] {
+        match self {
+            Self::Events(events) | Self::Group(Group { events, .. }) => events,
+            Self::Delayed(_, held) => std::slice::from_mut(held),
+            Self::Mark(_) => &mut [],
+        }
+    }
+
+    /// What the store is asked to do. The bytes of the events go with it.
+    fn take_ops(&mut self, now: Timestamp) -> Vec<Op> {
         let mut ops = Vec::with_capacity(2);
         if let Self::Mark(name) = self {
             let keys = vec![RowKey { table: tables::START, key: Bytes::copy_from_slice(name.as_bytes()) }];
@@ -238,12 +253,13 @@ impl Load {
         if let Self::Group(group) = self {
             ops.extend(group.once_op());
         }
-        for held in self.events() {
-            let Some(stored) = held.stored() else { continue };
-            ops.extend(stored.conditions(&held.event));
-            let (event, bytes) = (&held.event, stored.bytes.clone());
-            if let Self::Delayed(due, _) = self {
-                let key = delayed_key(*due, event.id);
+        let due = if let Self::Delayed(due, _) = self { Some(*due) } else { None };
+        for Held { event, origin, .. } in self.events_mut() {
+            let Some(stored) = origin.as_mut().and_then(|origin| origin.stored.as_mut()) else { continue };
+            ops.extend(stored.conditions(event));
+            let bytes = std::mem::take(&mut stored.bytes);
+            if let Some(due) = due {
+                let key = delayed_key(due, event.id);
                 ops.push(Op::PutNew { table: tables::DELAYED, key, value: bytes, life: None });
                 continue;
             }
@@ -326,13 +342,13 @@ impl Stored {
     }
 
     /// The rows that must be new for the event to be taken.
-    pub(crate) fn conditions(&self, event: &Envelope) -> Vec<Op> {
-        let id = Bytes::copy_from_slice(&event.id.as_u128().to_be_bytes());
-        let once = self.once.iter().map(|(key, until)| Op::PutNew {
+    pub(crate) fn conditions(&self, event: &Envelope) -> impl Iterator<Item = Op> {
+        let (id, emitted) = (event.id, event.emitted);
+        let once = self.once.iter().map(move |(key, until)| Op::PutNew {
             table: tables::ONCE,
             key: key.clone(),
-            value: id.clone(),
-            life: Some((event.emitted, *until)),
+            value: Bytes::copy_from_slice(&id.as_u128().to_be_bytes()),
+            life: Some((emitted, *until)),
         });
         let version = self.version.iter().map(|key| Op::PutNew {
             table: tables::AGGREGATE,
@@ -340,7 +356,7 @@ impl Stored {
             value: self.bytes.clone(),
             life: None,
         });
-        once.chain(version).collect()
+        once.chain(version)
     }
 }
 
