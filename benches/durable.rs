@@ -2,7 +2,7 @@
 //! what ten times too much costs.
 //!
 //! `cargo bench --bench durable` prints a table, `-- --json` an object a line; `--job emit|backlog|overload` takes a part of
-//! it. `MILLSTREAM_BENCH` names the folder for the files, which is the current one otherwise. `SQLite` and a hand-written log do
+//! it, `--emitters N` and `--added MICROS` a part of the first. `MILLSTREAM_BENCH` names the folder for the files, which is the current one otherwise. `SQLite` and a hand-written log do
 //! the same work in `cargo run --release --manifest-path benches/store_peers/Cargo.toml`. Memory is read from `/proc` (Linux).
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 #![allow(unreachable_pub, reason = "modules are shared with another program")]
@@ -25,17 +25,12 @@ use std::{
 };
 
 use engine::{Engine, Placed};
-use harness::{ADDED_MICROS, EMITTERS, Table, emit, flush_micros, memory_kib, now};
+use harness::{Table, each_round, emit, flush_micros, memory_kib, now, only};
 use millstream::{Handler as _, Runtime, store::Redb};
 use tokio::sync::Semaphore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The value of an argument, to look at one part alone.
-fn only(name: &str) -> Option<String> {
-    std::env::args().skip_while(|arg| arg != name).nth(1)
-}
 
 fn micros(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_micros()).unwrap()
@@ -43,19 +38,14 @@ fn micros(elapsed: Duration) -> u64 {
 
 fn emits(table: &Table, folder: &Path) {
     for (job, handles) in [("emit", false), ("handle", true)] {
-        for added in [0, 1_000, 5_000] {
-            ADDED_MICROS.store(added, Ordering::Relaxed);
-            let job = if added == 0 { job.to_owned() } else { format!("{job}, flush + {} ms", added / 1_000) };
-            for emitters in EMITTERS {
-                let path = folder.join("engine");
-                let engine = Engine::open(&path, handles);
-                table.emitted(&job, "millstream", emitters, &emit(&engine, emitters, 1));
-                drop(engine);
-                std::fs::remove_file(path).unwrap();
-            }
-        }
+        each_round(job, |job, emitters, _| {
+            let path = folder.join("engine");
+            let engine = Engine::open(&path, handles);
+            table.emitted(job, "millstream", emitters, &emit(&engine, emitters, 1));
+            drop(engine);
+            std::fs::remove_file(path).unwrap();
+        });
     }
-    ADDED_MICROS.store(0, Ordering::Relaxed);
 }
 
 fn runtime(path: &Path) -> Runtime {

@@ -17,7 +17,7 @@ mod ours;
 
 use std::{path::Path, process::Command, sync::atomic::Ordering};
 
-use harness::{ADDED_MICROS, EMITTERS, Table, emit, events, flush_micros, now, rate};
+use harness::{Table, each_round, emit, events, flush_micros, now, only, rate};
 use log::HandWritten;
 use millstream::store::{Class, Op, PartitionId, Redb, Seq, Store as _, Wanted};
 use ours::{Ours, WRITTEN};
@@ -28,44 +28,28 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const HOME: PartitionId = PartitionId(0);
 const NOTES: Class = Class(1);
 
-/// The value of an argument, to look at one part alone.
-fn only(name: &str) -> Option<String> {
-    std::env::args().skip_while(|arg| arg != name).nth(1)
-}
-
 fn appends(table: &Table, folder: &Path) {
-    let emitters: Option<usize> = only("--emitters").map(|emitters| emitters.parse().unwrap());
-    let added: Option<u64> = only("--added").map(|added| added.parse().unwrap());
-    for added in [0, 1_000, 5_000].into_iter().filter(|number| added.is_none_or(|only| only == *number)) {
-        ADDED_MICROS.store(added, Ordering::Relaxed);
-        let job = if added == 0 { "append".to_owned() } else { format!("append, flush + {} ms", added / 1_000) };
-        for emitters in EMITTERS.into_iter().filter(|number| emitters.is_none_or(|only| only == *number)) {
-            let path = folder.join("ours");
-            let ours = Ours::open(&path);
-            let before = WRITTEN.load(Ordering::Relaxed);
-            let figures = emit(&ours, emitters, 1);
-            table.emitted(&job, "millstream", emitters, &figures);
-            if added == 0 {
-                let written = WRITTEN.load(Ordering::Relaxed) - before;
-                let events = figures.events_per_second * harness::SECONDS;
-                table.figure(
-                    &format!("{job}, {emitters} emitters"),
-                    "millstream",
-                    "bytes_written_an_event",
-                    written / events,
-                );
-            }
-            drop(ours);
-            std::fs::remove_file(path).unwrap();
-            let path = folder.join("log");
-            let (log, writer) = HandWritten::open(&path, false);
-            table.emitted(&job, "hand-written", emitters, &emit(&log, emitters, 1));
-            log.close();
-            writer.join().unwrap();
-            std::fs::remove_file(path).unwrap();
+    each_round("append", |job, emitters, is_plain| {
+        let path = folder.join("ours");
+        let ours = Ours::open(&path);
+        let before = WRITTEN.load(Ordering::Relaxed);
+        let figures = emit(&ours, emitters, 1);
+        table.emitted(job, "millstream", emitters, &figures);
+        if is_plain {
+            let written = WRITTEN.load(Ordering::Relaxed) - before;
+            let events = figures.events_per_second * harness::SECONDS;
+            let job = format!("{job}, {emitters} emitters");
+            table.figure(&job, "millstream", "bytes_written_an_event", written / events);
         }
-    }
-    ADDED_MICROS.store(0, Ordering::Relaxed);
+        drop(ours);
+        std::fs::remove_file(path).unwrap();
+        let path = folder.join("log");
+        let (log, writer) = HandWritten::open(&path, false);
+        table.emitted(job, "hand-written", emitters, &emit(&log, emitters, 1));
+        log.close();
+        writer.join().unwrap();
+        std::fs::remove_file(path).unwrap();
+    });
 }
 
 /// Fills a store with so many events, in large batches.

@@ -19,11 +19,36 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 
 pub const EVENT: usize = 200;
-pub const EMITTERS: [usize; 4] = [1, 16, 256, 2_048];
+const EMITTERS: [usize; 4] = [1, 16, 256, 2_048];
+/// Microseconds that are added to each flush.
+const ADDED: [u64; 3] = [0, 1_000, 5_000];
 pub const SECONDS: u64 = 3;
 
 /// What is added to each flush, to see what a slower disk does.
-pub static ADDED_MICROS: AtomicU64 = AtomicU64::new(0);
+static ADDED_MICROS: AtomicU64 = AtomicU64::new(0);
+
+/// The value of an argument, to look at one part alone.
+pub fn only(name: &str) -> Option<String> {
+    std::env::args().skip_while(|arg| arg != name).nth(1)
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    only(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name} wants a number, and got `{value}`")))
+}
+
+/// A job with each number of emitters on each disk, or on those that `--emitters` and `--added` say; it is told its name, the
+/// number, and whether the disk is as it is.
+pub fn each_round(job: &str, mut run: impl FnMut(&str, usize, bool)) {
+    let (emitters, added): (Option<usize>, Option<u64>) = (number("--emitters"), number("--added"));
+    for micros in ADDED.into_iter().filter(|micros| added.is_none_or(|only| only == *micros)) {
+        ADDED_MICROS.store(micros, Ordering::Relaxed);
+        let name = if micros == 0 { job.to_owned() } else { format!("{job}, flush + {} ms", micros / 1_000) };
+        for count in EMITTERS.into_iter().filter(|count| emitters.is_none_or(|only| only == *count)) {
+            run(&name, count, micros == 0);
+        }
+    }
+    ADDED_MICROS.store(0, Ordering::Relaxed);
+}
 
 pub fn slow_down() {
     let micros = ADDED_MICROS.load(Ordering::Relaxed);

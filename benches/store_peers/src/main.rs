@@ -2,7 +2,8 @@
 //! each with group commit, in one run. `append` is until an event is on disk; `handle` goes on until a handler has had all
 //! events and that is on disk too.
 //!
-//! `cargo run --release --manifest-path benches/store_peers/Cargo.toml` prints a table, `-- --json` an object a line.
+//! `cargo run --release --manifest-path benches/store_peers/Cargo.toml` prints a table, `-- --json` an object a line;
+//! `--job append|handle`, `--emitters N` and `--added MICROS` take a part of it.
 //! `MILLSTREAM_BENCH` names the folder for the files. What is added to a flush is added to SQLite's commits, each of which
 //! flushes once.
 #![allow(unreachable_pub, reason = "modules are shared with another program")]
@@ -17,10 +18,10 @@ mod log;
 mod ours;
 mod sqlite;
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::path::Path;
 
 use engine::Engine;
-use harness::{ADDED_MICROS, EMITTERS, Table, emit, flush_micros};
+use harness::{Table, each_round, emit, flush_micros, only};
 use log::HandWritten;
 use ours::Ours;
 use sqlite::Sqlite;
@@ -52,15 +53,14 @@ fn main() {
     let table = Table::new("Durable events of 200 bytes, 3 s a line: until they are on disk, and until they are handled.");
     table.figure("flush", "disk", "micros", flush_micros(folder.path()).expect("a disk"));
     table.head();
-    for handles in [false, true] {
-        for added in [0, 1_000, 5_000] {
-            ADDED_MICROS.store(added, Ordering::Relaxed);
-            let name = if handles { "handle" } else { "append" };
-            let job = if added == 0 { name.to_owned() } else { format!("{name}, flush + {} ms", added / 1_000) };
-            for emitters in EMITTERS {
-                let folder = tempfile::tempdir_in(&root).expect("a folder");
-                round(&table, &job, emitters, handles, folder.path());
-            }
+    let job = only("--job");
+    for (name, handles) in [("append", false), ("handle", true)] {
+        if job.as_ref().is_some_and(|job| job != name) {
+            continue;
         }
+        each_round(name, |job, emitters, _| {
+            let folder = tempfile::tempdir_in(&root).expect("a folder");
+            round(&table, job, emitters, handles, folder.path());
+        });
     }
 }
