@@ -55,6 +55,8 @@ pub enum Death {
     Parked,
     /// It waited behind a key that was halted, and its subscription was taken back.
     Halted,
+    /// The process ended during its attempts, more often than [`max_crashes`](crate::Builder::max_crashes) allows.
+    Crashed,
     /// It was returned too deep, as one more than its root may cause, or as one more delayed event than `delayed_size`.
     Loop,
 }
@@ -110,6 +112,7 @@ impl fmt::Display for Death {
             Self::Saturated => "saturated",
             Self::Unrouted => "unrouted",
             Self::Halted => "halted",
+            Self::Crashed => "crashed",
             Self::Loop => "loop",
             Self::Late => "late",
             Self::Parked => "parked",

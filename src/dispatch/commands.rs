@@ -264,6 +264,7 @@ impl Dispatcher {
         waiting.extend(std::mem::take(&mut self.ready).into_iter().inspect(|job| {
             self.subscribers[job.subscriber].free_slot(job.class());
         }));
+        waiting.extend(self.take_held());
         self.loads.clear();
         (in_flight, waiting)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) quotas: Quotas,
     pub(crate) batch_size: usize,
     pub(crate) timeout: Duration,
+    /// How many attempts of a delivery a process may end with.
+    pub(crate) max_crashes: u32,
     pub(crate) unrouted: UnroutedPolicy,
     /// The most events of a class that one subscription may hold.
     pub(crate) share: usize,
@@ -268,7 +270,7 @@ impl Dispatcher {
             if job.is_cancelled() {
                 self.cancel_ready(job);
             } else {
-                self.start(job, cx);
+                self.begin(job, cx);
             }
         }
         moved

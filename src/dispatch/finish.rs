@@ -230,7 +230,7 @@ impl Dispatcher {
         self.fail(job, error, self.now);
     }
 
-    fn die(&mut self, job: Job, death: Death, failure: Failure) {
+    pub(super) fn die(&mut self, job: Job, death: Death, failure: Failure) {
         tracing::warn!(
             event = %job.held.event.name,
             id = %job.held.event.id,
@@ -268,6 +268,7 @@ impl Dispatcher {
         if self.can_log_letter(&letter.event) {
             self.log_end(&job);
         }
+        self.let_mark_go(&job);
         self.keep(letter);
         self.done.book.deliveries.dead += 1;
         if halts {

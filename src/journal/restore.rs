@@ -8,6 +8,7 @@ use millstream_operators::Timestamp;
 use super::{
     Cursor, FailedKey, Standing, Subscribed, cursor_key, dead_row,
     horizon::{DueKey, Horizon, parse_key},
+    mark::{Endings, GIVEN_BACK, parse_mark},
     parse_failed,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(crate) struct Restored {
     pub(crate) horizon: Horizon,
     /// The last reading of the clock that was written.
     pub(crate) last_now: Timestamp,
+    /// How earlier claims ended.
+    pub(crate) endings: Endings,
 }
 
 /// What a subscription has that left the log, in the order of class and place.
@@ -88,7 +91,24 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now)? })
+    let endings = endings(&tenure).await?;
+    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now)?, endings })
+}
+
+/// How the claims before this one ended. What cannot be read of that is no reason to stop: it is there for care alone.
+async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
+    let forgive = |error: StoreError| {
+        tracing::error!(%error, "attempts that earlier processes ended with are not known");
+        if matches!(error, StoreError::Corrupt { .. }) { Ok(Endings::default()) } else { Err(error) }
+    };
+    let read = async {
+        let fence = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(GIVEN_BACK)]).await?;
+        let fence = fence.into_iter().flatten().next().and_then(|fence| fence[..].try_into().ok());
+        let marks = scan(tenure, tables::ATTEMPT, KeyRange::all()).await?;
+        let marks = marks.iter().map(|(key, value)| parse_mark(key, value)).collect::<Result<_, _>>()?;
+        Ok(Endings { given_back: fence.map(u64::from_be_bytes), marks })
+    };
+    read.await.or_else(forgive)
 }
 
 /// The clock's last reading that was written.
@@ -120,6 +140,12 @@ pub(crate) async fn open(tenure: &Tenure, id: u32) -> Result<Opened, StoreError>
 /// The first rows that a subscription has that left the log, by key.
 pub(crate) async fn failed_of(tenure: &Tenure, id: u32) -> Result<Vec<Bytes>, StoreError> {
     let rows = tenure.reader().scan(tables::FAILED, KeyRange::prefix(id.to_be_bytes().to_vec()), PAGE).await?;
+    Ok(rows.into_iter().map(|(key, _)| key).collect())
+}
+
+/// The first attempts of a subscription that earlier processes ended with, by key.
+pub(crate) async fn marks_of(tenure: &Tenure, id: u32) -> Result<Vec<Bytes>, StoreError> {
+    let rows = tenure.reader().scan(tables::ATTEMPT, KeyRange::prefix(id.to_be_bytes().to_vec()), PAGE).await?;
     Ok(rows.into_iter().map(|(key, _)| key).collect())
 }
 

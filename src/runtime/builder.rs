@@ -32,6 +32,7 @@ use crate::{
 /// | [`overflow`](Self::overflow) | [`Overflow::Refuse`] |
 /// | [`batch_size`](Self::batch_size) | 100 events |
 /// | [`operation_timeout`](Self::operation_timeout) | 30 s for an attempt |
+/// | [`max_crashes`](Self::max_crashes) | 3 attempts |
 /// | [`max_event_depth`](Self::max_event_depth) | 100 events from the root |
 /// | [`max_events_per_root`](Self::max_events_per_root) | 10,000 events |
 /// | [`max_event_size`](Self::max_event_size) | 1 MiB of JSON |
@@ -66,6 +67,7 @@ pub struct Builder {
     overflow: Overflow,
     batch_size: usize,
     operation_timeout: Duration,
+    max_crashes: u32,
     limits: Limits,
     dead_letter_size: usize,
     unrouted: UnroutedPolicy,
@@ -95,6 +97,7 @@ impl Default for Builder {
             overflow: Overflow::default(),
             batch_size: 100,
             operation_timeout: Duration::from_secs(30),
+            max_crashes: 3,
             limits: Limits {
                 event_size: 1 << 20,
                 measure_typed: false,
@@ -152,6 +155,18 @@ impl Builder {
     /// How long one attempt of a handler may take, unless its subscription says otherwise.
     pub fn operation_timeout(mut self, limit: Duration) -> Self {
         self.operation_timeout = limit;
+        self
+    }
+
+    /// In a durable runtime: with how many attempts of one delivery the process may end before it is a dead letter
+    /// ([`Death::Crashed`](crate::Death::Crashed)) instead of ending the next one.
+    ///
+    /// A process that comes after one that was not [shut down](crate::Runtime::shutdown) counts: what was in the log
+    /// then is written down before it is begun, the first 4,096 deliveries of each subscription. What was begun like that when
+    /// a process ended, the next one begins alone, so that what is to blame shows. The end of the first process is not
+    /// counted, for it wrote nothing down.
+    pub fn max_crashes(mut self, attempts: u32) -> Self {
+        self.max_crashes = attempts;
         self
     }
 
@@ -386,6 +401,7 @@ impl Builder {
             quotas: self.quotas,
             batch_size: self.batch_size,
             timeout: self.operation_timeout,
+            max_crashes: self.max_crashes,
             unrouted: self.unrouted,
             share: (self.queue_size / 2).max(1),
             seed,
@@ -455,6 +471,7 @@ impl Builder {
             ),
             (self.batch_size == 0, "batch_size", one),
             (self.operation_timeout.is_zero(), "operation_timeout", "is zero, which leaves no time for any attempt"),
+            (self.max_crashes == 0, "max_crashes", one),
             (self.limits.per_root == 0, "max_events_per_root", one),
             (self.limits.event_size == 0, "max_event_size", one),
             (self.dead_letter_size == 0, "dead_letter_size", one),

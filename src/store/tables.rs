@@ -12,6 +12,8 @@ pub const START: Table = Table("start");
 pub const CURSOR: Table = Table("cursor");
 /// Deliveries that have left the log: those that wait for another attempt, and those behind their key.
 pub const FAILED: Table = Table("failed");
+/// Attempts that were begun with care and have not ended, for a process that comes after one that ended with them.
+pub const ATTEMPT: Table = Table("attempt");
 /// Dead letters by number.
 pub const DEAD: Table = Table("dead");
 /// Events that wait for their due time, by it.
@@ -23,4 +25,5 @@ pub const AGGREGATE: Table = Table("aggregate");
 /// What handlers and plugins keep, by tenant, namespace and key.
 pub const STORAGE: Table = Table("storage");
 /// All of these. A stage has tables of its own, whose names begin with `stage`.
-pub const ALL: [Table; 10] = [ENGINE, SUBSCRIPTION, START, CURSOR, FAILED, DEAD, DELAYED, ONCE, AGGREGATE, STORAGE];
+pub const ALL: [Table; 11] =
+    [ENGINE, SUBSCRIPTION, START, CURSOR, FAILED, ATTEMPT, DEAD, DELAYED, ONCE, AGGREGATE, STORAGE];

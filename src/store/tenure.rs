@@ -16,6 +16,8 @@ use super::{
 pub(crate) struct Tenure {
     partition: Mutex<Box<dyn Partition>>,
     reader: Box<dyn Reader>,
+    /// The number of the claim; those before have smaller ones.
+    pub(crate) fence: u64,
     /// Where the next record went when it began.
     pub(crate) end: Seq,
     /// What was committed by those who do not tell the dispatcher themselves.
@@ -49,9 +51,9 @@ impl Untold {
 impl Tenure {
     /// Claims the partition.
     pub(crate) async fn begin(store: &dyn Store, partition: PartitionId) -> Result<Self, StoreError> {
-        let Claim { partition: held, end, .. } = store.claim(partition).await?;
+        let Claim { partition: held, fence, end } = store.claim(partition).await?;
         let reader = store.reader(partition);
-        Ok(Self { partition: Mutex::new(held), reader, end, untold: Mutex::default() })
+        Ok(Self { partition: Mutex::new(held), reader, fence, end, untold: Mutex::default() })
     }
 
     /// Reads what is committed.

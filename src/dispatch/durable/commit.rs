@@ -13,7 +13,7 @@ use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
     intake::Landed,
-    journal::{DueKey, cursor_key},
+    journal::{DueKey, cursor_key, given_back_op},
     queue::CLASSES,
     stage::Start,
     store::{Class, CommitError, Committed, Op, StoreError, tables},
@@ -58,6 +58,7 @@ impl Dispatcher {
             return;
         };
         durable.losses = 0;
+        durable.care.landed(number);
         self.parts.shelf.landed(number);
         for key in delayed {
             durable.horizon.add(key);
@@ -167,6 +168,9 @@ impl Dispatcher {
     /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.write_all_cursors();
+        if let Some(durable) = &mut self.durable {
+            durable.batch.ops.extend(durable.care.give_back().map(given_back_op));
+        }
         loop {
             self.poll_commits(cx);
             let is_held = self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some());

@@ -13,7 +13,7 @@ use super::{Durable, Pending, stages::start_key};
 use crate::{
     dispatch::Dispatcher,
     epoch,
-    journal::{cursor_key, failed_of},
+    journal::{cursor_key, failed_of, marks_of},
     queue::CLASSES,
     store::{Class, Op, StoreError, Tenure, tables},
 };
@@ -55,6 +55,10 @@ async fn rows_of(tenure: Arc<Tenure>, name: String, subscription: Option<u32>) -
         let failed = failed_of(&tenure, id).await?;
         if !failed.is_empty() {
             return Ok(failed.into_iter().map(|key| Op::Delete { table: tables::FAILED, key }).collect());
+        }
+        let marks = marks_of(&tenure, id).await?;
+        if !marks.is_empty() {
+            return Ok(marks.into_iter().map(|key| Op::Delete { table: tables::ATTEMPT, key }).collect());
         }
     }
     epoch::forget(tenure.reader(), &name).await

@@ -5,6 +5,7 @@
 //! there again. A delivery that fails leaves the log as a row of its own, so a backoff holds nothing back but its key.
 
 mod border;
+mod care;
 mod commit;
 mod delay;
 mod forget;
@@ -40,6 +41,7 @@ use futures_util::{future::FutureExt, stream::FuturesUnordered};
 use millstream_operators::Timestamp;
 
 use self::{
+    care::Care,
     commit::Committing,
     delay::Due,
     forget::Forgetting,
@@ -130,6 +132,8 @@ pub(super) struct Durable {
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
     forgetting: Forgetting,
+    /// What an earlier process may have ended with.
+    care: Care,
     /// Letters that are to be replayed once their subscription is open.
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
@@ -236,6 +240,7 @@ impl Durable {
             stages: Vec::new(),
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
+            care: Care::default(),
             replays: Vec::new(),
             purged: Vec::new(),
             saved_now: now,
@@ -273,6 +278,7 @@ impl Durable {
             && self.horizon.wants().is_none()
             && self.kept.is_quiet()
             && self.forgetting.is_quiet()
+            && self.care.is_quiet()
             && self.replays.is_empty()
             && self.purged.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
@@ -338,6 +344,7 @@ impl Dispatcher {
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
         moved |= self.look_at_limits(cx);
+        moved |= self.take_care(cx);
         moved |= self.commit(cx);
         moved
     }

@@ -145,6 +145,7 @@ impl Dispatcher {
     pub(super) fn log_done(&mut self, place: usize, logged: Logged) {
         let Some(durable) = &mut self.durable else { return };
         let Some(reader) = &mut self.subscribers[place].reader else { return };
+        durable.attempt_ended(logged.key);
         match logged.place {
             Place::Log => reader.cursors[usize::from(logged.key.class.0)].done(logged.key.seq),
             Place::Row => {
@@ -217,6 +218,9 @@ impl Dispatcher {
     }
 
     fn log_standing(&mut self, job: &mut Job, stand: Stand, due: Timestamp) {
+        if let (Some(durable), Some(logged)) = (&mut self.durable, job.logged) {
+            durable.attempt_ended(logged.key);
+        }
         // What cannot be written stays where it is: after a restart it is as if this had not been tried.
         let Some(bytes) = bytes_of(&job.held.event) else { return };
         self.make_room(bytes.len());

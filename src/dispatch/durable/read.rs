@@ -155,10 +155,10 @@ impl Dispatcher {
         if let Err(panic) = wants {
             return self.refuse_logged(held, place, logged, &panic);
         }
-        if !self.is_free(place, event) {
+        if !self.is_free(place, event) || self.needs_care(logged.key) {
             let job = self.logged_job(held, place, logged);
             if let Some(job) = self.pass_key(job) {
-                self.start(job, cx);
+                self.begin(job, cx);
             }
             return;
         }

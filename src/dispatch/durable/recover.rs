@@ -65,7 +65,7 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now } = restored;
+        let Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now, endings } = restored;
         durable.failures = 0;
         durable.error = None;
         durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
@@ -76,6 +76,7 @@ impl Dispatcher {
         durable.tail = Tail::at(tenure.end);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
+        durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
         self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
         let mut state = self.parts.intake.lock();
@@ -141,6 +142,9 @@ impl Dispatcher {
 
     fn forget_deliveries(&mut self) {
         let (in_flight, waiting) = self.take_all_jobs();
+        if let Some(durable) = &mut self.durable {
+            durable.care.lose();
+        }
         for job in in_flight.into_iter().chain(waiting) {
             self.done.book.deliveries.abandoned += 1;
             self.end(job, Some(NoAnswer::Abandoned));

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
     intake::{Landed, Prepared},
-    journal::{Cursor, cursor_key, row_key},
+    journal::{Cursor, cursor_key, row_key, unmark_op},
     stage::HandlerError,
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
 };
@@ -130,6 +130,7 @@ impl Dispatcher {
             let Some(logged) = job.logged else { continue };
             let (place, class) = (job.subscriber, usize::from(logged.key.class.0));
             let Some(reader) = &self.subscribers[place].reader else { continue };
+            batch.ops.extend(durable.care.has_marked(logged.key).then(|| unmark_op(logged.key)));
             match logged.place {
                 // As it will be once this has landed; until then the delivery is open.
                 Place::Log => {
@@ -215,6 +216,10 @@ impl Dispatcher {
 
     /// A delivery whose end is in the store.
     fn delivered(&mut self, job: Job) {
+        if let (Some(logged), Some(durable)) = (job.logged, &mut self.durable) {
+            // Its mark went with it.
+            durable.care.ended(logged.key);
+        }
         if let Some(logged) = job.logged
             && let Some(reader) = &mut self.subscribers[job.subscriber].reader
         {

@@ -1,0 +1,281 @@
+//! Care for deliveries that a process may have ended with.
+//!
+//! A handler that ends its process, by a stack overflow or for want of memory, leaves no failure behind: its event is
+//! delivered again after the start, and ends the next process. So a process that comes after one that has not given its
+//! claim back marks in the store what it begins, of what was in the log then. Of what was marked when a process ended, the
+//! next one begins one at a time, so that it shows which of them it was; and what was marked too often is a dead letter.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    task::Context,
+};
+
+use super::Durable;
+use crate::{
+    dead_letter::{Death, Failure},
+    dispatch::{
+        Dispatcher,
+        job::{Job, Past},
+    },
+    journal::{Endings, FailedKey, Mark, mark_op, unmark_op},
+    stage::HandlerError,
+    store::{Op, Seq, Tenure},
+};
+
+/// Of how many deliveries of a subscription it is taken that the process before may have had them in hand.
+const WINDOW: usize = 4_096;
+
+/// What is begun with care, and what waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Care {
+    /// The fence of this process's first claim.
+    first: Option<u64>,
+    /// The fence of the claim that is held.
+    fence: u64,
+    /// What lies before it in the log was there when a process ended.
+    until: Seq,
+    /// How many deliveries of each subscription have been taken for such.
+    taken: HashMap<u32, usize>,
+    /// The attempts that are marked in the store, or about to be.
+    marks: HashMap<FailedKey, Begun>,
+    /// Deliveries that have their slots and wait to be marked, in their order; or only to come after those, which is not so.
+    held: VecDeque<(Job, Wants)>,
+    /// Those whose marks are on their way, with the commit's number.
+    marking: VecDeque<(u64, Job)>,
+    /// Those that may begin now.
+    marked: VecDeque<Job>,
+    /// How many of each subscription are in one of these.
+    waiting: HashMap<u32, usize>,
+    /// How many of those that are held have a crash behind them.
+    suspects: usize,
+    /// How many attempts this process has begun with a mark that have not ended.
+    under_way: usize,
+    /// Whether the one that is under way is to be alone.
+    is_alone: bool,
+}
+
+/// What a delivery waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    Mark,
+    /// What came before it begins before it.
+    Turn,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// With how many attempts a process has ended.
+    crashes: u32,
+    /// By this process.
+    is_ours: bool,
+}
+
+impl Care {
+    /// The partition is held. Marks of attempts that ended with no process lose one; the steps that remove them where
+    /// that was their only one.
+    pub(super) fn claimed(&mut self, tenure: &Tenure, endings: Endings) -> Vec<Op> {
+        let Endings { given_back, marks } = endings;
+        let fence = tenure.fence;
+        let first = *self.first.get_or_insert(fence);
+        // Before the first claim of all there was nobody.
+        let has_crashed = first == fence && fence > 1 && given_back.is_none_or(|before| before + 1 < fence);
+        if has_crashed {
+            self.until = tenure.end;
+            tracing::warn!("the process before was not shut down: what it may have had in hand is begun with care");
+        }
+        self.fence = fence;
+        let mut stale = Vec::new();
+        for (key, mark) in marks {
+            let is_innocent = mark.fence >= first || given_back == Some(mark.fence);
+            match mark.times.saturating_sub(u32::from(is_innocent)) {
+                0 => stale.push(unmark_op(key)),
+                crashes => drop(self.marks.insert(key, Begun { crashes, is_ours: false })),
+            }
+        }
+        stale
+    }
+
+    /// The partition is lost: all that was begun is dropped, and what is marked is read again.
+    pub(super) fn lose(&mut self) {
+        let Self { first, until, .. } = *self;
+        let taken = std::mem::take(&mut self.taken);
+        *self = Self { first, until, taken, ..Self::default() };
+    }
+
+    /// The fence to be written when the claim is given back, once.
+    pub(super) fn give_back(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.fence)).filter(|fence| *fence > 0)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.held.is_empty() && self.marking.is_empty() && self.marked.is_empty()
+    }
+
+    /// Whether an attempt of this delivery is to be begun with care.
+    fn concerns(&self, key: FailedKey) -> bool {
+        self.marks.contains_key(&key)
+            || key.seq < self.until && self.taken.get(&key.subscription).is_none_or(|taken| *taken < WINDOW)
+    }
+
+    /// Whether it has to wait: for care, or for those that do and came before it. Where each is begun alone, that may
+    /// take long, and others overtake.
+    fn keeps(&self, key: FailedKey) -> bool {
+        let is_behind = || self.waiting.contains_key(&key.subscription) && self.suspects == 0 && !self.is_alone;
+        self.concerns(key) || is_behind()
+    }
+
+    /// With how many attempts of it a process has ended.
+    fn crashes(&self, key: FailedKey) -> u32 {
+        self.marks.get(&key).map_or(0, |begun| begun.crashes)
+    }
+
+    pub(super) fn has_marked(&self, key: FailedKey) -> bool {
+        self.marks.contains_key(&key)
+    }
+
+    /// An attempt has ended. Whether it was marked.
+    pub(super) fn ended(&mut self, key: FailedKey) -> bool {
+        let Some(begun) = self.marks.remove(&key) else { return false };
+        self.under_way -= usize::from(begun.is_ours);
+        self.is_alone &= self.under_way > 0;
+        true
+    }
+
+    /// A commit has landed: what it has marked may begin.
+    pub(super) fn landed(&mut self, number: u64) {
+        while let Some((_, job)) = self.marking.pop_front_if(|(of, _)| *of <= number) {
+            self.marked.push_back(job);
+        }
+    }
+
+    /// A delivery has its slot and waits.
+    fn hold(&mut self, job: Job, key: FailedKey) {
+        let wants = if self.concerns(key) { Wants::Mark } else { Wants::Turn };
+        *self.waiting.entry(key.subscription).or_default() += 1;
+        match (wants, self.crashes(key)) {
+            (Wants::Turn, _) => {}
+            (Wants::Mark, 0) => *self.taken.entry(key.subscription).or_default() += 1,
+            (Wants::Mark, _) => self.suspects += 1,
+        }
+        self.held.push_back((job, wants));
+    }
+
+    /// The next delivery goes on with the commit of this number, and the mark to be written with it where it wants one. One
+    /// that a process has ended with waits until it is alone.
+    fn go_on(&mut self, number: u64) -> Option<Option<(FailedKey, Mark)>> {
+        let (job, wants) = self.held.front()?;
+        let (key, wants) = (job.logged?.key, *wants);
+        let crashes = self.crashes(key);
+        if wants == Wants::Mark && (self.is_alone || crashes > 0 && self.under_way > 0) {
+            return None;
+        }
+        let (job, _) = self.held.pop_front()?;
+        if wants == Wants::Turn {
+            match self.marking.back() {
+                Some(&(last, _)) => self.marking.push_back((last, job)),
+                None => self.marked.push_back(job),
+            }
+            return Some(None);
+        }
+        self.is_alone = crashes > 0;
+        self.suspects -= usize::from(self.is_alone);
+        self.under_way += 1;
+        self.marks.insert(key, Begun { crashes, is_ours: true });
+        self.marking.push_back((number, job));
+        Some(Some((key, Mark { times: crashes + 1, fence: self.fence })))
+    }
+
+    /// The next delivery that may begin.
+    fn next(&mut self) -> Option<Job> {
+        let job = self.marked.pop_front()?;
+        if let Entry::Occupied(mut waiting) = self.waiting.entry(job.logged?.key.subscription) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+        Some(job)
+    }
+
+    fn take_held(&mut self) -> impl Iterator<Item = Job> + use<> {
+        self.waiting.clear();
+        let marking = std::mem::take(&mut self.marking).into_iter().map(|(_, job)| job);
+        let held = std::mem::take(&mut self.held).into_iter().map(|(job, _)| job);
+        std::mem::take(&mut self.marked).into_iter().chain(marking).chain(held)
+    }
+}
+
+impl Durable {
+    /// An attempt has ended, one way or another: what is said of it in the store goes.
+    pub(super) fn attempt_ended(&mut self, key: FailedKey) {
+        if self.care.ended(key) {
+            self.batch.push(unmark_op(key));
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Whether an attempt of this delivery may not begin at once.
+    pub(super) fn needs_care(&self, key: FailedKey) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.care.keeps(key))
+    }
+
+    /// Begins an attempt of a delivery that has its slot; at once, unless that needs care.
+    pub(in crate::dispatch) fn begin(&mut self, job: Job, cx: &mut Context<'_>) {
+        let Some(key) = job.logged.map(|logged| logged.key).filter(|key| self.needs_care(*key)) else {
+            return self.start(job, cx);
+        };
+        let Some(durable) = &mut self.durable else { return self.start(job, cx) };
+        self.done.book.deliveries.in_flight += 1;
+        let crashes = durable.care.crashes(key);
+        if crashes >= self.parts.max_crashes {
+            self.leave_flight(&job);
+            return self.crashed(job, crashes);
+        }
+        durable.care.hold(job, key);
+    }
+
+    /// A process has ended with too many of its attempts.
+    fn crashed(&mut self, mut job: Job, crashes: u32) {
+        let error = HandlerError::permanent(format!("the process ended during {crashes} of its attempts"));
+        let failure = Failure::of(&error, job.attempt, self.now);
+        job.past.get_or_insert_with(|| Box::new(Past::since(self.now))).remember(failure.clone());
+        self.die(job, Death::Crashed, failure);
+    }
+
+    /// Begins what is marked, and marks what waits for that.
+    pub(super) fn take_care(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(job) = self.durable.as_mut().and_then(|durable| durable.care.next()) {
+            moved = true;
+            self.done.book.deliveries.in_flight -= 1;
+            self.start(job, cx);
+        }
+        while let Some(durable) = &mut self.durable
+            && let Some(mark) = durable.care.go_on(durable.batch_number)
+        {
+            moved = true;
+            if let Some((key, mark)) = mark {
+                durable.batch.push(mark_op(key, mark));
+            }
+        }
+        moved
+    }
+
+    /// What is said in the store of the attempt of a delivery that has ended without a trace in the log.
+    pub(in crate::dispatch) fn let_mark_go(&mut self, job: &Job) {
+        if let (Some(durable), Some(logged)) = (&mut self.durable, job.logged) {
+            durable.attempt_ended(logged.key);
+        }
+    }
+
+    /// Takes out those that wait to be begun with care.
+    pub(in crate::dispatch) fn take_held(&mut self) -> Vec<Job> {
+        let held: Vec<_> = self.durable.iter_mut().flat_map(|durable| durable.care.take_held()).collect();
+        for job in &held {
+            self.done.book.deliveries.in_flight -= 1;
+            self.subscribers[job.subscriber].free_slot(job.class());
+        }
+        held
+    }
+}
