@@ -130,6 +130,7 @@ async fn overload(table: &Table, folder: &Path) {
     let (mut driver, driven) = (tokio::task::JoinSet::new(), Arc::clone(&runtime));
     driver.spawn(async move { driven.run().await.unwrap() });
     let pool = harness::events(1_000);
+    let mut resident = Vec::new();
     for begin in (0..EMITS).step_by(pool.len()) {
         for receipt in runtime.emit_all(pool.iter().map(|event| Placed::new(event.clone()))).unwrap() {
             receipt.await.unwrap();
@@ -138,7 +139,8 @@ async fn overload(table: &Table, folder: &Path) {
         let emitted = begin + 1_000;
         if emitted.is_multiple_of(EMITS / 10) {
             let job = format!("overload, {emitted} emits");
-            table.figure(&job, "millstream", "resident_kib", memory_kib("VmRSS").unwrap_or_default());
+            resident.push(memory_kib("VmRSS").unwrap_or_default());
+            table.figure(&job, "millstream", "resident_kib", resident[resident.len() - 1]);
         }
     }
     permits.add_permits(usize::try_from(EMITS).unwrap());
@@ -146,6 +148,8 @@ async fn overload(table: &Table, folder: &Path) {
     assert_eq!(handled.load(Ordering::Relaxed), EMITS, "each event is handled once");
     runtime.shutdown(Duration::from_secs(10)).await.unwrap();
     driver.join_all().await;
+    let (bound, most) = (resident[0], resident.iter().copied().max().unwrap());
+    assert!(most * 5 <= bound * 6, "memory grew from {bound} to {most} KiB, by more than a fifth: {resident:?}");
 }
 
 fn main() {

@@ -2,6 +2,7 @@
 //! sequences there are (1,000 by default).
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+#![expect(clippy::print_stdout, reason = "it shows its figures to whoever asks for them")]
 
 mod disk;
 
@@ -278,6 +279,7 @@ async fn the_store_in_memory_does_what_the_model_does() {
         let again = memory.clone();
         case(Box::new(memory), |_| Box::new(again.clone()), &mut Rng::with_seed(seed)).await;
     }
+    println!("in memory: {} sequences, 0 differences", cases());
 }
 
 #[tokio::test]
@@ -291,4 +293,5 @@ async fn the_store_in_a_file_does_what_the_model_does() {
         };
         case(open(), reopen, &mut Rng::with_seed(seed)).await;
     }
+    println!("in a file: {} sequences, 0 differences", cases());
 }
