@@ -1,0 +1,179 @@
+//! What a third attack on a durable runtime has found: each test fails without the mend that came with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    fmt,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream::{
+    Builder, Context, Draft, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime, Start,
+    store::{
+        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, PartitionId, Reader, Row, Seq, Store,
+        StoreError, StoreFuture, Table, Wanted, tables,
+    },
+    testing::{self, TestKit},
+};
+use serde_json::json;
+
+type Seen = Arc<Mutex<Vec<u64>>>;
+type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A store in which something happens right after a page of the most urgent class was read, and that keeps rows of delayed events
+/// from whoever has read them until the gate is open.
+#[derive(Clone)]
+struct Meanwhile {
+    inner: Memory,
+    hook: Hook,
+    gate: Arc<tokio::sync::watch::Sender<bool>>,
+}
+
+impl Default for Meanwhile {
+    fn default() -> Self {
+        Self { inner: Memory::new(), hook: Hook::default(), gate: Arc::new(tokio::sync::watch::Sender::new(true)) }
+    }
+}
+
+/// Its reader.
+struct MeanwhileReader {
+    inner: Box<dyn Reader>,
+    hook: Hook,
+    gate: tokio::sync::watch::Receiver<bool>,
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for MeanwhileReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Store for Meanwhile {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.inner.append(partition, batch)
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        self.inner.claim(partition)
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        let (inner, hook) = (self.inner.reader(partition), Arc::clone(&self.hook));
+        Box::new(MeanwhileReader { inner, hook, gate: self.gate.subscribe() })
+    }
+}
+
+impl Reader for MeanwhileReader {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        let (scan, mut gate) = (self.inner.scan(table, range, limit), self.gate.clone());
+        Box::pin(async move {
+            if table == tables::DELAYED {
+                drop(gate.wait_for(|open| *open).await);
+            }
+            scan.await
+        })
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        let read = self.inner.read(class, from, max_bytes, wanted);
+        Box::pin(async move {
+            let page = read.await;
+            let hook = if class == Class(0) { self.hook.lock().unwrap().take() } else { None };
+            if let Some(hook) = hook {
+                hook();
+            }
+            page
+        })
+    }
+}
+
+fn on(store: &Memory) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+fn number(id: u64) -> Draft {
+    Draft::json("number", json!(id))
+}
+
+fn id_of(event: &serde_json::Value) -> u64 {
+    event.as_u64().or_else(|| event["id"].as_u64()).unwrap()
+}
+
+/// Keeps what it sees.
+fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |Json(event): Json| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(id_of(&event)) }
+    };
+    handler.named(name)
+}
+
+/// Fails always, with the next attempt in an hour.
+fn fail(name: &'static str) -> impl Handler<(Json,)> {
+    (|_: Json| async { Err::<(), _>(HandlerError::transient("closed")) })
+        .named(name)
+        .retry(Retry::fixed(Duration::from_hours(1)).attempts(9))
+}
+
+/// Drives for a while in which no retry is due.
+async fn drive(kit: &TestKit) {
+    drop(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await);
+}
+
+fn seen(seen: &Seen) -> Vec<u64> {
+    seen.lock().unwrap().clone()
+}
+
+#[test]
+fn what_lands_while_the_classes_of_a_strict_subscription_are_read_is_not_passed_over() {
+    let (store, all) = (Meanwhile::default(), Seen::default());
+    testing::run(on(&store.inner).retention(Retention::All), async |kit: TestKit| {
+        kit.emit(number(1))?.await?;
+        Ok(())
+    });
+    let builder = Runtime::builder().store(store.clone()).retention(Retention::All);
+    testing::run(builder, async |kit: TestKit| {
+        let runtime = kit.runtime().clone();
+        let emit = move || {
+            for (id, priority) in [(2, Priority::Critical), (3, Priority::Low)] {
+                drop(runtime.emit(number(id).priority(priority)).unwrap());
+            }
+        };
+        *store.hook.lock().unwrap() = Some(Box::new(emit));
+        kit.on("number", keep("all", &all).strict_key_order().starting_at(Start::Earliest))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3]);
+}
