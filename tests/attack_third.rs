@@ -177,3 +177,38 @@ fn what_lands_while_the_classes_of_a_strict_subscription_are_read_is_not_passed_
     });
     assert_eq!(seen(&all), [1, 2, 3]);
 }
+
+#[test]
+fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
+    let (store, all) = (Memory::new(), Seen::default());
+    let first = |kit: &TestKit| {
+        let stuck = |Json(event): Json| async move {
+            if id_of(&event) == 1 {
+                pending().await
+            }
+        };
+        kit.on("number", stuck.named("one"))
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        first(&kit)?;
+        for id in 1..=2 {
+            kit.emit(number(id))?;
+        }
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("other", keep("one", &all))?;
+        kit.settle().await;
+        kit.emit(Draft::json("other", json!(3)))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 3]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("one", &all))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 3], "it was handled");
+}

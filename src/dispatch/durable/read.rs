@@ -236,7 +236,9 @@ impl Dispatcher {
         for &class in classes {
             reader.is_reading[class] = true;
         }
-        let wanted = wanted(&subscriber.entry);
+        // What an earlier process began it may have selected by another pattern, and is done with all the same.
+        let resumes = classes.iter().any(|&class| reader.resume[class].is_some());
+        let wanted = if resumes { Wanted::default() } else { wanted(&subscriber.entry) };
         let pages = Box::pin(found(tenure, from, wanted));
         let entry = subscriber.entry.id;
         durable.reading.push(Reading { place, entry, classes: classes.to_vec(), pages });
@@ -312,11 +314,12 @@ impl Dispatcher {
         let subscriber = &self.subscribers[place];
         let Some(reader) = &subscriber.reader else { return };
         let seq = record.seq;
-        let is_again = seq < reader.cursors[class].high;
-        if record.name.as_ref() == MARK
-            || is_again && (reader.resume[class].is_none() || !reader.cursors[class].is_open(seq))
-            || !subscriber.entry.pattern.matches(&record.name)
-        {
+        let is_news = if seq < reader.cursors[class].high {
+            reader.resume[class].is_some() && reader.cursors[class].is_open(seq)
+        } else {
+            subscriber.entry.pattern.matches(&record.name)
+        };
+        if record.name.as_ref() == MARK || !is_news {
             return;
         }
         let damage = match Envelope::from_record(&record.bytes) {
