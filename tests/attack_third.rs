@@ -212,3 +212,38 @@ fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
     });
     assert_eq!(seen(&all), [1, 3], "it was handled");
 }
+
+#[test]
+fn a_strict_order_of_a_key_over_classes_outlives_a_restart() {
+    let (store, all) = (Memory::new(), Seen::default());
+    let handler = |is_up: bool| {
+        let all = Arc::clone(&all);
+        let handler = move |Json(event): Json, _: Context| {
+            let all = Arc::clone(&all);
+            async move {
+                if !is_up {
+                    return Err(HandlerError::transient("closed"));
+                }
+                all.lock().unwrap().push(id_of(&event));
+                Ok(())
+            }
+        };
+        handler.named("one").strict_key_order().retry(Retry::fixed(Duration::from_hours(1)).attempts(9))
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", handler(false))?;
+        for (id, priority) in
+            [(1, Priority::Normal), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Critical)]
+        {
+            kit.emit(number(id).key("k").priority(priority))?.await?;
+        }
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", handler(true))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3, 4]);
+}

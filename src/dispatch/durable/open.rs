@@ -130,6 +130,8 @@ impl Dispatcher {
             let job = self.logged_job(held, place, Logged { key, place: Place::Row });
             self.take_up(job, standing, &mut blocked);
         }
+        // Rows lie in the order of their classes; those of a key wait in the order of emission, as they did before.
+        blocked.sort_unstable_by_key(|job| job.sequence);
         for job in blocked {
             if let Some(job) = self.pass_key(job) {
                 self.ready.push_back(job);
