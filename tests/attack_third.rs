@@ -214,6 +214,23 @@ fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
 }
 
 #[test]
+fn a_name_that_was_never_opened_is_renamed_with_all_that_came_after_it() {
+    let (store, new) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("old", &Seen::default()))?;
+        kit.emit(number(1))?.await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old"))?;
+        kit.settle().await;
+        assert_eq!(kit.health().findings, [""; 0]);
+        Ok(())
+    });
+    assert_eq!(seen(&new), [1]);
+}
+
+#[test]
 fn a_strict_order_of_a_key_over_classes_outlives_a_restart() {
     let (store, all) = (Memory::new(), Seen::default());
     let handler = |is_up: bool| {
@@ -246,4 +263,29 @@ fn a_strict_order_of_a_key_over_classes_outlives_a_restart() {
         Ok(())
     });
     assert_eq!(seen(&all), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_name_that_somebody_has_still_is_not_taken_over() {
+    let (store, old, new) = (Memory::new(), Seen::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("old", &old))?;
+        kit.emit(number(1))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", fail("new").was("old"))?;
+        kit.on("number", keep("old", &old))?;
+        kit.emit(number(2))?;
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old"))?;
+        kit.on("number", keep("old", &old))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!((seen(&old), seen(&new)), (vec![1, 2], vec![2]));
 }
