@@ -231,6 +231,24 @@ fn a_name_that_was_never_opened_is_renamed_with_all_that_came_after_it() {
 }
 
 #[test]
+fn large_delayed_events_that_are_due_together_come_all_of_them() {
+    let (store, all) = (Memory::new(), Seen::default());
+    let text = "x".repeat(900_000);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        for id in 0..100 {
+            let event = Draft::json("number", json!({"id": id, "text": text}));
+            kit.emit(event.delay(Duration::from_mins(1)))?.await?;
+        }
+        kit.advance(Duration::from_mins(2)).await;
+        kit.settle().await;
+        assert_eq!(kit.stats().events.dropped.unsaved, 0);
+        Ok(())
+    });
+    assert_eq!(seen(&all).len(), 100);
+}
+
+#[test]
 fn a_strict_order_of_a_key_over_classes_outlives_a_restart() {
     let (store, all) = (Memory::new(), Seen::default());
     let handler = |is_up: bool| {
