@@ -284,6 +284,21 @@ fn a_strict_order_of_a_key_over_classes_outlives_a_restart() {
 }
 
 #[test]
+fn whoever_processes_does_not_wait_for_what_a_halted_key_keeps_in_the_log() {
+    let store = Memory::new();
+    testing::run(on(&store).queue_size(20_000), async |kit: TestKit| {
+        let dies = (|_: Json| async { Err::<(), _>(HandlerError::permanent("no")) }).named("one").ordered_by_key();
+        kit.on("number", dies.halt_key_on_dead())?;
+        for id in 0..12_000 {
+            kit.emit(number(id).key("k"))?;
+        }
+        let driven = tokio::time::timeout(Duration::from_mins(10), kit.runtime().process()).await;
+        assert!(driven.is_ok(), "{:?}", kit.stats());
+        Ok(())
+    });
+}
+
+#[test]
 fn a_name_that_somebody_has_still_is_not_taken_over() {
     let (store, old, new) = (Memory::new(), Seen::default(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
