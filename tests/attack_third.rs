@@ -322,3 +322,58 @@ fn a_name_that_somebody_has_still_is_not_taken_over() {
     });
     assert_eq!((seen(&old), seen(&new)), (vec![1, 2], vec![2]));
 }
+
+#[test]
+fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
+    let (store, all) = (Meanwhile::default(), Seen::default());
+    let delayed = |id: u64| number(id).delay(Duration::from_secs(id));
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        for id in 1..=3_000 {
+            kit.emit(delayed(id))?.await?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        kit.settle().await;
+        store.gate.send_replace(false);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        drive(&kit).await;
+        for id in 3_001..=5_000 {
+            kit.emit(number(id).delay(Duration::from_secs(2)))?.await?;
+        }
+        drive(&kit).await;
+        store.gate.send_replace(true);
+        kit.advance(Duration::from_hours(1)).await;
+        Ok(())
+    });
+    assert_eq!(seen(&all).len(), 5_000);
+}
+
+#[test]
+fn delayed_events_that_nobody_drove_are_found_though_the_next_are_looked_for() {
+    let (store, all) = (Meanwhile::default(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        for id in 1..=3_000 {
+            kit.emit(number(id).delay(Duration::from_hours(2)))?.await?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        store.gate.send_replace(false);
+        drive(&kit).await;
+        for id in 3_001..=8_000 {
+            kit.emit(number(id).delay(Duration::from_hours(1)))?.await?;
+        }
+        drive(&kit).await;
+        store.gate.send_replace(true);
+        kit.advance(Duration::from_hours(3)).await;
+        Ok(())
+    });
+    assert_eq!(seen(&all).len(), 8_000);
+}

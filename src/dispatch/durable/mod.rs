@@ -372,6 +372,8 @@ impl Dispatcher {
         drop(state);
         let moved = !landed.is_empty() || !delayed.is_empty();
         if has_forgotten {
+            // A look that is under way would say of all before it that it was read.
+            durable.looking = None;
             durable.horizon.forget();
         }
         for landed in landed {
