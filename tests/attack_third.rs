@@ -10,17 +10,27 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Builder, Context, Draft, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime, Start,
+    Builder, Context, Draft, Event, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime, Stage, Start,
+    chain,
     store::{
-        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, PartitionId, Reader, Row, Seq, Store,
-        StoreError, StoreFuture, Table, Wanted, tables,
+        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
+        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
     },
     testing::{self, TestKit},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 type Seen = Arc<Mutex<Vec<u64>>>;
 type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "typed.number")]
+struct Number(u64);
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "typed.total")]
+struct Total(u64);
 
 /// A store in which something happens right after a page of the most urgent class was read, and that keeps rows of delayed events
 /// from whoever has read them until the gate is open.
@@ -376,4 +386,127 @@ fn delayed_events_that_nobody_drove_are_found_though_the_next_are_looked_for() {
         Ok(())
     });
     assert_eq!(seen(&all).len(), 8_000);
+}
+
+/// A store that keeps from the one who holds it what has become of a commit, until the gate is open.
+#[derive(Clone, Debug)]
+struct Slow {
+    inner: Memory,
+    gate: Arc<tokio::sync::watch::Sender<bool>>,
+}
+
+#[derive(Debug)]
+struct SlowPartition {
+    inner: Box<dyn Partition>,
+    gate: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Store for Slow {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.inner.append(partition, batch)
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (claim, gate) = (self.inner.claim(partition), self.gate.subscribe());
+        Box::pin(async move {
+            let claim = claim.await?;
+            Ok(Claim { partition: Box::new(SlowPartition { inner: claim.partition, gate }), ..claim })
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.inner.reader(partition)
+    }
+}
+
+impl Partition for SlowPartition {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let (commit, mut gate) = (self.inner.commit(batch), self.gate.clone());
+        Box::pin(async move {
+            drop(gate.wait_for(|open| *open).await);
+            commit.await
+        })
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.release()
+    }
+}
+
+impl Reader for SlowPartition {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+#[test]
+fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
+    let store = Slow { inner: Memory::new(), gate: Arc::new(tokio::sync::watch::Sender::new(true)) };
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let handler = || {
+        let go_on = Arc::clone(&go_on);
+        let handler = move |Json(event): Json, context: Context| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                if id_of(&event) == 2 {
+                    go_on.notified().await;
+                    return Ok(Vec::new());
+                }
+                let counts = context.storage("counts");
+                let before: u64 = counts.get_json("one").await?.unwrap_or(0);
+                counts.put_json("one", &(before + 1)).await?;
+                Ok::<_, HandlerError>(vec![Draft::json("out", json!(1)).idempotency_key("one")])
+            }
+        };
+        handler.named("one").concurrency(8)
+    };
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", handler())?;
+        kit.settle().await;
+        store.gate.send_replace(false);
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        kit.emit(number(2))?.await?;
+        drive(&kit).await;
+        go_on.notify_one();
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        let stats = kit.stats().deliveries;
+        assert_eq!(stats.created, stats.handled + stats.abandoned, "{stats:?}");
+        store.gate.send_replace(true);
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", handler())?;
+        go_on.notify_one();
+        kit.settle().await;
+        assert_eq!(kit.storage("counts").get_json::<u64>("one").await?, Some(1));
+        Ok(())
+    });
 }

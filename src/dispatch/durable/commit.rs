@@ -166,9 +166,12 @@ impl Dispatcher {
 
     /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.write_all_cursors();
         loop {
             self.poll_commits(cx);
+            // What is being tried says itself how far its subscriptions are, and nothing follows that says otherwise.
+            if self.durable.as_ref().is_some_and(|durable| durable.trial.is_none()) {
+                self.write_all_cursors();
+            }
             let is_held = self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some());
             if !is_held || !self.commit(cx) {
                 break;
