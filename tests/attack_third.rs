@@ -510,3 +510,23 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
         Ok(())
     });
 }
+
+#[test]
+fn a_migration_that_panics_parks_its_stage() {
+    let store = Memory::new();
+    let stage =
+        || Stage::keyed(|number: &Number| number.0, chain().scan(0, |sum, number: Number| *sum += number.0).map(Total));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("sums", stage())?;
+        kit.emit(Number(1))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("sums", stage().version(2).migrate(|_, _| panic!("no")))?;
+        kit.emit(Number(1))?;
+        kit.settle().await;
+        assert!(kit.stages()[0].parked.as_ref().is_some_and(|why| why.contains("no")), "{:?}", kit.stages());
+        Ok(())
+    });
+}
