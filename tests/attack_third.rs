@@ -512,6 +512,20 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
 }
 
 #[test]
+fn an_age_of_next_to_nothing_keeps_nobody_from_his_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    tokio.block_on(async {
+        let store = millstream::store::Redb::open(folder.path().join("events.redb")).unwrap();
+        let age = Retention::Age(Duration::from_nanos(1));
+        let runtime = Runtime::builder().store(store).retention(age).build().unwrap();
+        runtime.on("number", keep("one", &Seen::default())).unwrap();
+        runtime.emit(number(1)).unwrap().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), runtime.process()).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_migration_that_panics_parks_its_stage() {
     let store = Memory::new();
     let stage =
