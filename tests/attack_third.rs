@@ -4,14 +4,17 @@
 use std::{
     fmt,
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use millstream::{
-    Builder, Context, Draft, Event, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime, Stage, Start,
-    chain,
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime,
+    Stage, Start, chain,
     store::{
         Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
@@ -32,18 +35,23 @@ struct Number(u64);
 #[event(name = "typed.total")]
 struct Total(u64);
 
-/// A store in which something happens right after a page of the most urgent class was read, and that keeps rows of delayed events
-/// from whoever has read them until the gate is open.
+/// A store in which something happens right after a page of the most urgent class was read, that keeps the rows of a table from
+/// whoever has read them until the gate is open, and that has damaged rows.
 #[derive(Clone)]
 struct Meanwhile {
     inner: Memory,
     hook: Hook,
     gate: Arc<tokio::sync::watch::Sender<bool>>,
+    stalled: Table,
+    /// A range of deliveries that left the log begins with it.
+    damaged: Arc<Mutex<Option<Bytes>>>,
 }
 
 impl Default for Meanwhile {
     fn default() -> Self {
-        Self { inner: Memory::new(), hook: Hook::default(), gate: Arc::new(tokio::sync::watch::Sender::new(true)) }
+        let gate = Arc::new(tokio::sync::watch::Sender::new(true));
+        let (inner, hook, damaged) = (Memory::new(), Hook::default(), Arc::default());
+        Self { inner, hook, gate, stalled: tables::DELAYED, damaged }
     }
 }
 
@@ -52,6 +60,8 @@ struct MeanwhileReader {
     inner: Box<dyn Reader>,
     hook: Hook,
     gate: tokio::sync::watch::Receiver<bool>,
+    stalled: Table,
+    damaged: Arc<Mutex<Option<Bytes>>>,
 }
 
 impl fmt::Debug for Meanwhile {
@@ -81,7 +91,8 @@ impl Store for Meanwhile {
 
     fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
         let (inner, hook) = (self.inner.reader(partition), Arc::clone(&self.hook));
-        Box::new(MeanwhileReader { inner, hook, gate: self.gate.subscribe() })
+        let (stalled, damaged) = (self.stalled, Arc::clone(&self.damaged));
+        Box::new(MeanwhileReader { inner, hook, gate: self.gate.subscribe(), stalled, damaged })
     }
 }
 
@@ -91,9 +102,12 @@ impl Reader for MeanwhileReader {
     }
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        if table == tables::FAILED && self.damaged.lock().unwrap().as_ref() == Some(&range.start) {
+            return Box::pin(async { Err(StoreError::Corrupt { what: "a row".to_owned() }) });
+        }
         let (scan, mut gate) = (self.inner.scan(table, range, limit), self.gate.clone());
         Box::pin(async move {
-            if table == tables::DELAYED {
+            if table == self.stalled {
                 drop(gate.wait_for(|open| *open).await);
             }
             scan.await
@@ -388,29 +402,59 @@ fn delayed_events_that_nobody_drove_are_found_though_the_next_are_looked_for() {
     assert_eq!(seen(&all).len(), 8_000);
 }
 
-/// A store that keeps from the one who holds it what has become of a commit, until the gate is open.
+/// A store that keeps from whoever writes what has become of it, until the gate is open, and that loses a commit or what is
+/// appended.
 #[derive(Clone, Debug)]
 struct Slow {
     inner: Memory,
-    gate: Arc<tokio::sync::watch::Sender<bool>>,
+    commits: Arc<tokio::sync::watch::Sender<bool>>,
+    appends: Arc<tokio::sync::watch::Sender<bool>>,
+    loses_commit: Arc<AtomicBool>,
+    loses_append: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct SlowPartition {
     inner: Box<dyn Partition>,
     gate: tokio::sync::watch::Receiver<bool>,
+    loses: Arc<AtomicBool>,
+}
+
+impl Default for Slow {
+    fn default() -> Self {
+        let gate = || Arc::new(tokio::sync::watch::Sender::new(true));
+        let (commits, appends) = (gate(), gate());
+        let inner = Memory::new();
+        Self { inner, commits, appends, loses_commit: Arc::default(), loses_append: Arc::default() }
+    }
+}
+
+fn slowly(
+    work: StoreFuture<'static, Result<Committed, CommitError>>,
+    mut gate: tokio::sync::watch::Receiver<bool>,
+) -> StoreFuture<'static, Result<Committed, CommitError>> {
+    Box::pin(async move {
+        drop(gate.wait_for(|open| *open).await);
+        work.await
+    })
+}
+
+fn lost() -> StoreFuture<'static, Result<Committed, CommitError>> {
+    Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) })
 }
 
 impl Store for Slow {
     fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.inner.append(partition, batch)
+        let is_lost = self.loses_append.swap(false, Ordering::Relaxed);
+        slowly(if is_lost { lost() } else { self.inner.append(partition, batch) }, self.appends.subscribe())
     }
 
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, gate) = (self.inner.claim(partition), self.gate.subscribe());
+        let (claim, gate, loses) =
+            (self.inner.claim(partition), self.commits.subscribe(), Arc::clone(&self.loses_commit));
         Box::pin(async move {
             let claim = claim.await?;
-            Ok(Claim { partition: Box::new(SlowPartition { inner: claim.partition, gate }), ..claim })
+            Ok(Claim { partition: Box::new(SlowPartition { inner: claim.partition, gate, loses }), ..claim })
         })
     }
 
@@ -425,11 +469,8 @@ impl Store for Slow {
 
 impl Partition for SlowPartition {
     fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let (commit, mut gate) = (self.inner.commit(batch), self.gate.clone());
-        Box::pin(async move {
-            drop(gate.wait_for(|open| *open).await);
-            commit.await
-        })
+        let is_lost = self.loses.swap(false, Ordering::Relaxed);
+        slowly(if is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
     }
 
     fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
@@ -467,7 +508,7 @@ impl Reader for SlowPartition {
 
 #[test]
 fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
-    let store = Slow { inner: Memory::new(), gate: Arc::new(tokio::sync::watch::Sender::new(true)) };
+    let store = Slow::default();
     let go_on = Arc::new(tokio::sync::Notify::new());
     let handler = || {
         let go_on = Arc::clone(&go_on);
@@ -489,7 +530,7 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", handler())?;
         kit.settle().await;
-        store.gate.send_replace(false);
+        store.commits.send_replace(false);
         kit.emit(number(1))?.await?;
         drive(&kit).await;
         kit.emit(number(2))?.await?;
@@ -499,7 +540,7 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
         kit.shutdown(Duration::ZERO).await?;
         let stats = kit.stats().deliveries;
         assert_eq!(stats.created, stats.handled + stats.abandoned, "{stats:?}");
-        store.gate.send_replace(true);
+        store.commits.send_replace(true);
         Ok(())
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
@@ -541,6 +582,28 @@ fn a_migration_that_panics_parks_its_stage() {
         kit.emit(Number(1))?;
         kit.settle().await;
         assert!(kit.stages()[0].parked.as_ref().is_some_and(|why| why.contains("no")), "{:?}", kit.stages());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_delayed_event_that_fires_once_more_takes_nobody_elses_place_in_the_books() {
+    let (store, all) = (Slow::default(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        kit.emit(number(1).delay(Duration::from_secs(10)))?.await?;
+        kit.settle().await;
+        store.appends.send_replace(false);
+        store.loses_append.store(true, Ordering::Relaxed);
+        let late = kit.emit(number(2).delay(Duration::from_hours(1)))?;
+        store.loses_commit.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        drive(&kit).await;
+        assert_eq!((seen(&all), kit.stats().events.delayed), (vec![1], 1));
+        store.appends.send_replace(true);
+        assert!(late.await.is_err());
+        drive(&kit).await;
+        assert!(kit.stats().events.balances() && kit.stats().events.delayed == 0, "{:?}", kit.stats().events);
         Ok(())
     });
 }

@@ -176,7 +176,7 @@ impl Intake {
         let mut state = self.lock();
         for prepared in events {
             match prepared.due {
-                Some(_) => state.tally.delayed -= 1,
+                Some(_) => state.tally.undelay(1),
                 None => state.log.afloat -= 1,
             }
         }
@@ -225,7 +225,7 @@ impl Intake {
         }
         for (_, held) in std::mem::take(&mut state.log.to_delay) {
             state.release(held.event.priority.class(), held.event.tenant.as_ref());
-            state.tally.delayed -= 1;
+            state.tally.undelay(1);
             parked.push(held);
         }
         parked.extend(std::mem::take(&mut state.delayed).into_values());

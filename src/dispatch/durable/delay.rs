@@ -154,8 +154,8 @@ impl Dispatcher {
         state.log.afloat += 1;
         // One of an earlier process is new to this one's books. Its time may be this one's, where the last reading of the
         // clock was not written.
-        if is_own && state.tally.delayed > 0 {
-            state.tally.delayed -= 1;
+        if is_own {
+            state.tally.undelay(1);
         } else {
             state.tally.emitted += 1;
         }
