@@ -607,3 +607,25 @@ fn a_delayed_event_that_fires_once_more_takes_nobody_elses_place_in_the_books() 
         Ok(())
     });
 }
+
+#[test]
+fn damage_of_a_name_that_is_forgotten_stops_nobody_else() {
+    let (store, other) = (Meanwhile::default(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", fail("gone"))?;
+        kit.emit(number(1))?;
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("other", &other))?;
+        kit.settle().await;
+        *store.damaged.lock().unwrap() = Some(Bytes::copy_from_slice(&1_u32.to_be_bytes()));
+        kit.forget("gone");
+        kit.emit(number(2))?;
+        assert!(tokio::time::timeout(Duration::from_mins(10), kit.runtime().process()).await?.is_ok());
+        assert_eq!(seen(&other), [2]);
+        assert!(kit.health().findings.iter().any(|finding| finding.contains("`gone`")), "{:?}", kit.health());
+        Ok(())
+    });
+}

@@ -93,9 +93,20 @@ impl Dispatcher {
                 self.tell_orphans();
             }
             Ok(ops) => durable.batch.ops.extend(ops),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                durable.forgetting.begun = None;
+                self.cannot_forget(&name, &error);
+            }
             Err(error) => self.lose(error),
         }
         true
+    }
+
+    /// Somebody has to look at it; what is left of the name stays.
+    fn cannot_forget(&self, name: &str, error: &StoreError) {
+        tracing::error!(name, %error, "a name cannot be forgotten");
+        let what = format!("`{name}` cannot be forgotten");
+        self.parts.intake.lock().log.damage.insert(what, error.to_string());
     }
 
     /// Begins with the next name that nobody claims.
