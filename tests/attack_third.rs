@@ -629,3 +629,28 @@ fn damage_of_a_name_that_is_forgotten_stops_nobody_else() {
         Ok(())
     });
 }
+
+#[test]
+fn a_crash_while_a_subscription_is_opened_does_not_move_its_beginning() {
+    let store = Meanwhile { stalled: tables::FAILED, ..Meanwhile::default() };
+    let late = Seen::default();
+    let on = || Runtime::builder().store(store.clone()).retention(Retention::All);
+    testing::run(on(), async |kit: TestKit| {
+        kit.emit(number(1))?.await?;
+        Ok(())
+    });
+    store.gate.send_replace(false);
+    testing::run(on(), async |kit: TestKit| {
+        kit.on("number", keep("late", &late))?;
+        drive(&kit).await;
+        Ok(())
+    });
+    store.gate.send_replace(true);
+    testing::run(on(), async |kit: TestKit| {
+        kit.on("number", keep("late", &late))?;
+        kit.emit(number(2))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&late), [2]);
+}

@@ -19,7 +19,7 @@ use crate::{
         timers::Due,
     },
     intake::Held,
-    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, open},
+    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
     queue::CLASSES,
     stage::Start,
     store::{Class, Op, Seq, StoreError, tables},
@@ -243,6 +243,12 @@ impl Durable {
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
             let key = name.as_bytes().to_vec().into();
             self.batch.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
+        }
+        // With the name: known without it, it would begin with all that there ever was.
+        for (class, cursor) in (0..).map(Class).zip(&mut known.cursors).filter(|(_, cursor)| cursor.is_dirty) {
+            let key = cursor_key(known.row.id, class);
+            self.batch.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
+            cursor.is_dirty = false;
         }
         self.closing.remove(&known.row.id);
         self.starts.remove(&name);
