@@ -654,3 +654,24 @@ fn a_crash_while_a_subscription_is_opened_does_not_move_its_beginning() {
     });
     assert_eq!(seen(&late), [2]);
 }
+
+#[test]
+fn what_a_stage_does_again_counts_once_against_its_root() {
+    let (store, totals) = (Memory::new(), Seen::default());
+    testing::run(on(&store).max_events_per_root(200), async |kit: TestKit| {
+        let total = |number: Number| match number.0 {
+            0..40 => Draft::new(Total(number.0)),
+            // No operator may.
+            _ => Draft::new(Total(number.0)).idempotency_key("one"),
+        };
+        kit.stage("totals", Stage::new(chain().map(total)))?;
+        let many = |_: Json| async { (0..50).map(Number).collect::<Vec<_>>() };
+        kit.on("number", many.named("many"))?;
+        kit.on("typed.total", keep("all", &totals))?;
+        kit.emit(number(1))?;
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 10);
+        Ok(())
+    });
+    assert_eq!(seen(&totals).len(), 40);
+}

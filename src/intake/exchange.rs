@@ -8,7 +8,7 @@ use super::{
     Cause, DispatchBook, EventBook, Granted, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What,
 };
 use crate::{
-    event::{Draft, Envelope, Lineage, Tenant},
+    event::{Draft, Envelope, EventId, Lineage, Tenant},
     queue::CLASSES,
 };
 
@@ -147,6 +147,12 @@ impl Intake {
             state.roots.count(root, self.clock.now());
         }
         Ok(())
+    }
+
+    /// Events of these roots that an operator gave out are not there after all.
+    pub(crate) fn take_back_lineage(&self, roots: &[EventId]) {
+        let mut state = self.lock();
+        roots.iter().for_each(|root| state.roots.take_back(*root));
     }
 
     /// Counts an event that a handler returned and that goes to the log, or says why its root may not cause it.
