@@ -675,3 +675,22 @@ fn what_a_stage_does_again_counts_once_against_its_root() {
     });
     assert_eq!(seen(&totals).len(), 40);
 }
+
+#[test]
+fn a_name_that_is_forgotten_while_the_store_fails_is_forgotten_after_that() {
+    let store = Slow::default();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("gone", &Seen::default()))?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.settle().await;
+        store.loses_commit.store(true, Ordering::Relaxed);
+        kit.forget("gone");
+        kit.settle().await;
+        assert!(!store.loses_commit.load(Ordering::Relaxed));
+        assert_eq!(kit.health().findings, [""; 0]);
+        Ok(())
+    });
+}

@@ -58,6 +58,7 @@ impl Dispatcher {
             return;
         };
         durable.losses = 0;
+        durable.forgetting.landed(number);
         self.parts.shelf.landed(number);
         for key in delayed {
             durable.horizon.add(key);
