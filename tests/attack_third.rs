@@ -694,3 +694,28 @@ fn a_name_that_is_forgotten_while_the_store_fails_is_forgotten_after_that() {
         Ok(())
     });
 }
+
+#[test]
+fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
+    let (store, totals, is_broken) = (Slow::default(), Seen::default(), Arc::new(AtomicBool::new(true)));
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let is_broken_now = Arc::clone(&is_broken);
+        let total = move |number: Number| {
+            assert!(!is_broken_now.load(Ordering::Relaxed), "it is broken");
+            Total(number.0)
+        };
+        let chain = chain().debounce(Duration::from_secs(10)).map(total);
+        kit.stage("totals", Stage::keyed(|number: &Number| number.0, chain))?;
+        kit.on("typed.total", keep("all", &totals))?;
+        kit.emit(Number(1))?;
+        kit.advance(Duration::from_mins(1)).await;
+        assert_eq!((kit.stages()[0].parked_keys, seen(&totals).len()), (1, 0));
+        is_broken.store(false, Ordering::Relaxed);
+        store.loses_commit.store(true, Ordering::Relaxed);
+        kit.unpark("totals", None, &1_u64.into());
+        kit.settle().await;
+        assert!(!store.loses_commit.load(Ordering::Relaxed));
+        assert_eq!((kit.stages()[0].parked_keys, seen(&totals)), (0, vec![1]));
+        Ok(())
+    });
+}
