@@ -229,7 +229,8 @@ impl Dispatcher {
     /// Drops all that is in flight and gives up all that waits, for a shutdown whose grace is over. Returns the events
     /// of what was in flight, and those of what waited.
     pub(crate) fn abort_all(&mut self) -> (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>) {
-        let (in_flight, waiting) = self.take_all_jobs();
+        // An outcome that is on its way to the store will be there: its end is waited for, with the last commit.
+        let (in_flight, waiting) = self.spare_trial(Self::take_all_jobs);
         if let Some(durable) = &mut self.durable {
             durable.answer_all("the runtime was shut down");
         }
@@ -237,11 +238,15 @@ impl Dispatcher {
         let is_here = |job: &&Job| job.logged.is_none();
         let events = |jobs: &[Job]| jobs.iter().filter(is_here).map(|job| Arc::clone(&job.held.event)).collect();
         let report = (events(&in_flight), events(&waiting));
-        for job in in_flight.into_iter().chain(waiting) {
+        self.abandon(in_flight.into_iter().chain(waiting));
+        report
+    }
+
+    fn abandon(&mut self, jobs: impl Iterator<Item = Job>) {
+        for job in jobs {
             self.done.book.deliveries.abandoned += 1;
             self.end(job, Some(NoAnswer::Abandoned));
         }
-        report
     }
 
     /// Takes out all deliveries: those in flight, which are dropped, and those that wait for whatever it is.
@@ -281,6 +286,9 @@ impl Dispatcher {
 
     /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.
     pub(crate) fn stop(&mut self) -> Vec<Arc<Envelope>> {
+        // Outcomes of which nobody knows in time, and what came of those that were refused.
+        let (in_flight, waiting) = self.take_all_jobs();
+        self.abandon(in_flight.into_iter().chain(waiting));
         let pulled = self.take_batch();
         let mut parked = Vec::new();
         for pulled in pulled {

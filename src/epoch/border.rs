@@ -52,6 +52,17 @@ pub(crate) enum Death {
 pub(crate) struct Sink {
     pub(super) ops: Vec<Op>,
     bytes: usize,
+    /// What else the border has done for them.
+    pub(crate) done: Done,
+}
+
+/// What a border does beside what it writes: taken back where the epoch is, for then it is asked again.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The roots against which outputs were counted.
+    pub(crate) roots: Vec<EventId>,
+    /// The numbers that letters were given.
+    pub(crate) letters: Vec<u64>,
 }
 
 impl Sink {
@@ -99,4 +110,7 @@ pub(crate) trait Border: Send + Sync + 'static {
 
     /// Keeps an event that was given up. `now` is the stage's clock.
     fn dead(&self, record: &PageRecord, death: &Death, now: Timestamp, sink: &mut Sink);
+
+    /// An epoch is not committed: what was done for it is done again, or not at all.
+    fn take_back(&self, _: Done) {}
 }

@@ -269,7 +269,8 @@ where
         }
         self.cut = (self.time.reached, self.counts);
         let commit = Box::pin(tenure.commit_untold(batch));
-        self.in_flight.push_back(Flight { epoch: self.epoch, cursor, size: taken.len() + fired, commit });
+        let (epoch, size, done) = (self.epoch, taken.len() + fired, sink.done);
+        self.in_flight.push_back(Flight { epoch, cursor, size, done, commit });
     }
 
     pub(super) fn header(&self, cursor: u64) -> Op {

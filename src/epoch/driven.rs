@@ -16,7 +16,7 @@ use millstream_operators::{Timestamp, durable::Durable};
 
 use super::{
     StageError, StageStatus, StateKey,
-    border::{Border, Death, Origin, Sink},
+    border::{Border, Death, Done, Origin, Sink},
     header::{Reached, StageCounts},
     input::Input,
     lane::Lane,
@@ -114,6 +114,7 @@ pub(super) struct Flight {
     pub(super) cursor: Seq,
     /// How many events and timers it has.
     pub(super) size: usize,
+    pub(super) done: Done,
     pub(super) commit: Pin<Box<dyn Future<Output = Result<Committed, CommitError>> + Send>>,
 }
 
@@ -213,6 +214,7 @@ where
         self.phase = Phase::Blank;
         self.states.clear();
         self.decoded.clear();
+        self.border.take_back(std::mem::take(&mut self.work.sink.done));
         self.work = Draftwork::default();
         self.in_flight.clear();
         self.unparked.clear();
@@ -319,15 +321,18 @@ where
                 self.states.evict();
                 Ok(())
             }
-            Err(error) => self.refused(&flight, error),
+            Err(error) => self.refused(flight, error),
         }
     }
 
     /// An epoch is not known to be there: nor is any that builds on it.
-    fn refused(&mut self, flight: &Flight, error: CommitError) -> Result<(), StageError> {
+    fn refused(&mut self, flight: Flight, error: CommitError) -> Result<(), StageError> {
+        let Flight { epoch, size, done, .. } = flight;
+        let later = self.in_flight.drain(..).map(|flight| flight.done);
+        std::iter::once(done).chain(later).for_each(|done| self.border.take_back(done));
         match &error {
-            CommitError::TooLarge { .. } if flight.size > 1 => {
-                self.epoch_limit = (flight.size / 2).max(1);
+            CommitError::TooLarge { .. } if size > 1 => {
+                self.epoch_limit = (size / 2).max(1);
                 tracing::warn!(
                     stage = self.name,
                     events = self.epoch_limit,
@@ -340,7 +345,7 @@ where
             | CommitError::Invalid { .. }
             | CommitError::Conflict { .. }
             | CommitError::Corrupt { .. } => {
-                self.park(format!("epoch {} cannot be committed: {error}", flight.epoch));
+                self.park(format!("epoch {epoch} cannot be committed: {error}"));
                 return Ok(());
             }
             _ => {}

@@ -45,7 +45,7 @@ pub(crate) use self::border::Origin;
 #[cfg(feature = "testing")]
 pub use self::drill::Drill;
 pub(crate) use self::{
-    border::{Border, Cause, Death, Sink},
+    border::{Border, Cause, Death, Done, Sink},
     driven::{DurableStage, Step},
     error::StageError,
     key::StateKey,

@@ -391,6 +391,7 @@ where
         let taken = std::mem::take(&mut self.work.taken);
         let unread = std::mem::take(&mut self.decoded);
         self.input.put_back(taken.into_iter().chain(unread.into_iter().map(|decoded| decoded.record)));
+        self.border.take_back(std::mem::take(&mut self.work.sink.done));
         let is_parked_changed = self.work.is_parked_changed;
         self.work = super::driven::Draftwork { is_parked_changed, ..Default::default() };
         (self.time.reached, self.counts) = self.cut;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -17,6 +18,7 @@ use super::{
     moment::{Bound, Kind, Moment, Next},
     parts::{Load, MigrateError, SavedParts},
     rows::{Rows, STATES, TIMERS},
+    run::panic_text,
     status::Parked,
     value::{Preface, Saved},
 };
@@ -33,6 +35,9 @@ const ABSENT: usize = 65_536;
 
 /// Brings the parts of a state from an older version of the stage into their form of now.
 pub(super) type Migrate = Arc<dyn Fn(u32, &mut SavedParts) -> Result<(), MigrateError> + Send + Sync>;
+
+/// A state that was read, and what it waits for.
+type Revived<In, S> = (Live<In, S>, Preface, Option<Next>);
 
 /// Why the stage cannot go on with what is on disk.
 #[derive(Debug)]
@@ -249,8 +254,7 @@ impl<In, O: Durable<In>> States<In, O> {
             self.lane(key).insert(key, entry);
             return Ok(());
         };
-        let (live, preface) = self.revive(key, value)?;
-        let next = live.next(&self.chain);
+        let (live, preface, next) = self.revive(key, value)?;
         let bytes = Entry::<In, O::State>::weight(key.as_bytes().len(), value.len());
         let row = Row::Present(preface.next);
         let entry = Entry { live: Some(live), used: uses, bytes, ..Entry::new(Kept::OnDisk, row) };
@@ -263,8 +267,7 @@ impl<In, O: Durable<In>> States<In, O> {
     /// A key that is in memory as bytes.
     fn wake(&mut self, key: &StateKey) -> Result<(), LoadError> {
         let Some(Kept::Value(value)) = self.get(key).map(|entry| entry.kept.clone()) else { return Ok(()) };
-        let (live, preface) = self.revive(key, &value)?;
-        let next = live.next(&self.chain);
+        let (live, preface, next) = self.revive(key, &value)?;
         if let Some(entry) = self.get_mut(key) {
             entry.live = Some(live);
         }
@@ -280,24 +283,34 @@ impl<In, O: Durable<In>> States<In, O> {
         }
     }
 
-    fn revive(&self, key: &StateKey, value: &[u8]) -> Result<(Live<In, O::State>, Preface), LoadError> {
+    /// A state as it was written, and what it waits for. Migrating and reading it is the user's.
+    fn revive(&self, key: &StateKey, value: &[u8]) -> Result<Revived<In, O::State>, LoadError> {
         let unfit = |why: String| LoadError::Unfit(format!("the state of key `{}` does not fit: {why}", key.key()));
-        let Saved { preface, parts, waiting } = Saved::read(value).map_err(|_| unfit("it is damaged".to_owned()))?;
+        let revived = catch_unwind(AssertUnwindSafe(|| {
+            let (live, preface) = self.read_state(value).map_err(unfit)?;
+            let next = live.next(&self.chain);
+            Ok((live, preface, next))
+        }));
+        revived.unwrap_or_else(|panic| Err(unfit(format!("it panicked: {}", panic_text(&*panic)))))
+    }
+
+    fn read_state(&self, value: &[u8]) -> Result<(Live<In, O::State>, Preface), String> {
+        let Saved { preface, parts, waiting } = Saved::read(value).map_err(|_| "it is damaged".to_owned())?;
         let mut migrated = None;
         if preface.version != self.version {
             let migrate = self
                 .migrate
                 .as_ref()
-                .ok_or_else(|| unfit(format!("it is of version {}, the stage is {}", preface.version, self.version)))?;
+                .ok_or_else(|| format!("it is of version {}, the stage is {}", preface.version, self.version))?;
             let mut saved = SavedParts::of(&parts);
-            migrate(preface.version, &mut saved).map_err(|error| unfit(error.to_string()))?;
+            migrate(preface.version, &mut saved).map_err(|error| error.to_string())?;
             migrated = Some(saved);
         }
         let parts = migrated.as_ref().map_or(parts, SavedParts::as_slices);
         let mut state = self.chain.init();
         let mut load = Load::new(&self.labels, parts);
         let Ok(()) = self.chain.parts(&mut state, None, &mut load);
-        load.finish().map_err(|misfit| unfit(misfit.to_string()))?;
+        load.finish().map_err(|misfit| misfit.to_string())?;
         let waiting = waiting.into_iter().map(|(at, record)| Waiting { at, record, item: None }).collect();
         Ok((
             Live { state, waiting, depth: preface.depth, origin: preface.origin, is_started: preface.is_started },

@@ -121,6 +121,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// So many of those that are delayed are something else from now on. More than there are, some were never counted: they are
+    /// emitted now.
+    pub(crate) fn undelay(&mut self, count: u64) {
+        let known = self.delayed.min(count);
+        self.delayed -= known;
+        self.emitted += count - known;
+    }
+
     /// Counts events that were written, by whether anybody wants them.
     pub(crate) fn route(&mut self, wanted: &[bool]) {
         let routed = wanted.iter().filter(|wanted| **wanted).count() as u64;

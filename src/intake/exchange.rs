@@ -8,7 +8,7 @@ use super::{
     Cause, DispatchBook, EventBook, Granted, Held, Intake, Phase, Prepared, Pulled, Refusal, Saturated, State, What,
 };
 use crate::{
-    event::{Draft, Envelope, Lineage, Tenant},
+    event::{Draft, Envelope, EventId, Lineage, Tenant},
     queue::CLASSES,
 };
 
@@ -149,6 +149,12 @@ impl Intake {
         Ok(())
     }
 
+    /// Events of these roots that an operator gave out are not there after all.
+    pub(crate) fn take_back_lineage(&self, roots: &[EventId]) {
+        let mut state = self.lock();
+        roots.iter().for_each(|root| state.roots.take_back(*root));
+    }
+
     /// Counts an event that a handler returned and that goes to the log, or says why its root may not cause it.
     pub(crate) fn admit_returned(&self, prepared: &Prepared) -> Result<(), Refusal> {
         let mut state = self.lock();
@@ -176,7 +182,7 @@ impl Intake {
         let mut state = self.lock();
         for prepared in events {
             match prepared.due {
-                Some(_) => state.tally.delayed -= 1,
+                Some(_) => state.tally.undelay(1),
                 None => state.log.afloat -= 1,
             }
         }
@@ -225,7 +231,7 @@ impl Intake {
         }
         for (_, held) in std::mem::take(&mut state.log.to_delay) {
             state.release(held.event.priority.class(), held.event.tenant.as_ref());
-            state.tally.delayed -= 1;
+            state.tally.undelay(1);
             parked.push(held);
         }
         parked.extend(std::mem::take(&mut state.delayed).into_values());

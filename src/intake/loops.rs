@@ -44,6 +44,13 @@ impl Roots {
         let before = self.old.remove(&root);
         *self.young.entry(root).or_insert(before.unwrap_or(0)) += 1;
     }
+
+    /// One event of this root that was counted is not there after all.
+    pub(crate) fn take_back(&mut self, root: EventId) {
+        if let Some(count) = self.young.get_mut(&root).or_else(|| self.old.get_mut(&root)) {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 #[cfg(test)]

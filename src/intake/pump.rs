@@ -292,7 +292,7 @@ impl Load {
             Self::Mark(name) => return state.log.marked(name, landed),
             Self::Events(_) | Self::Group(_) => state.log.afloat -= count,
             Self::Delayed(due, held) if landed.is_ok() => state.log.land_delayed(*due, held.event.id),
-            Self::Delayed(..) => state.tally.delayed -= count,
+            Self::Delayed(..) => state.tally.undelay(count),
         }
         state.log.on_way -= events.len();
         match landed {

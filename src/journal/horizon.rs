@@ -65,8 +65,9 @@ impl Horizon {
         self.extend([], true);
     }
 
+    /// Not while the store is read: what is dropped now lies before what comes of that, and would not be read again.
     fn shorten(&mut self) {
-        while self.keys.len() > Self::MOST {
+        while self.meanwhile.is_none() && self.keys.len() > Self::MOST {
             self.keys.pop_last();
             self.beyond = self.keys.last().copied();
         }

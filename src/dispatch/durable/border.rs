@@ -11,7 +11,7 @@ use millstream_operators::Timestamp;
 
 use crate::{
     dead_letter::{DeadLetter, DeadLetters, Death, Failure},
-    epoch::{self, Border, Sink},
+    epoch::{self, Border, Done, Sink},
     event::{Draft, Envelope, Lineage, Way},
     intake::{Intake, class_of, record},
     journal::{dead_op, row_key},
@@ -58,6 +58,9 @@ impl StageBorder {
         let due = draft.due(now);
         let lineage = lineage(cause, id);
         intake.admit_lineage(&draft, lineage).map_err(refused)?;
+        if lineage.depth > 0 {
+            sink.done.roots.push(lineage.root);
+        }
         let event = Envelope::new(draft, id, now, lineage);
         let stored = intake.to_store(&event, false).map_err(refused)?;
         if stored.is_conditional() {
@@ -123,6 +126,17 @@ impl Border for StageBorder {
             halts: false,
         };
         sink.push(dead_op(&letter, &record.bytes));
+        sink.done.letters.push(number);
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, letter);
+    }
+
+    fn take_back(&self, done: Done) {
+        if !done.roots.is_empty() {
+            self.intake.take_back_lineage(&done.roots);
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in done.letters {
+            waiting.remove(&number);
+        }
     }
 }

@@ -59,6 +59,7 @@ impl Dispatcher {
         };
         durable.losses = 0;
         durable.care.landed(number);
+        durable.forgetting.landed(number);
         self.parts.shelf.landed(number);
         for key in delayed {
             durable.horizon.add(key);
@@ -167,12 +168,15 @@ impl Dispatcher {
 
     /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.write_all_cursors();
         if let Some(durable) = &mut self.durable {
             durable.batch.ops.extend(durable.care.give_back().map(given_back_op));
         }
         loop {
             self.poll_commits(cx);
+            // What is being tried says itself how far its subscriptions are, and nothing follows that says otherwise.
+            if self.durable.as_ref().is_some_and(|durable| durable.trial.is_none()) {
+                self.write_all_cursors();
+            }
             let is_held = self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some());
             if !is_held || !self.commit(cx) {
                 break;

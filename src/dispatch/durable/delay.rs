@@ -1,6 +1,7 @@
 //! Delayed events: when one is due, its row goes and it is appended to the log, in one commit.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -15,10 +16,12 @@ use crate::{
     store::{Op, StoreError, Tenure, tables},
 };
 
-/// Rows that are due and are being read.
-pub(super) struct Due {
-    keys: Vec<Bytes>,
-    rows: Pending<Result<Vec<DueRow>, StoreError>>,
+/// Rows that are due.
+pub(super) enum Due {
+    /// They are being read.
+    Reading(Vec<Bytes>, Pending<Result<Vec<DueRow>, StoreError>>),
+    /// They are moved as there is room for them.
+    Read(VecDeque<(Bytes, DueRow)>),
 }
 
 /// A row that is due: none where it is gone, or what is wrong with it.
@@ -92,26 +95,42 @@ impl Dispatcher {
             if let Some(tenure) = durable.tenure().cloned().filter(|_| !keys.is_empty()) {
                 let keys: Vec<_> = keys.into_iter().map(row_key).collect();
                 let asked = keys.clone();
-                durable.due = Some(Due { keys, rows: Box::pin(due_rows(tenure, asked)) });
+                durable.due = Some(Due::Reading(keys, Box::pin(due_rows(tenure, asked))));
                 moved = true;
             }
         }
-        if let Some(due) = &mut durable.due
-            && let Poll::Ready(rows) = due.rows.as_mut().poll(cx)
+        if let Some(Due::Reading(keys, rows)) = &mut durable.due
+            && let Poll::Ready(rows) = rows.as_mut().poll(cx)
         {
-            let keys = std::mem::take(&mut due.keys);
-            durable.due = None;
-            for (key, row) in keys.into_iter().zip(rows?) {
-                let row = row.and_then(|bytes| bytes.map(due_event).transpose());
-                match row {
-                    Ok(Some((event, bytes))) => self.append_due(key, event, bytes),
-                    Ok(None) => {}
-                    Err(error) => self.cannot_fire(&error),
-                }
-            }
+            durable.due = Some(Due::Read(std::mem::take(keys).into_iter().zip(rows?).collect()));
             moved = true;
         }
-        Ok(moved)
+        Ok(moved | self.move_read())
+    }
+
+    /// Moves what was read, as far as there is room in the next commit.
+    fn move_read(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(Due::Read(rows)) = self.durable.as_mut().and_then(|durable| durable.due.as_mut()) {
+            let bytes =
+                rows.front().map_or(0, |(_, row)| row.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len));
+            if !self.make_room(bytes) {
+                break;
+            }
+            moved = true;
+            let Some(durable) = &mut self.durable else { break };
+            let Some(Due::Read(rows)) = &mut durable.due else { break };
+            let Some((key, row)) = rows.pop_front() else {
+                durable.due = None;
+                break;
+            };
+            match row.and_then(|bytes| bytes.map(due_event).transpose()) {
+                Ok(Some((event, bytes))) => self.append_due(key, event, bytes),
+                Ok(None) => {}
+                Err(error) => self.cannot_fire(&error),
+            }
+        }
+        moved
     }
 
     /// Somebody has to look at it.
@@ -135,8 +154,8 @@ impl Dispatcher {
         state.log.afloat += 1;
         // One of an earlier process is new to this one's books. Its time may be this one's, where the last reading of the
         // clock was not written.
-        if is_own && state.tally.delayed > 0 {
-            state.tally.delayed -= 1;
+        if is_own {
+            state.tally.undelay(1);
         } else {
             state.tally.emitted += 1;
         }

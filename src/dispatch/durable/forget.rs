@@ -28,6 +28,8 @@ pub(super) struct Forgetting {
     begun: Option<String>,
     /// The steps that remove the next of its rows.
     rows: Option<Pending<Result<Vec<Op>, StoreError>>>,
+    /// Those whose last rows go with a batch, by its number.
+    ended: Vec<(String, u64)>,
 }
 
 /// Who claims a name.
@@ -43,9 +45,15 @@ impl Forgetting {
         self.asked.is_empty() && self.begun.is_none()
     }
 
-    /// The partition is lost: what was read is read again.
+    /// A batch has landed, and with it the end of some.
+    pub(super) fn landed(&mut self, batch: u64) {
+        self.ended.retain(|(_, number)| *number > batch);
+    }
+
+    /// The partition is lost: what was read is read again, and what may be there still goes once more.
     pub(super) fn lose(&mut self) {
         self.rows = None;
+        self.asked.extend(self.ended.drain(..).map(|(name, _)| name));
     }
 }
 
@@ -94,12 +102,24 @@ impl Dispatcher {
             Ok(ops) if ops.is_empty() => {
                 durable.forget_name(&name);
                 durable.forgetting.begun = None;
+                durable.forgetting.ended.push((name, durable.batch_number));
                 self.tell_orphans();
             }
             Ok(ops) => durable.batch.ops.extend(ops),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                durable.forgetting.begun = None;
+                self.cannot_forget(&name, &error);
+            }
             Err(error) => self.lose(error),
         }
         true
+    }
+
+    /// Somebody has to look at it; what is left of the name stays.
+    fn cannot_forget(&self, name: &str, error: &StoreError) {
+        tracing::error!(name, %error, "a name cannot be forgotten");
+        let what = format!("`{name}` cannot be forgotten");
+        self.parts.intake.lock().log.damage.insert(what, error.to_string());
     }
 
     /// Begins with the next name that nobody claims.

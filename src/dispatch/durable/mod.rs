@@ -321,6 +321,12 @@ impl Reader {
     fn is_attached(&self) -> bool {
         self.is_attached.iter().all(|attached| *attached)
     }
+
+    /// Whether it reads on only once some of what has left the log has ended. Where that is parked, no waiting brings it about;
+    /// where it is not, it counts by itself.
+    fn is_kept_back(&self) -> bool {
+        self.rows >= MOST_ROWS && self.resume.iter().all(Option::is_none)
+    }
 }
 
 impl Dispatcher {
@@ -373,6 +379,8 @@ impl Dispatcher {
         drop(state);
         let moved = !landed.is_empty() || !delayed.is_empty();
         if has_forgotten {
+            // A look that is under way would say of all before it that it was read.
+            durable.looking = None;
             durable.horizon.forget();
         }
         for landed in landed {
@@ -448,7 +456,7 @@ impl Dispatcher {
                     || !subscriber.is_subscribed
                     // What it cannot read, no waiting brings.
                     || subscriber.is_broken
-                    || subscriber.reader.as_ref().is_some_and(Reader::is_attached)
+                    || subscriber.reader.as_ref().is_some_and(|reader| reader.is_attached() || reader.is_kept_back())
             })
     }
 }

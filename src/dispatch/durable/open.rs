@@ -19,7 +19,7 @@ use crate::{
         timers::Due,
     },
     intake::Held,
-    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, open},
+    journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
     queue::CLASSES,
     stage::Start,
     store::{Class, Op, Seq, StoreError, tables},
@@ -80,11 +80,16 @@ impl Dispatcher {
         if durable.is_being_forgotten(&name) {
             return false;
         }
-        let was = entry.options.was.as_ref().filter(|was| !durable.known.contains_key(&name) && **was != name);
-        let known = match (durable.known.get(&name), was.and_then(|was| durable.known.get(was))) {
-            (Some(known), _) | (None, Some(known)) => known.clone(),
-            (None, None) => {
-                let Some(start) = durable.beginning(&entry) else { return false };
+        let is_named =
+            |other: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == other);
+        // Somebody else may have the earlier name still, or again.
+        let was = entry.options.was.as_deref().filter(|was| !durable.known.contains_key(&name) && !is_named(was));
+        let known = match durable.known.get(&name).or_else(|| durable.known.get(was?)) {
+            Some(known) => known.clone(),
+            None => {
+                // What was marked and never opened holds what came after it.
+                let marked = was.and_then(|was| durable.starts.get(was)).copied();
+                let Some(start) = durable.beginning(&entry).into_iter().chain(marked).min() else { return false };
                 durable.last_id += 1;
                 let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
                 Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
@@ -130,6 +135,8 @@ impl Dispatcher {
             let job = self.logged_job(held, place, Logged { key, place: Place::Row });
             self.take_up(job, standing, &mut blocked);
         }
+        // Rows lie in the order of their classes; those of a key wait in the order of emission, as they did before.
+        blocked.sort_unstable_by_key(|job| job.sequence);
         for job in blocked {
             if let Some(job) = self.pass_key(job) {
                 self.ready.push_back(job);
@@ -187,7 +194,9 @@ impl Dispatcher {
         if was == name || is_other {
             return;
         }
-        if !durable.known.contains_key(name) && durable.known.remove(was).is_some() {
+        let is_known = durable.known.contains_key(was) || durable.starts.contains_key(was);
+        if !durable.known.contains_key(name) && is_known {
+            durable.known.remove(was);
             durable.starts.remove(was);
             let key = Bytes::copy_from_slice(was.as_bytes());
             durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
@@ -234,6 +243,12 @@ impl Durable {
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
             let key = name.as_bytes().to_vec().into();
             self.batch.push(Op::Put { table: tables::SUBSCRIPTION, key, value });
+        }
+        // With the name: known without it, it would begin with all that there ever was.
+        for (class, cursor) in (0..).map(Class).zip(&mut known.cursors).filter(|(_, cursor)| cursor.is_dirty) {
+            let key = cursor_key(known.row.id, class);
+            self.batch.push(Op::Put { table: tables::CURSOR, key, value: cursor.to_bytes() });
+            cursor.is_dirty = false;
         }
         self.closing.remove(&known.row.id);
         self.starts.remove(&name);

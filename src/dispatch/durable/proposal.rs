@@ -138,6 +138,16 @@ impl Dispatcher {
         }
     }
 
+    /// Does something with what was handed over to be tried out of its reach.
+    pub(in crate::dispatch) fn spare_trial<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let trial = self.durable.as_mut().and_then(|durable| durable.trial.take_if(|trial| trial.is_on_way()));
+        let done = work(self);
+        if let Some(durable) = &mut self.durable {
+            durable.trial = trial;
+        }
+        done
+    }
+
     /// Ends all proposals: their deliveries are taken out of flight, their events counted as not saved.
     pub(in crate::dispatch) fn take_proposed(&mut self) -> Vec<Job> {
         let Some(durable) = &mut self.durable else { return Vec::new() };

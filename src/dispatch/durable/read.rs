@@ -18,7 +18,7 @@ use crate::{
     journal::{Cursor, Step},
     queue::CLASSES,
     stage::{HandlerError, Order},
-    store::{Class, PageRecord, Seq, StoreError, Wanted},
+    store::{Class, Page, PageRecord, Seq, StoreError, Tenure, Wanted},
 };
 
 /// The reading of pages for one subscription: of one class, or of all where it keeps the order of emission.
@@ -236,19 +236,10 @@ impl Dispatcher {
         for &class in classes {
             reader.is_reading[class] = true;
         }
-        let wanted = wanted(&subscriber.entry);
-        let pages = Box::pin(async move {
-            let mut pages = Vec::with_capacity(from.len());
-            for (class, from) in from {
-                #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-                let page = tenure.reader().read(Class(class as u8), from, PAGE_BYTES, &wanted).await;
-                pages.push(match page {
-                    Err(StoreError::Trimmed { first }) => Found::Trimmed { from, first },
-                    page => Found::Page(page?),
-                });
-            }
-            Ok(pages)
-        });
+        // What an earlier process began it may have selected by another pattern, and is done with all the same.
+        let resumes = classes.iter().any(|&class| reader.resume[class].is_some());
+        let wanted = if resumes { Wanted::default() } else { wanted(&subscriber.entry) };
+        let pages = Box::pin(found(tenure, from, wanted));
         let entry = subscriber.entry.id;
         durable.reading.push(Reading { place, entry, classes: classes.to_vec(), pages });
         true
@@ -296,9 +287,7 @@ impl Dispatcher {
         }
         let gaps: Vec<_> = classes.iter().zip(&found).filter_map(|(&class, found)| found.gap(class)).collect();
         let pages: Vec<_> = found.into_iter().map(Found::into_page).collect();
-        let is_end = pages.iter().all(|page| page.is_end);
-        let known_to = pages.iter().filter(|page| is_end || !page.is_end).map(|page| page.next);
-        let known_to = if is_end { known_to.max() } else { known_to.min() }.unwrap_or_default();
+        let known_to = pages.iter().map(|page| page.next).min().unwrap_or_default();
         let mut records: Vec<(usize, PageRecord)> = classes
             .iter()
             .zip(pages)
@@ -325,11 +314,12 @@ impl Dispatcher {
         let subscriber = &self.subscribers[place];
         let Some(reader) = &subscriber.reader else { return };
         let seq = record.seq;
-        let is_again = seq < reader.cursors[class].high;
-        if record.name.as_ref() == MARK
-            || is_again && (reader.resume[class].is_none() || !reader.cursors[class].is_open(seq))
-            || !subscriber.entry.pattern.matches(&record.name)
-        {
+        let is_news = if seq < reader.cursors[class].high {
+            reader.resume[class].is_some() && reader.cursors[class].is_open(seq)
+        } else {
+            subscriber.entry.pattern.matches(&record.name)
+        };
+        if record.name.as_ref() == MARK || !is_news {
             return;
         }
         let damage = match Envelope::from_record(&record.bytes) {
@@ -362,6 +352,31 @@ impl Dispatcher {
         }
         true
     }
+}
+
+/// Reads the next page of each of these classes. Several are read up to one and the same place: what lands while one is read after
+/// the other comes later, or it would be passed over in those that were read first.
+async fn found(tenure: Arc<Tenure>, from: Vec<(usize, Seq)>, mut wanted: Wanted) -> Result<Vec<Found>, StoreError> {
+    let reader = tenure.reader();
+    if from.len() > 1 {
+        wanted.below = Some(reader.extent().await?.end);
+    }
+    let mut pages = Vec::with_capacity(from.len());
+    for (class, from) in from {
+        #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
+        let page = reader.read(Class(class as u8), from, PAGE_BYTES, &wanted).await;
+        pages.push(match page {
+            Err(StoreError::Trimmed { first }) => Found::Trimmed { from, first },
+            page => Found::Page(known_below(page?, wanted.below)),
+        });
+    }
+    Ok(pages)
+}
+
+/// A page that was read to its end knows all before the place up to which it was read.
+fn known_below(page: Page, below: Option<Seq>) -> Page {
+    let below = below.filter(|_| page.is_end).unwrap_or_default();
+    Page { next: page.next.max(below), ..page }
 }
 
 /// What is said of a subscription that has met damage.

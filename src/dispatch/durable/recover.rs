@@ -12,7 +12,7 @@ use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
-    journal::{Restored, Tail, restore},
+    journal::{Restored, Tail, parse_key, restore},
     request::NoAnswer,
     storage::StorageError,
     store::StoreError,
@@ -100,6 +100,8 @@ impl Dispatcher {
         let delayed: Vec<_> = delayed.map(|(_, id)| *id).collect();
         let late = delayed.len() as u64;
         durable.lost_delayed.extend(delayed);
+        // What fires again was taken off already.
+        durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)).map(|(_, id)| id));
         durable.answer_all(&chain(&error));
         durable.batch = Batch::default();
         durable.committing.clear();
@@ -109,7 +111,6 @@ impl Dispatcher {
         durable.forgetting.lose();
         durable.closing.clear();
         durable.replays.clear();
-        durable.firing.clear();
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();
@@ -123,7 +124,7 @@ impl Dispatcher {
         state.log.fail(durable.error.as_ref().map_or_else(String::new, |error| chain(error)));
         // What handlers returned and did not land is returned again when they are.
         state.log.afloat -= appended as u64;
-        state.tally.delayed -= late;
+        state.tally.undelay(late);
         state.tally.unsaved += appended as u64 + late;
         drop(state);
         self.forget_deliveries();

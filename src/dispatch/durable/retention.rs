@@ -137,6 +137,8 @@ enum Found {
 
 /// How often the age is looked at, as a part of itself.
 const OFTEN: u32 = 20;
+/// But no more often than that: whoever looks always anew never rests.
+const SELDOM: Duration = Duration::from_millis(100);
 /// Places after which the size is looked at again.
 const WEIGH: u64 = 64;
 /// Places that must be free before anything is trimmed: a trim costs a look at the chunks.
@@ -222,7 +224,7 @@ impl Dispatcher {
         }
         let (home, end) = (&durable.home, durable.tail.next());
         let reader = || Arc::<dyn Reader>::from(home.store.reader(home.partition));
-        let is_aged = |age| durable.kept.aged.is_none_or(|looked| now.since(looked) > age / OFTEN);
+        let is_aged = |age| durable.kept.aged.is_none_or(|looked| now.since(looked) > SELDOM.max(age / OFTEN));
         let is_longer = durable.kept.weighed.is_none_or(|weighed| end.0.saturating_sub(weighed.0) >= WEIGH);
         if let Some(age) = limits.age.filter(|&age| is_aged(age)) {
             let look = look_for_age(reader(), now - age, durable.trimmed, end);

@@ -59,6 +59,8 @@ pub(super) struct Runner {
     is_lost: bool,
     /// Keys whose timers are to fire again.
     unpark: Vec<StateKey>,
+    /// Those of them that the stage knows of, since all was last committed.
+    unparked: Vec<StateKey>,
     pub(super) status: StageStatus,
 }
 
@@ -85,7 +87,8 @@ impl Runner {
         let NewStage { stage, border, start, end } = new;
         let status = stage.status();
         let new = NewStagePart { border, start, end };
-        Self { new, stage: Some(stage), work: None, next: Next::Restore, is_lost: false, unpark: Vec::new(), status }
+        let (unpark, unparked) = (Vec::new(), Vec::new());
+        Self { new, stage: Some(stage), work: None, next: Next::Restore, is_lost: false, unpark, unparked, status }
     }
 
     pub(super) fn border(&self) -> &StageBorder {
@@ -135,8 +138,13 @@ impl Runner {
         // Before it is restored it knows of no key.
         let unpark = if self.next == Next::Restore { Vec::new() } else { std::mem::take(&mut self.unpark) };
         for key in unpark {
-            if stage.unpark(&key) && matches!(self.next, Next::Idle { .. }) {
-                self.next = Next::Step;
+            if stage.unpark(&key) {
+                if !self.unparked.contains(&key) {
+                    self.unparked.push(key);
+                }
+                if matches!(self.next, Next::Idle { .. }) {
+                    self.next = Next::Step;
+                }
             }
         }
         let (tenure, next) = (Arc::clone(tenure), self.next);
@@ -168,6 +176,12 @@ impl Runner {
         if std::mem::take(&mut self.is_lost) {
             self.next = Next::Restore;
             return Poll::Ready(Ok(()));
+        }
+        match &done {
+            Done::Stepped(Ok(Step::Idle { .. })) => self.unparked.clear(),
+            // What it knew is gone with all that is not committed.
+            Done::Restored(_) => self.unpark.append(&mut self.unparked),
+            _ => {}
         }
         let (next, result) = match done {
             Done::Restored(Ok(())) | Done::Settled(Ok(())) | Done::Stepped(Ok(Step::Again)) => (Next::Step, Ok(())),

@@ -66,6 +66,11 @@ impl Trial {
         self.proposals.push(proposal);
     }
 
+    /// Whether it was handed over, so that it may be in the store.
+    pub(super) fn is_on_way(&self) -> bool {
+        self.outcome.is_some()
+    }
+
     /// The proposals, and where it was handed over already, nobody hears of it any more.
     pub(super) fn into_proposals(self) -> Vec<Proposal> {
         self.proposals
