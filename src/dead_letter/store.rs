@@ -38,10 +38,11 @@ impl DeadLetters {
     }
 
     /// What a store had kept of an earlier process replaces what is here.
-    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>) {
+    /// No new one gets the number of one that is there, which `last` is the highest of: it may be one that cannot be read.
+    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>, last: u64) {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
         self.readings += 1;
-        self.last = letters.iter().map(|letter| letter.number).fold(self.last, u64::max);
+        self.last = letters.iter().map(|letter| letter.number).fold(self.last.max(last), u64::max);
         for letter in letters {
             self.insert(letter);
         }

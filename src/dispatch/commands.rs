@@ -33,6 +33,8 @@ pub(crate) enum Command {
         /// As in [`Replay`].
         reading: u64,
     },
+    /// Letters of these numbers are forgotten that cannot be read.
+    LetHarmedGo(Vec<u64>),
     /// See who has left.
     CatchUp,
     /// A durable subscription that nobody claims any more is forgotten.
@@ -69,6 +71,7 @@ impl Command {
         match self {
             Self::Replay(replays) => replays.is_empty(),
             Self::LetGo { letters, .. } => letters.is_empty(),
+            Self::LetHarmedGo(numbers) => numbers.is_empty(),
             Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
             Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
             Self::Unpark { stage, key } => {
@@ -97,6 +100,7 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo { letters, reading } => self.let_purged_go(letters, reading),
+                Command::LetHarmedGo(numbers) => self.purge_harmed(numbers),
                 // That was before the first command.
                 Command::CatchUp => {}
                 Command::Forget(name) => self.forget(name),

@@ -6,6 +6,7 @@
 
 mod cursor;
 mod horizon;
+mod names;
 mod restore;
 mod row;
 mod tail;
@@ -13,7 +14,8 @@ mod tail;
 pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, parse_key, row_key},
-    restore::{Known, NOW, Opened, Restored, failed_of, last_now, next_due, open, restore},
+    names::{Harmed, Known, Names},
+    restore::{HarmedRow, NOW, Opened, Restored, failed_of, last_now, letter_number, next_due, open, restore},
     row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
     tail::{Step, Tail},
 };

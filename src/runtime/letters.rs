@@ -60,9 +60,15 @@ impl Runtime {
 
     /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on. While the
     /// store of a durable runtime has failed, it forgets none.
+    ///
+    /// A letter whose row is damaged, as [`health`](Self::health) says, is not among those returned. It is forgotten where the filter
+    /// gives [numbers](DeadLetterFilter::numbers), its own among them, and nothing else.
     pub fn purge(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter> {
         let (purged, reading) = self.take_letters(filter, usize::MAX);
         self.shared.command(Command::LetGo { letters: purged.clone(), reading });
+        if self.shared.intake.pump.is_some() {
+            self.shared.command(Command::LetHarmedGo(filter.mere_numbers()));
+        }
         purged
     }
 

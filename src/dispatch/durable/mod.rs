@@ -9,6 +9,7 @@ mod commit;
 mod delay;
 mod forget;
 mod gap;
+mod harm;
 mod open;
 mod outcome;
 mod proposal;
@@ -54,9 +55,9 @@ use crate::{
     dead_letter::DeadLetter,
     event::{Envelope, EventName},
     intake::Shore,
-    journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
+    journal::{Cursor, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
     queue::CLASSES,
-    store::{Op, PartitionId, Seq, Store, StoreError, Tenure, Untold, tables},
+    store::{Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
 /// The next delayed events, and whether they are the last.
@@ -102,6 +103,12 @@ pub(super) struct Durable {
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
     known: HashMap<String, Known>,
+    /// Those of which it has rows that cannot be read.
+    harmed: HashMap<String, Harmed>,
+    /// Dead letters that cannot be read.
+    harmed_letters: Vec<HarmedRow>,
+    /// Damaged rows that were counted.
+    counted: HashSet<(Table, Bytes)>,
     /// Where those begin that an earlier process subscribed and never opened; those of stages under their
     /// [`start_key`].
     starts: HashMap<String, Seq>,
@@ -134,6 +141,8 @@ pub(super) struct Durable {
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
     pub(super) purged: Vec<(Vec<DeadLetter>, u64)>,
+    /// The same for letters that cannot be read, by number.
+    purged_numbers: Vec<u64>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
@@ -217,6 +226,9 @@ impl Durable {
             losses: 0,
             error: None,
             known: HashMap::new(),
+            harmed: HashMap::new(),
+            harmed_letters: Vec::new(),
+            counted: HashSet::new(),
             starts: HashMap::new(),
             closing: HashMap::new(),
             last_id: 0,
@@ -238,6 +250,7 @@ impl Durable {
             forgetting: Forgetting::default(),
             replays: Vec::new(),
             purged: Vec::new(),
+            purged_numbers: Vec::new(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
@@ -275,6 +288,7 @@ impl Durable {
             && self.forgetting.is_quiet()
             && self.replays.is_empty()
             && self.purged.is_empty()
+            && self.purged_numbers.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 

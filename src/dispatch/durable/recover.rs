@@ -65,19 +65,19 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now } = restored;
+        let Restored { tenure, names, stage_cursors, dead, horizon, last_now } = restored;
         durable.failures = 0;
         durable.error = None;
-        durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
-        durable.known = known;
-        durable.starts = starts;
+        durable.last_id = durable.last_id.max(names.last_id);
+        (durable.known, durable.harmed, durable.starts) = (names.known, names.harmed, names.starts);
+        durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead.letters, dead.last);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -85,6 +85,7 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        self.tell_harm();
         self.tell_orphans();
     }
 
@@ -159,20 +160,27 @@ impl Dispatcher {
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
     }
 
-    /// A subscription has gone that had met damage.
+    /// A subscription has gone that had met damage. What the store itself knows of it is still damaged.
     pub(in crate::dispatch) fn forget_damage(&self, name: &str) {
-        self.parts.intake.lock().log.damage.remove(&unread(name));
+        if self.durable.as_ref().is_none_or(|durable| !durable.harmed.contains_key(name)) {
+            self.parts.intake.lock().log.damage.remove(&unread(name));
+        }
+    }
+
+    /// Whether somebody subscribes by a name.
+    pub(super) fn is_claimed(&self, name: &str) -> bool {
+        self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name)
     }
 
     /// Says which names hold what nobody claims: those that were opened once, and those that never were.
     pub(in crate::dispatch) fn tell_orphans(&mut self) {
         let Some(durable) = &self.durable else { return };
-        let is_claimed =
-            |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let is_claimed = |name: &str| self.is_claimed(name);
         let runs = |name: &str| durable.stages.iter().any(|stage| &*stage.border().stage == name);
         let (stages, subscriptions): (Vec<&str>, Vec<&str>) =
             durable.starts.keys().map(String::as_str).partition(|name| name.starts_with(STAGE));
         let subscriptions = subscriptions.into_iter().chain(durable.known.keys().map(String::as_str));
+        let subscriptions = subscriptions.chain(durable.harmed.keys().map(String::as_str));
         let stages = stages.into_iter().map(|name| &name[STAGE.len_utf8()..]);
         let stages = stages.chain(durable.stage_cursors.keys().map(String::as_str));
         let nobody = subscriptions.filter(|name| !is_claimed(name)).chain(stages.filter(|name| !runs(name)));
