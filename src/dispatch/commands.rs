@@ -50,7 +50,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
-    /// None for an event that no subscription got: it is emitted once more.
+    /// None for an event that no subscription got, which is emitted once more, and for a stage's.
     pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) due: Timestamp,
     /// The letter was taken out after so many readings of the store. Is it read again, it is dead again.
@@ -120,7 +120,10 @@ impl Dispatcher {
             return;
         }
         let Replay { letter, entry, due, .. } = replay;
-        let Some(entry) = entry else { return self.emit_letter(letter, due) };
+        let Some(entry) = entry else {
+            let is_stages = letter.subscription.is_some();
+            return if is_stages { self.replay_in_stage(letter, due) } else { self.emit_letter(letter, due) };
+        };
         let Some(place) = self.place_of(entry.id) else { return self.keep_again(letter) };
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);

@@ -15,6 +15,10 @@ impl Runtime {
     /// Delivers dead letters again: the same event with the same id, to its own subscription alone, with all its
     /// attempts. An event that was given up before any subscription got it is emitted once more, as a new event.
     ///
+    /// What an operator stage gave up is taken by that stage once more, as an event that comes now: what it makes of it is in its state
+    /// and among its outputs exactly once, and the letter goes in the same commit. Where it gives the event up again, for it panics
+    /// again, its key is parked or the watermark has passed it, that is a new letter. A stage that is parked takes none.
+    ///
     /// In a durable runtime whose store has failed no letter is replayed until somebody who drives has opened it again; one
     /// that was on its way then stays dead.
     ///
@@ -35,6 +39,10 @@ impl Runtime {
                 Some(name) => match self.shared.registry.by_name(name) {
                     Some(entry) => {
                         replays.push(Replayed { letter: letter.clone(), entry: Some(entry), due, reading });
+                        true
+                    }
+                    None if self.shared.registry.has_stage(name) => {
+                        replays.push(Replayed { letter: letter.clone(), entry: None, due, reading });
                         true
                     }
                     None => false,

@@ -17,6 +17,7 @@ mod read;
 mod recover;
 mod replay;
 mod retention;
+mod stage_letters;
 mod stages;
 mod trial;
 
@@ -55,7 +56,9 @@ use crate::{
     dead_letter::DeadLetter,
     event::{Envelope, EventName},
     intake::Shore,
-    journal::{Cursor, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
+    journal::{
+        Cursor, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number, parse_key,
+    },
     queue::CLASSES,
     store::{Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
@@ -396,13 +399,14 @@ impl Dispatcher {
         let Some(tenure) = self.durable.as_ref().and_then(|durable| durable.tenure().cloned()) else { return false };
         let untold = tenure.take_untold();
         let moved = !untold.is_empty();
-        for Untold { committed, names, puts } in untold {
+        for Untold { committed, names, puts, gone } in untold {
             let wanted: Vec<_> =
                 names.iter().map(|name| self.parts.registry.wants(&EventName::unchecked(name))).collect();
             let Some(durable) = &mut self.durable else { return moved };
             if !names.is_empty() {
                 durable.tail.land_unread(committed.begin, committed.end);
             }
+            gone.iter().filter_map(|key| letter_number(key)).for_each(|number| durable.has_replayed(number));
             let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
             delayed.iter().filter_map(|(_, key)| parse_key(key)).for_each(|key| durable.horizon.add(key));
             let mut state = self.parts.intake.lock();

@@ -86,6 +86,7 @@ impl Dispatcher {
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
         self.tell_harm();
+        self.replay_asked();
         self.tell_orphans();
     }
 
