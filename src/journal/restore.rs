@@ -1,13 +1,13 @@
 //! What the store says when a partition is claimed, and when a subscription is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
 use super::{
     FailedKey, Names, Standing, dead_row,
-    horizon::{DueKey, Horizon, parse_key},
+    horizon::{DueKey, Horizon, parse_key, row_key},
     parse_failed,
 };
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct Restored {
     pub(crate) stage_cursors: HashMap<String, Seq>,
     pub(crate) dead: Dead,
     pub(crate) horizon: Horizon,
+    /// Which of the delayed events of that nobody knew are in the store. The others never will be.
+    pub(crate) landed: BTreeSet<DueKey>,
     /// The last reading of the clock that was written.
     pub(crate) last_now: Timestamp,
 }
@@ -59,7 +61,13 @@ pub(super) fn corrupt(table: Table, why: impl std::fmt::Display) -> StoreError {
 }
 
 /// Claims a partition and reads what is there. Of what may be a million it reads the first page alone.
-pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result<Restored, StoreError> {
+///
+/// Of `lost` it says which are there: delayed events that were on their way when the partition was lost.
+pub(crate) async fn restore(
+    store: &dyn Store,
+    partition: PartitionId,
+    lost: BTreeSet<DueKey>,
+) -> Result<Restored, StoreError> {
     let tenure = Tenure::begin(store, partition).await?;
     let names = Names::read(&tenure).await?;
     let stage_cursors = epoch::cursors(tenure.reader()).await?.into_iter().collect();
@@ -67,7 +75,18 @@ pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    Ok(Restored { tenure, names, stage_cursors, dead, horizon, last_now: last_now(now)? })
+    let landed = landed(&tenure, lost).await?;
+    Ok(Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now: last_now(now)? })
+}
+
+/// Those that are in the store, or that may be, for their rows cannot be read.
+async fn landed(tenure: &Tenure, lost: BTreeSet<DueKey>) -> Result<BTreeSet<DueKey>, StoreError> {
+    let keys: Vec<_> = lost.iter().copied().map(row_key).collect();
+    match tenure.reader().get(tables::DELAYED, &keys).await {
+        Ok(rows) => Ok(lost.into_iter().zip(rows).filter_map(|(key, row)| row.map(|_| key)).collect()),
+        Err(StoreError::Corrupt { .. }) => Ok(lost),
+        Err(error) => Err(error),
+    }
 }
 
 /// The number of a dead letter, from its row's key. Nobody comes as far as the upper half: such a number is damage.
@@ -124,4 +143,21 @@ pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey
     let is_all = rows.len() < PAGE;
     let keys = rows.iter().map(|(key, _)| parse_key(key).ok_or_else(|| corrupt(tables::DELAYED, "its key is none")));
     Ok((keys.collect::<Result<_, _>>()?, is_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Memory, Op};
+
+    #[tokio::test]
+    async fn of_what_was_on_its_way_only_what_has_landed_is_remembered() {
+        let (store, home) = (Memory::new(), PartitionId::default());
+        let keys = [3, 1, 2].map(|id| (Timestamp::from_millis(id), u128::from(id)));
+        let mut claim = store.claim(home).await.unwrap();
+        let op = Op::Put { table: tables::DELAYED, key: row_key(keys[0]), value: Bytes::new() };
+        claim.partition.commit(vec![op]).await.unwrap();
+        let restored = restore(&store, home, BTreeSet::from(keys)).await.unwrap();
+        assert_eq!(restored.landed, BTreeSet::from([keys[0]]));
+    }
 }

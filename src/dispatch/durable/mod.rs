@@ -29,7 +29,7 @@ pub(crate) use self::{
 };
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fmt,
     future::Future,
     pin::Pin,
@@ -57,14 +57,15 @@ use crate::{
     event::{Envelope, EventName},
     intake::Shore,
     journal::{
-        Cursor, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number, parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number,
+        parse_key,
     },
     queue::CLASSES,
     store::{Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
 /// The next delayed events, and whether they are the last.
-type Looking = Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>;
+type Looking = Pending<Result<(Vec<DueKey>, bool), StoreError>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a durable runtime is made of.
@@ -152,8 +153,8 @@ pub(super) struct Durable {
     trimmed: [Seq; CLASSES],
     /// Where the oldest event lies that the limits keep.
     kept: Kept,
-    /// Delayed events that were lost, or landed and nobody knows.
-    lost_delayed: HashSet<u128>,
+    /// Delayed events of which nobody knows whether they have landed, until the store says so; then those that have.
+    lost_delayed: BTreeSet<DueKey>,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -165,7 +166,7 @@ pub(super) struct Batch {
     /// Events that are appended, in the order of `ops`.
     events: Vec<Arc<Envelope>>,
     /// Delayed events that are written.
-    delayed: Vec<crate::journal::DueKey>,
+    delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
     fired: Vec<Bytes>,
     /// Who waits for it to be in the store.
@@ -257,7 +258,7 @@ impl Durable {
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
-            lost_delayed: HashSet::new(),
+            lost_delayed: BTreeSet::new(),
             began: now,
         }
     }

@@ -35,7 +35,9 @@ impl Dispatcher {
             Hold::Lost { until } if *until > self.now => false,
             Hold::Lost { .. } => {
                 let home = durable.home.clone();
-                durable.hold = Hold::Claiming(Box::pin(async move { restore(&*home.store, home.partition).await }));
+                let lost = durable.lost_delayed.clone();
+                let claim = async move { restore(&*home.store, home.partition, lost).await };
+                durable.hold = Hold::Claiming(Box::pin(claim));
                 self.hold_partition(cx);
                 true
             }
@@ -65,7 +67,8 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, names, stage_cursors, dead, horizon, last_now } = restored;
+        let Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now } = restored;
+        durable.lost_delayed = landed;
         durable.failures = 0;
         durable.error = None;
         durable.last_id = durable.last_id.max(names.last_id);
@@ -98,7 +101,7 @@ impl Dispatcher {
             durable.batch.events.len() + durable.committing.iter().map(|commit| commit.events.len()).sum::<usize>();
         let delayed = durable.committing.iter().flat_map(|commit| &commit.delayed).chain(&durable.batch.delayed);
         // One of them may have landed: then it is new to the books when it is due.
-        let delayed: Vec<_> = delayed.map(|(_, id)| *id).collect();
+        let delayed: Vec<_> = delayed.copied().collect();
         let late = delayed.len() as u64;
         durable.lost_delayed.extend(delayed);
         durable.answer_all(&chain(&error));
