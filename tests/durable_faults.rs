@@ -332,3 +332,45 @@ fn a_runtime_that_is_cut_off_again_and_again_does_all_of_it() {
         ));
     }
 }
+
+#[test]
+fn what_may_not_have_reached_the_store_is_a_finding_for_five_minutes_and_counts_for_good() {
+    let seen = Arc::new(Mutex::new(BTreeMap::<u64, usize>::new()));
+    let faulty = FaultyStore::new(Memory::new(), 7).one_in(0);
+    testing::run(Runtime::builder().store(faulty.clone()), async |kit: TestKit| {
+        let is_said = |kit: &TestKit| {
+            kit.health().findings.iter().any(|finding| finding.contains("not known to be in the store"))
+        };
+        let bill =
+            |order: OrderPlaced| async move { Draft::new(OrderBilled { id: order.id }).delay(Duration::from_hours(1)) };
+        kit.on("order.placed", bill.named("bill"))?;
+        let count = Arc::clone(&seen);
+        let archive = move |order: OrderBilled| {
+            *count.lock().unwrap().entry(order.id).or_default() += 1;
+            async {}
+        };
+        kit.on("order.billed", archive.named("archive"))?;
+        let mut id = 0;
+        while kit.stats().events.dropped.unsaved == 0 {
+            id += 1;
+            kit.emit(OrderPlaced { id, user: 1 })?.await?;
+            let _faults = faulty.clone().one_in(2);
+            drop(tokio::time::timeout(Duration::from_millis(1), kit.runtime().process()).await);
+            let _none = faulty.clone().one_in(0);
+            while kit.runtime().process().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        let unsaved = kit.stats().events.dropped.unsaved;
+        assert!(is_said(&kit), "{:?}", kit.health());
+        kit.advance(Duration::from_mins(4)).await;
+        assert!(is_said(&kit), "{:?}", kit.health());
+        kit.advance(Duration::from_mins(2)).await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        assert_eq!(kit.stats().events.dropped.unsaved, unsaved);
+        finish(&kit).await;
+        assert_eq!(*seen.lock().unwrap(), (1..=id).map(|id| (id, 1)).collect());
+        kit.assert_balanced();
+        Ok(())
+    });
+}

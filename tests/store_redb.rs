@@ -475,6 +475,45 @@ async fn scrubbing_names_what_is_damaged_and_reads_the_rest() {
 }
 
 #[tokio::test]
+async fn a_damaged_row_is_told_in_its_place_and_hides_no_other() {
+    let key = |number: u32| format!("key-{number:04}");
+    let disk = Disk::default();
+    let store = Redb::builder().open_on(disk.clone()).unwrap();
+    let mut claim = store.claim(HOME).await.unwrap();
+    let rows = (0..2_000).map(|number| put(key(number), format!("value-{number:04}")));
+    claim.partition.commit(rows.collect()).await.unwrap();
+    drop((claim, store));
+    // The value, or the key, which then is smaller or larger than its neighbours.
+    let harms = [
+        ("value-0777", 777, 9),
+        ("value-0000", 0, 9),
+        ("value-1999", 1_999, 9),
+        ("key-0700", 700, 4),
+        ("key-0755", 755, 5),
+    ];
+    for (text, number, at) in harms {
+        for bit in [1, 8] {
+            let mut bytes = disk.bytes();
+            let places = bytes.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes());
+            let places: Vec<_> = places.map(|(place, _)| place + at).collect();
+            places.iter().for_each(|place| bytes[*place] ^= bit);
+            let store = Redb::builder().check(0).open_on(Disk::holding(bytes)).unwrap();
+            let reader = store.reader(HOME);
+            for (range, prefix) in [(KeyRange::all(), "key"), (KeyRange::prefix("key-07"), "key-07")] {
+                let rows = reader.scan_each(ROWS, range.clone()).await.unwrap();
+                let whole: Vec<_> =
+                    rows.iter().filter(|(_, value)| value.is_ok()).map(|(key, _)| key.clone()).collect();
+                let all = (0..2_000).filter(|other| *other != number).map(key).filter(|key| key.starts_with(prefix));
+                assert_eq!(whole, all.map(Bytes::from).collect::<Vec<_>>(), "{text} {bit}");
+                let is_told = rows.iter().any(|(_, value)| matches!(value, Err(StoreError::Corrupt { .. })));
+                assert!(is_told || !key(number).starts_with(prefix), "{text} {bit}");
+            }
+            assert!(reader.scan(ROWS, KeyRange::all(), 10_000).await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
 async fn compacting_gives_back_what_was_trimmed_and_keeps_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let store = Redb::open(folder.path().join("file")).unwrap();

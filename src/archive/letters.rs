@@ -1,15 +1,21 @@
 //! Dead letters: list, replay, purge.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::{Archive, ArchiveError, COMMIT_BYTES, append_op};
 use crate::{
     dead_letter::{DeadLetter, DeadLetterFilter, Replay, ReplayReport},
+    epoch,
     event::{Clock, Envelope, IdSource, Lineage, aggregate_key},
     intake::class_of,
-    journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_row, failed_op, last_now, row_key},
+    journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, last_now, row_key},
     store::{Op, Seq, StoreError, Tenure, tables},
 };
 use millstream_operators::Timestamp;
@@ -47,6 +53,7 @@ impl Batch {
 /// What replaying needs to know.
 struct Ground {
     known: HashMap<String, u32>,
+    stages: HashSet<String>,
     ids: IdSource,
     now: Timestamp,
 }
@@ -71,6 +78,8 @@ impl Archive {
     /// with all its attempts. An event that was given up before any subscription got it is appended once more, as a new
     /// event. A letter stays where nobody knows its subscription, or where its aggregate's version is taken meanwhile.
     ///
+    /// What an operator stage gave up stays a letter until the stage runs, which takes it then: the letter goes with the outcome.
+    ///
     /// A letter and what becomes of it are one commit: it is never both, and never neither.
     ///
     /// # Ordering
@@ -84,11 +93,10 @@ impl Archive {
         let mut report = ReplayReport::default();
         let mut due = ground.now;
         for letter in self.dead_letters(&replay.filter).await?.into_iter().take(replay.limit) {
-            let Some((mut ops, bytes)) = self.revive(&letter, &ground, due, &batch).await? else {
+            let Some((ops, bytes)) = self.revive(&letter, &ground, due, &batch).await? else {
                 report.kept += 1;
                 continue;
             };
-            ops.push(gone(&letter));
             batch.add(ops, bytes).await?;
             report.replayed += 1;
             due = due + replay.step();
@@ -125,7 +133,8 @@ impl Archive {
         .await?;
         // Time never goes back, whatever this machine's clock says.
         let saved = last_now(self.reader.get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?)?;
-        Ok(Ground { known, ids: IdSource::new(fastrand::u64(..)), now: clock.now().max(saved) })
+        let stages = epoch::cursors(&*self.reader).await?.into_iter().map(|(name, _)| name).collect();
+        Ok(Ground { known, stages, ids: IdSource::new(fastrand::u64(..)), now: clock.now().max(saved) })
     }
 
     /// What a letter becomes, and about how many bytes that is; none where it stays.
@@ -137,8 +146,13 @@ impl Archive {
         batch: &Batch,
     ) -> Result<Option<(Vec<Op>, usize)>, ArchiveError> {
         let Some(name) = &letter.subscription else { return self.emit_again(letter, ground, due, batch).await };
-        let (Some(&subscription), Some(place)) = (ground.known.get(name), letter.place) else { return Ok(None) };
+        let Some(place) = letter.place else { return Ok(None) };
         let bytes = record_of(&letter.event)?;
+        let Some(&subscription) = ground.known.get(name) else {
+            // Only the stage itself can take it, in an epoch of its own.
+            let asked = DeadLetter { asked: Some(due), ..letter.clone() };
+            return Ok(ground.stages.contains(name).then(|| (vec![dead_op(&asked, &bytes)], bytes.len())));
+        };
         let standing = Standing {
             stand: Stand::Waiting,
             attempt: 1,
@@ -149,7 +163,7 @@ impl Archive {
             has_key: letter.halts,
         };
         let key = FailedKey { subscription, class: class_of(&letter.event), seq: Seq(place) };
-        Ok(Some((vec![failed_op(key, &standing, &bytes)], bytes.len())))
+        Ok(Some((vec![failed_op(key, &standing, &bytes), gone(letter)], bytes.len())))
     }
 
     /// An event that no subscription got is emitted once more.
@@ -178,6 +192,7 @@ impl Archive {
         } else {
             append_op(&event, bytes)
         });
+        ops.push(gone(letter));
         Ok(Some((ops, size)))
     }
 }

@@ -73,6 +73,14 @@ impl DeadLetterFilter {
         self
     }
 
+    /// The numbers, where nothing else is asked of a letter, so that one can be meant that cannot be read.
+    pub(crate) fn mere_numbers(&self) -> Vec<u64> {
+        let Self { numbers, subscription, event, id, key, tenant, death } = self;
+        let is_mere = subscription.is_none() && event.is_none() && id.is_none() && key.is_none() && tenant.is_none();
+        let numbers = numbers.iter().filter(|_| is_mere && death.is_none());
+        numbers.flatten().copied().collect()
+    }
+
     pub(crate) fn selects(&self, letter: &DeadLetter) -> bool {
         let event = &letter.event;
         self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.number))

@@ -29,6 +29,9 @@ pub struct DeadLetter {
     /// Where its event lies in the log, in a durable runtime.
     #[serde(skip)]
     pub(crate) place: Option<u64>,
+    /// When a stage is to take it once more, where a tool has asked for that.
+    #[serde(skip)]
+    pub(crate) asked: Option<Timestamp>,
     /// Whether its key is halted behind it.
     #[serde(skip)]
     pub(crate) halts: bool,

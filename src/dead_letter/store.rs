@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use millstream_operators::Timestamp;
+
 use super::{DeadLetter, DeadLetterFilter};
 use crate::{
     event::{Key, Tenant},
@@ -38,10 +40,11 @@ impl DeadLetters {
     }
 
     /// What a store had kept of an earlier process replaces what is here.
-    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>) {
+    /// No new one gets the number of one that is there, which `last` is the highest of: it may be one that cannot be read.
+    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>, last: u64) {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
         self.readings += 1;
-        self.last = letters.iter().map(|letter| letter.number).fold(self.last, u64::max);
+        self.last = letters.iter().map(|letter| letter.number).fold(self.last.max(last), u64::max);
         for letter in letters {
             self.insert(letter);
         }
@@ -80,6 +83,17 @@ impl DeadLetters {
     /// Keeps a letter that has its number and is written, and returns the letters that had to go for it.
     pub(crate) fn keep_written(&mut self, letter: DeadLetter) -> Vec<DeadLetter> {
         self.keep(letter)
+    }
+
+    /// Takes out those of stages that somebody has asked for, and when each is due.
+    pub(crate) fn take_asked(&mut self, is_stage: impl Fn(&str) -> bool) -> Vec<(DeadLetter, Timestamp)> {
+        let is_asked =
+            |letter: &DeadLetter| letter.asked.is_some() && letter.subscription.as_deref().is_some_and(&is_stage);
+        let mut asked = Vec::new();
+        while let Some(letter) = self.remove_first(is_asked) {
+            asked.extend(letter.asked.map(|due| (letter, due)));
+        }
+        asked
     }
 
     /// A subscription was taken back: its letters halt no key any more.
@@ -202,6 +216,7 @@ mod tests {
             died_at,
             halts: false,
             place: None,
+            asked: None,
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum Command {
         /// As in [`Replay`].
         reading: u64,
     },
+    /// Letters of these numbers are forgotten that cannot be read.
+    LetHarmedGo(Vec<u64>),
     /// See who has left.
     CatchUp,
     /// A durable subscription that nobody claims any more is forgotten.
@@ -48,7 +50,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Replay {
     pub(crate) letter: DeadLetter,
-    /// None for an event that no subscription got: it is emitted once more.
+    /// None for an event that no subscription got, which is emitted once more, and for a stage's.
     pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) due: Timestamp,
     /// The letter was taken out after so many readings of the store. Is it read again, it is dead again.
@@ -69,6 +71,7 @@ impl Command {
         match self {
             Self::Replay(replays) => replays.is_empty(),
             Self::LetGo { letters, .. } => letters.is_empty(),
+            Self::LetHarmedGo(numbers) => numbers.is_empty(),
             Self::CatchUp => before.iter().any(|other| matches!(other, Self::CatchUp)),
             Self::Forget(name) => before.iter().any(|other| matches!(other, Self::Forget(same) if same == name)),
             Self::Unpark { stage, key } => {
@@ -97,6 +100,7 @@ impl Dispatcher {
             match command {
                 Command::Replay(replays) => replays.into_iter().for_each(|replay| self.replay(replay)),
                 Command::LetGo { letters, reading } => self.let_purged_go(letters, reading),
+                Command::LetHarmedGo(numbers) => self.purge_harmed(numbers),
                 // That was before the first command.
                 Command::CatchUp => {}
                 Command::Forget(name) => self.forget(name),
@@ -116,7 +120,10 @@ impl Dispatcher {
             return;
         }
         let Replay { letter, entry, due, .. } = replay;
-        let Some(entry) = entry else { return self.emit_letter(letter, due) };
+        let Some(entry) = entry else {
+            let is_stages = letter.subscription.is_some();
+            return if is_stages { self.replay_in_stage(letter, due) } else { self.emit_letter(letter, due) };
+        };
         let Some(place) = self.place_of(entry.id) else { return self.keep_again(letter) };
         // The letter goes in the commit in which its delivery comes.
         self.make_room_for(&letter.event);

@@ -260,6 +260,7 @@ impl Dispatcher {
             failures,
             died_at: self.parts.intake.clock.now(),
             place: job.logged.as_ref().map(|logged| logged.key.seq.0),
+            asked: None,
             // Whoever has the name next is not halted behind a letter of the one before.
             halts: halts && (job.logged.is_some() || !self.has_left(job.subscriber)),
         };
@@ -294,6 +295,7 @@ impl Dispatcher {
             failures: failure.into_iter().collect(),
             died_at: self.parts.intake.clock.now(),
             place: None,
+            asked: None,
             halts: false,
         };
         self.keep(letter);

@@ -223,6 +223,11 @@ impl Registry {
         true
     }
 
+    /// Whether there is a stage of this name.
+    pub(crate) fn has_stage(&self, name: &str) -> bool {
+        self.lock().stages.iter().any(|(other, _)| &**other == name)
+    }
+
     /// Whether any subscription or stage selects events of this name.
     pub(crate) fn wants(&self, name: &EventName) -> bool {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,6 +108,9 @@ pub(crate) trait Border: Send + Sync + 'static {
     /// letter, and a timer that led to it parks its key.
     fn emit(&self, draft: Draft, cause: &Cause<'_>, sink: &mut Sink) -> Result<(), String>;
 
+    /// Removes a dead letter whose event is taken once more.
+    fn replayed(&self, number: u64, sink: &mut Sink);
+
     /// Keeps an event that was given up. `now` is the stage's clock.
     fn dead(&self, record: &PageRecord, death: &Death, now: Timestamp, sink: &mut Sink);
 

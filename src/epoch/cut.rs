@@ -259,6 +259,7 @@ where
         self.counts.skipped += self.input.take_skipped();
         let work = std::mem::take(&mut self.work);
         let Draftwork { taken, fired, mut sink, buried, .. } = work;
+        let (size, letters) = (taken.len() + fired, taken.into_iter().filter_map(|(_, letter)| letter).collect());
         let mut batch = Vec::from(self.states.rows.turns(self.epoch));
         batch.append(&mut sink.take());
         batch.extend(self.states.take_in(self.epoch, changed));
@@ -269,8 +270,8 @@ where
         }
         self.cut = (self.time.reached, self.counts);
         let commit = Box::pin(tenure.commit_untold(batch));
-        let (epoch, size, done) = (self.epoch, taken.len() + fired, sink.done);
-        self.in_flight.push_back(Flight { epoch, cursor, size, done, commit });
+        let (epoch, done) = (self.epoch, sink.done);
+        self.in_flight.push_back(Flight { epoch, cursor, size, done, letters, commit });
     }
 
     pub(super) fn header(&self, cursor: u64) -> Op {

@@ -39,6 +39,8 @@ impl Border for Plain {
         Ok(())
     }
 
+    fn replayed(&self, _: u64, _: &mut Sink) {}
+
     fn dead(&self, _: &PageRecord, _: &Death, _: Timestamp, _: &mut Sink) {}
 }
 

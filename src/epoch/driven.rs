@@ -87,14 +87,34 @@ pub(crate) trait DurableStage: fmt::Debug + Send {
     /// What it says of itself.
     fn status(&self) -> StageStatus;
 
+    /// Takes a dead letter's event once more, before all that the log has. The letter is gone with the epoch that has the outcome.
+    fn replay(&mut self, replayed: Replayed);
+
+    /// The numbers of letters that were to be replayed and whose epoch is known not to have landed, or was not handed over and is
+    /// dropped. With `all` also those that are on their way to an epoch: only for a stage that is not stepped before it is
+    /// restored.
+    fn take_back(&mut self, all: bool) -> Vec<u64>;
+
     /// Fires the timers of a parked key again, from the next step on. Says whether there was one.
     fn unpark(&mut self, key: &StateKey) -> bool;
 }
+
+/// A dead letter of the stage that is taken once more.
+#[derive(Clone, Debug)]
+pub(crate) struct Replayed {
+    pub(crate) number: u64,
+    /// Its event, as it lay in the log.
+    pub(crate) record: PageRecord,
+}
+
+/// A record, and the number of the dead letter that it was, if it was one.
+pub(super) type Taken = (PageRecord, Option<u64>);
 
 /// A record, and what it turned out to be.
 #[derive(Debug)]
 pub(super) struct Decoded<In> {
     pub(super) record: PageRecord,
+    pub(super) letter: Option<u64>,
     pub(super) item: Result<Item<In>, Death>,
 }
 
@@ -115,6 +135,8 @@ pub(super) struct Flight {
     /// How many events and timers it has.
     pub(super) size: usize,
     pub(super) done: Done,
+    /// The letters that it replays.
+    pub(super) letters: Vec<u64>,
     pub(super) commit: Pin<Box<dyn Future<Output = Result<Committed, CommitError>> + Send>>,
 }
 
@@ -134,7 +156,7 @@ pub(super) type KeyOf<In> = Arc<dyn Fn(&In) -> Key + Send + Sync>;
 #[derive(Debug, Default)]
 pub(super) struct Draftwork {
     /// The records taken.
-    pub(super) taken: Vec<PageRecord>,
+    pub(super) taken: Vec<Taken>,
     pub(super) taken_bytes: usize,
     /// Timers fired.
     pub(super) fired: usize,
@@ -158,6 +180,10 @@ pub(super) struct Driven<In, O: Durable<In>> {
     pub(super) states: States<In, O>,
     pub(super) input: Input,
     pub(super) start: Start,
+    /// Letters that are to be replayed.
+    pub(super) replays: VecDeque<Replayed>,
+    /// Those that were, and came to nothing.
+    pub(super) returned: Vec<u64>,
     /// Records that were read and not taken.
     pub(super) decoded: VecDeque<Decoded<In>>,
     pub(super) time: Time,
@@ -212,6 +238,7 @@ where
     /// Drops all that is in memory. What was handed over goes its own way.
     pub(super) fn blank(&mut self) {
         self.phase = Phase::Blank;
+        self.take_replays_back();
         self.states.clear();
         self.decoded.clear();
         self.border.take_back(std::mem::take(&mut self.work.sink.done));
@@ -219,6 +246,13 @@ where
         self.in_flight.clear();
         self.unparked.clear();
         self.repeats = (None, 0);
+    }
+
+    /// What was to be replayed and is in no epoch that was handed over.
+    fn take_replays_back(&mut self) {
+        self.returned.extend(self.work.taken.iter_mut().filter_map(|(_, letter)| letter.take()));
+        self.returned.extend(self.decoded.iter_mut().filter_map(|decoded| decoded.letter.take()));
+        self.returned.extend(self.replays.drain(..).map(|replayed| replayed.number));
     }
 
     /// A read that failed changes nothing; a state that does not fit parks the stage.
@@ -327,6 +361,10 @@ where
 
     /// An epoch is not known to be there: nor is any that builds on it.
     fn refused(&mut self, flight: Flight, error: CommitError) -> Result<(), StageError> {
+        if !error.is_loss() {
+            let flights = std::iter::once(&flight).chain(&self.in_flight);
+            self.returned.extend(flights.flat_map(|flight| flight.letters.iter().copied()));
+        }
         let Flight { epoch, size, done, .. } = flight;
         let later = self.in_flight.drain(..).map(|flight| flight.done);
         std::iter::once(done).chain(later).for_each(|done| self.border.take_back(done));
@@ -398,6 +436,17 @@ where
             in_flight: self.in_flight.len(),
             parked_keys: parked.collect(),
         }
+    }
+
+    fn replay(&mut self, replayed: Replayed) {
+        self.replays.push_back(replayed);
+    }
+
+    fn take_back(&mut self, all: bool) -> Vec<u64> {
+        if all {
+            self.take_replays_back();
+        }
+        std::mem::take(&mut self.returned)
     }
 
     fn unpark(&mut self, key: &StateKey) -> bool {

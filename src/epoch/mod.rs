@@ -46,7 +46,7 @@ pub(crate) use self::border::Origin;
 pub use self::drill::Drill;
 pub(crate) use self::{
     border::{Border, Cause, Death, Done, Sink},
-    driven::{DurableStage, Step},
+    driven::{DurableStage, Replayed, Step},
     error::StageError,
     key::StateKey,
     restore::{cursors, forget},

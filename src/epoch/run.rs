@@ -5,6 +5,7 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -13,7 +14,7 @@ use millstream_operators::{Timestamp, durable::Durable};
 use super::{
     StageItem, StateKey,
     border::{Cause, Death, Origin},
-    driven::{CHUNK, Decoded, Driven, Item},
+    driven::{CHUNK, Decoded, Driven, Item, Replayed, Taken},
     entry::{Live, Touch, Waiting},
     moment::{Kind, Moment},
     status::Parked,
@@ -100,20 +101,28 @@ where
 
     /// All before it was taken.
     pub(super) fn taken_to(&self) -> Seq {
-        self.decoded.front().map_or_else(|| self.input.position(), |decoded| decoded.record.seq)
+        let next = self.decoded.iter().find(|decoded| decoded.letter.is_none());
+        next.map_or_else(|| self.input.position(), |decoded| decoded.record.seq)
     }
 
     /// Finds out what the next records are.
     pub(super) fn decode(&mut self) {
         while self.decoded.len() < CHUNK
-            && let Some(record) = self.input.pop()
+            && let Some((record, letter)) = self.next_record()
         {
             let item = match self.poisoned.get(&record.seq) {
                 Some(death) => Err(death.clone()),
                 None => catch_unwind(AssertUnwindSafe(|| self.item_of(&record)))
                     .unwrap_or_else(|panic| Err(Death::Panicked(panic_text(&*panic)))),
             };
-            self.decoded.push_back(Decoded { record, item });
+            self.decoded.push_back(Decoded { record, letter, item });
+        }
+    }
+
+    fn next_record(&mut self) -> Option<Taken> {
+        match self.replays.pop_front() {
+            Some(Replayed { number, record }) => Some((record, Some(number))),
+            None => self.input.pop().map(|record| (record, None)),
         }
     }
 
@@ -174,7 +183,12 @@ where
             let ready = self
                 .decoded
                 .pop_front_if(|next| next.item.as_ref().map_or(true, |item| self.states.is_awake(&item.key)));
-            let Some(Decoded { record, item }) = ready else { return progress || fires < FIRES };
+            let Some(Decoded { record, letter, item }) = ready else { return progress || fires < FIRES };
+            if let Some(number) = letter {
+                self.border.replayed(number, &mut self.work.sink);
+            }
+            self.work.taken_bytes += record.bytes.len();
+            self.work.taken.push((record.clone(), letter));
             self.take(record, item, arrival.at, effects, blame);
             progress = true;
         }
@@ -287,8 +301,6 @@ where
         blame: &mut Blame,
     ) {
         self.counts.taken += 1;
-        self.work.taken_bytes += record.bytes.len();
-        self.work.taken.push(record.clone());
         let seq = record.seq;
         let Item { value: item, key, origin, .. } = match item {
             Ok(item) => item,
@@ -390,8 +402,18 @@ where
         self.states.discard();
         let taken = std::mem::take(&mut self.work.taken);
         let unread = std::mem::take(&mut self.decoded);
-        self.input.put_back(taken.into_iter().chain(unread.into_iter().map(|decoded| decoded.record)));
         self.border.take_back(std::mem::take(&mut self.work.sink.done));
+        let all = taken.into_iter().chain(unread.into_iter().map(|decoded| (decoded.record, decoded.letter)));
+        let (mut read, mut replays) = (Vec::new(), VecDeque::new());
+        for (record, letter) in all {
+            match letter {
+                None => read.push(record),
+                Some(number) => replays.push_back(Replayed { number, record }),
+            }
+        }
+        self.input.put_back(read.into_iter());
+        replays.append(&mut self.replays);
+        self.replays = replays;
         let is_parked_changed = self.work.is_parked_changed;
         self.work = super::driven::Draftwork { is_parked_changed, ..Default::default() };
         (self.time.reached, self.counts) = self.cut;

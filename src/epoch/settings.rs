@@ -274,6 +274,8 @@ where
             phase: Phase::Blank,
             tenure: None,
             states,
+            replays: std::collections::VecDeque::new(),
+            returned: Vec::new(),
             decoded: std::collections::VecDeque::new(),
             time: Time { mode, reached: Reached::default() },
             counts: StageCounts::default(),

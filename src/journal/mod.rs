@@ -7,6 +7,7 @@
 mod cursor;
 mod horizon;
 mod mark;
+mod names;
 mod restore;
 mod row;
 mod tail;
@@ -15,7 +16,8 @@ pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, parse_key, row_key},
     mark::{Endings, Mark, given_back_op, mark_op, unmark_op},
-    restore::{Known, NOW, Opened, Restored, failed_of, last_now, marks_of, next_due, open, restore},
+    names::{Harmed, Known, Names},
+    restore::{HarmedRow, NOW, Opened, Restored, last_now, letter_number, next_due, open, restore, rows_of},
     row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
     tail::{Step, Tail},
 };

@@ -1,13 +1,13 @@
 //! What the store says when a partition is claimed, and when a subscription is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
 use super::{
-    Cursor, FailedKey, Standing, Subscribed, cursor_key, dead_row,
-    horizon::{DueKey, Horizon, parse_key},
+    FailedKey, Names, Standing, dead_row,
+    horizon::{DueKey, Horizon, parse_key, row_key},
     mark::{Endings, GIVEN_BACK, parse_mark},
     parse_failed,
 };
@@ -15,38 +15,43 @@ use crate::{
     dead_letter::DeadLetter,
     epoch,
     event::Envelope,
-    queue::CLASSES,
-    store::{Class, KeyRange, PartitionId, Seq, Store, StoreError, Table, Tenure, tables},
+    store::{KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
 };
-
-/// A subscription that the store knows.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    pub(crate) row: Subscribed,
-    pub(crate) cursors: [Cursor; CLASSES],
-}
 
 /// All that is there when a partition is claimed.
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) tenure: Tenure,
-    pub(crate) known: HashMap<String, Known>,
-    /// Where those begin that are not known.
-    pub(crate) starts: HashMap<String, Seq>,
+    pub(crate) names: Names,
     /// How far each stage is.
     pub(crate) stage_cursors: HashMap<String, Seq>,
-    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) dead: Dead,
     pub(crate) horizon: Horizon,
+    /// Which of the delayed events of that nobody knew are in the store. The others never will be.
+    pub(crate) landed: BTreeSet<DueKey>,
     /// The last reading of the clock that was written.
     pub(crate) last_now: Timestamp,
     /// How earlier claims ended.
     pub(crate) endings: Endings,
 }
 
+/// The dead letters.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
+    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) harmed: Vec<HarmedRow>,
+    /// The highest number that one has, whether it can be read or not.
+    pub(crate) last: u64,
+}
+
+/// The key of a row that cannot be read, and why.
+pub(crate) type HarmedRow = (Bytes, StoreError);
+
 /// What a subscription has that left the log, in the order of class and place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Opened {
     pub(crate) rows: Vec<(FailedKey, Standing, Envelope)>,
+    pub(crate) harmed: Vec<HarmedRow>,
 }
 
 /// The key of the clock's last reading.
@@ -54,61 +59,71 @@ pub(crate) const NOW: &[u8] = b"now";
 /// Rows that are read at a time.
 const PAGE: usize = 1_024;
 
-async fn scan(tenure: &Tenure, table: Table, mut range: KeyRange) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-    let mut rows = Vec::new();
-    loop {
-        let page = tenure.reader().scan(table, range.clone(), PAGE).await?;
-        let is_last = page.len() < PAGE;
-        rows.extend(page);
-        match rows.last() {
-            Some((key, _)) if !is_last => range = range.after(key),
-            _ => return Ok(rows),
-        }
-    }
-}
-
-fn corrupt(table: Table, why: impl std::fmt::Display) -> StoreError {
+pub(super) fn corrupt(table: Table, why: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { what: format!("a row of `{}` ({why})", table.0) }
 }
 
 /// Claims a partition and reads what is there. Of what may be a million it reads the first page alone.
-pub(crate) async fn restore(store: &dyn Store, partition: PartitionId) -> Result<Restored, StoreError> {
+///
+/// Of `lost` it says which are there: delayed events that were on their way when the partition was lost.
+pub(crate) async fn restore(
+    store: &dyn Store,
+    partition: PartitionId,
+    lost: BTreeSet<DueKey>,
+) -> Result<Restored, StoreError> {
     let tenure = Tenure::begin(store, partition).await?;
-    let mut known = HashMap::new();
-    for (name, value) in scan(&tenure, tables::SUBSCRIPTION, KeyRange::all()).await? {
-        let row: Subscribed = serde_json::from_slice(&value).map_err(|error| corrupt(tables::SUBSCRIPTION, error))?;
-        let cursors = cursors(&tenure, row.id).await?;
-        known.insert(String::from_utf8_lossy(&name).into_owned(), Known { row, cursors });
-    }
-    let mut starts = HashMap::new();
-    for (name, seq) in scan(&tenure, tables::START, KeyRange::all()).await? {
-        let seq = seq[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
-        starts.insert(String::from_utf8_lossy(&name).into_owned(), Seq(u64::from_be_bytes(seq)).next());
-    }
+    let names = Names::read(&tenure).await?;
     let stage_cursors = epoch::cursors(tenure.reader()).await?.into_iter().collect();
-    let dead = scan(&tenure, tables::DEAD, KeyRange::all()).await?;
-    let dead = dead.into_iter().map(|(_, value)| dead_row(value)).collect::<Result<_, _>>()?;
+    let dead = dead(&tenure).await?;
     let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    let endings = endings(&tenure).await?;
-    Ok(Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now: last_now(now)?, endings })
+    let (landed, endings) = (landed(&tenure, lost).await?, endings(&tenure).await?);
+    Ok(Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now: last_now(now)?, endings })
 }
 
 /// How the claims before this one ended. What cannot be read of that is no reason to stop: it is there for care alone.
 async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
-    let forgive = |error: StoreError| {
-        tracing::error!(%error, "attempts that earlier processes ended with are not known");
-        if matches!(error, StoreError::Corrupt { .. }) { Ok(Endings::default()) } else { Err(error) }
+    let given_back = match tenure.reader().get(tables::ENGINE, &[Bytes::from_static(GIVEN_BACK)]).await {
+        Err(error) if !matches!(error, StoreError::Corrupt { .. }) => return Err(error),
+        fence => fence.unwrap_or_default().into_iter().flatten().next(),
     };
-    let read = async {
-        let fence = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(GIVEN_BACK)]).await?;
-        let fence = fence.into_iter().flatten().next().and_then(|fence| fence[..].try_into().ok());
-        let marks = scan(tenure, tables::ATTEMPT, KeyRange::all()).await?;
-        let marks = marks.iter().map(|(key, value)| parse_mark(key, value)).collect::<Result<_, _>>()?;
-        Ok(Endings { given_back: fence.map(u64::from_be_bytes), marks })
-    };
-    read.await.or_else(forgive)
+    let fence = given_back.and_then(|fence| fence[..].try_into().ok()).map(u64::from_be_bytes);
+    let mut marks = Vec::new();
+    for (key, value) in tenure.reader().scan_each(tables::ATTEMPT, KeyRange::all()).await? {
+        match value.and_then(|value| parse_mark(&key, &value)) {
+            Ok(mark) => marks.push(mark),
+            Err(error) => tracing::error!(%error, "an attempt that a process ended with cannot be read"),
+        }
+    }
+    Ok(Endings { given_back: fence, marks })
+}
+
+/// Those that are in the store, or that may be, for their rows cannot be read.
+async fn landed(tenure: &Tenure, lost: BTreeSet<DueKey>) -> Result<BTreeSet<DueKey>, StoreError> {
+    let keys: Vec<_> = lost.iter().copied().map(row_key).collect();
+    match tenure.reader().get(tables::DELAYED, &keys).await {
+        Ok(rows) => Ok(lost.into_iter().zip(rows).filter_map(|(key, row)| row.map(|_| key)).collect()),
+        Err(StoreError::Corrupt { .. }) => Ok(lost),
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of a dead letter, from its row's key. Nobody comes as far as the upper half: such a number is damage.
+pub(crate) fn letter_number(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes).filter(|number| *number <= u64::MAX / 2)
+}
+
+async fn dead(tenure: &Tenure) -> Result<Dead, StoreError> {
+    let mut dead = Dead::default();
+    for (key, value) in tenure.reader().scan_each(tables::DEAD, KeyRange::all()).await? {
+        dead.last = dead.last.max(letter_number(&key).unwrap_or_default());
+        match value.and_then(dead_row) {
+            Ok(letter) => dead.letters.push(letter),
+            Err(why) => dead.harmed.push((key, why)),
+        }
+    }
+    Ok(dead)
 }
 
 /// The clock's last reading that was written.
@@ -118,35 +133,29 @@ pub(crate) fn last_now(row: Vec<Option<Bytes>>) -> Result<Timestamp, StoreError>
     Ok(Timestamp::from_nanos(u64::from_be_bytes(now)))
 }
 
-async fn cursors(tenure: &Tenure, id: u32) -> Result<[Cursor; CLASSES], StoreError> {
-    #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-    let keys: Vec<_> = (0..CLASSES).map(|class| cursor_key(id, Class(class as u8))).collect();
-    let mut cursors: [Cursor; CLASSES] = std::array::from_fn(|_| Cursor::default());
-    for (cursor, value) in cursors.iter_mut().zip(tenure.reader().get(tables::CURSOR, &keys).await?) {
-        if let Some(value) = value {
-            *cursor = Cursor::from_bytes(&value).map_err(|error| corrupt(tables::CURSOR, error))?;
-        }
-    }
-    Ok(cursors)
-}
-
 /// Reads what a subscription has that left the log.
 pub(crate) async fn open(tenure: &Tenure, id: u32) -> Result<Opened, StoreError> {
-    let rows = scan(tenure, tables::FAILED, KeyRange::prefix(id.to_be_bytes().to_vec())).await?;
-    let rows = rows.into_iter().map(|(key, value)| parse_failed(&key, value)).collect::<Result<_, _>>()?;
-    Ok(Opened { rows })
+    let mut opened = Opened::default();
+    let own = KeyRange::prefix(id.to_be_bytes().to_vec());
+    for (key, value) in tenure.reader().scan_each(tables::FAILED, own).await? {
+        match value.and_then(|value| parse_failed(&key, value)) {
+            Ok(row) => opened.rows.push(row),
+            Err(why) => opened.harmed.push((key, why)),
+        }
+    }
+    Ok(opened)
 }
 
-/// The first rows that a subscription has that left the log, by key.
-pub(crate) async fn failed_of(tenure: &Tenure, id: u32) -> Result<Vec<Bytes>, StoreError> {
-    let rows = tenure.reader().scan(tables::FAILED, KeyRange::prefix(id.to_be_bytes().to_vec()), PAGE).await?;
-    Ok(rows.into_iter().map(|(key, _)| key).collect())
-}
-
-/// The first attempts of a subscription that earlier processes ended with, by key.
-pub(crate) async fn marks_of(tenure: &Tenure, id: u32) -> Result<Vec<Bytes>, StoreError> {
-    let rows = tenure.reader().scan(tables::ATTEMPT, KeyRange::prefix(id.to_be_bytes().to_vec()), PAGE).await?;
-    Ok(rows.into_iter().map(|(key, _)| key).collect())
+/// The rows of deliveries that subscriptions have in a table, of those that can be read and of those that cannot.
+pub(crate) async fn rows_of(tenure: &Tenure, table: Table, ids: &[u32]) -> Result<Vec<RowKey>, StoreError> {
+    let mut keys = Vec::new();
+    for id in ids {
+        let own = KeyRange::prefix(id.to_be_bytes().to_vec());
+        let rows = tenure.reader().scan_each(table, own.clone()).await?;
+        let rows = rows.into_iter().map(|(key, _)| key).filter(|key| own.contains(key));
+        keys.extend(rows.map(|key| RowKey { table, key }));
+    }
+    Ok(keys)
 }
 
 /// The next delayed events, and whether there are no more.
@@ -155,4 +164,21 @@ pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey
     let is_all = rows.len() < PAGE;
     let keys = rows.iter().map(|(key, _)| parse_key(key).ok_or_else(|| corrupt(tables::DELAYED, "its key is none")));
     Ok((keys.collect::<Result<_, _>>()?, is_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Memory, Op};
+
+    #[tokio::test]
+    async fn of_what_was_on_its_way_only_what_has_landed_is_remembered() {
+        let (store, home) = (Memory::new(), PartitionId::default());
+        let keys = [3, 1, 2].map(|id| (Timestamp::from_millis(id), u128::from(id)));
+        let mut claim = store.claim(home).await.unwrap();
+        let op = Op::Put { table: tables::DELAYED, key: row_key(keys[0]), value: Bytes::new() };
+        claim.partition.commit(vec![op]).await.unwrap();
+        let restored = restore(&store, home, BTreeSet::from(keys)).await.unwrap();
+        assert_eq!(restored.landed, BTreeSet::from([keys[0]]));
+    }
 }

@@ -119,6 +119,8 @@ struct Letter {
     place: Option<u64>,
     #[serde(default)]
     halts: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Timestamp>,
 }
 
 /// Writes a dead letter.
@@ -132,6 +134,7 @@ pub(crate) fn dead_op(letter: &DeadLetter, record: &Bytes) -> Op {
         died_at: letter.died_at,
         place: letter.place,
         halts: letter.halts,
+        asked: letter.asked,
     };
     let key = Bytes::copy_from_slice(&letter.number.to_be_bytes());
     Op::Put { table: tables::DEAD, key, value: join(&written, record) }
@@ -139,9 +142,9 @@ pub(crate) fn dead_op(letter: &DeadLetter, record: &Bytes) -> Op {
 
 pub(crate) fn dead_row(value: Bytes) -> Result<DeadLetter, StoreError> {
     let (letter, event) = split::<Letter>(tables::DEAD, value)?;
-    let Letter { number, subscription, death, attempts, failures, died_at, place, halts } = letter;
+    let Letter { number, subscription, death, attempts, failures, died_at, place, halts, asked } = letter;
     let event = Arc::new(event);
-    Ok(DeadLetter { number, event, subscription, death, attempts, failures, died_at, place, halts })
+    Ok(DeadLetter { number, event, subscription, death, attempts, failures, died_at, place, asked, halts })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Runtime {
     /// Looks at the queue, the subscriptions, the dead letters and the driver.
     ///
     /// What is so now is a finding as long as it is so. What has happened (a dead letter dropped for want of room, events trimmed
-    /// unread, a handler that held up its thread) is one for five minutes after it was first seen here; its count stays in
+    /// unread, a delayed or another event that did not reach the store or may not have, a handler that held up its thread) is one for five minutes after it was first seen here; its count stays in
     /// [`stats`](Self::stats).
     pub fn health(&self) -> Health {
         let mut findings = self.findings();
@@ -141,6 +141,13 @@ impl Runtime {
             findings.push(format!(
                 "{} dropped for want of room",
                 counted(stats.dead_letters_dropped, "dead letter was", "dead letters were")
+            ));
+        }
+        let unsaved = stats.events.dropped.unsaved;
+        if self.is_new("unsaved", &Arc::from(""), unsaved) {
+            findings.push(format!(
+                "{} not known to be in the store, for a write failed or was refused: receipts say which, and handlers return theirs again",
+                counted(unsaved, "event is", "events are")
             ));
         }
         if let Some((polls, name)) = self.shared.slow.as_ref().map(|slow| slow.found())

@@ -15,6 +15,10 @@ impl Runtime {
     /// Delivers dead letters again: the same event with the same id, to its own subscription alone, with all its
     /// attempts. An event that was given up before any subscription got it is emitted once more, as a new event.
     ///
+    /// What an operator stage gave up is taken by that stage once more, as an event that comes now: what it makes of it is in its state
+    /// and among its outputs exactly once, and the letter goes in the same commit. Where it gives the event up again, for it panics
+    /// again, its key is parked or the watermark has passed it, that is a new letter. A stage that is parked takes none.
+    ///
     /// In a durable runtime whose store has failed no letter is replayed until somebody who drives has opened it again; one
     /// that was on its way then stays dead.
     ///
@@ -35,6 +39,10 @@ impl Runtime {
                 Some(name) => match self.shared.registry.by_name(name) {
                     Some(entry) => {
                         replays.push(Replayed { letter: letter.clone(), entry: Some(entry), due, reading });
+                        true
+                    }
+                    None if self.shared.registry.has_stage(name) => {
+                        replays.push(Replayed { letter: letter.clone(), entry: None, due, reading });
                         true
                     }
                     None => false,
@@ -60,9 +68,15 @@ impl Runtime {
 
     /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on. While the
     /// store of a durable runtime has failed, it forgets none.
+    ///
+    /// A letter whose row is damaged, as [`health`](Self::health) says, is not among those returned. It is forgotten where the filter
+    /// gives [numbers](DeadLetterFilter::numbers), its own among them, and nothing else.
     pub fn purge(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter> {
         let (purged, reading) = self.take_letters(filter, usize::MAX);
         self.shared.command(Command::LetGo { letters: purged.clone(), reading });
+        if self.shared.intake.pump.is_some() {
+            self.shared.command(Command::LetHarmedGo(filter.mere_numbers()));
+        }
         purged
     }
 

@@ -175,6 +175,10 @@ impl Runtime {
     /// Forgets a durable subscription that nobody claims, or a stage that does not run, and all that waits for it, once
     /// somebody drives. One that is subscribed or runs is not touched.
     ///
+    /// One that cannot be opened because rows of it are damaged, as [`health`](Self::health) says, counts as nobody's, though
+    /// somebody subscribes: the rows go, and it begins anew where its [`starting_at`](crate::Handler::starting_at) says. Nothing that it
+    /// may not have handled is trimmed before that.
+    ///
     /// # Data loss
     /// What it has not handled is not handled.
     pub fn forget(&self, name: impl Into<String>) {

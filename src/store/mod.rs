@@ -71,6 +71,9 @@ pub struct Table(pub &'static str);
 /// A row: its key and its value.
 pub type Row = (Bytes, Bytes);
 
+/// A row, or what is wrong with it. Of a damaged one the key is what was found, which may be damaged as well.
+pub type FoundRow = (Bytes, Result<Bytes, StoreError>);
+
 /// A partition that was claimed, and what was there.
 #[derive(Debug)]
 pub struct Claim {
@@ -134,6 +137,15 @@ pub trait Reader: fmt::Debug + Send + Sync {
 
     /// The first `limit` rows of a range, by key.
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>>;
+
+    /// All rows of a range, by key. Unlike with [`scan`](Self::scan) a damaged row is told in its place and hides no other; one that
+    /// lies just beside the range is told too, for it may belong there. A store that cannot do that fails as `scan` does.
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.scan(table, range, usize::MAX).await?;
+            Ok(rows.into_iter().map(|(key, value)| (key, Ok(value))).collect())
+        })
+    }
 
     /// The last row of a range, by key.
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>>;

@@ -32,19 +32,22 @@ pub(crate) struct Untold {
     pub(crate) names: Vec<Arc<str>>,
     /// The rows that it put into tables that somebody watches.
     pub(crate) puts: Vec<(Table, Bytes)>,
+    /// The dead letters that it removed.
+    pub(crate) gone: Vec<Bytes>,
 }
 
 impl Untold {
     fn of(batch: &[Op], committed: Committed, watched: &[Table]) -> Self {
-        let (mut names, mut puts) = (Vec::new(), Vec::new());
+        let (mut names, mut puts, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for op in batch {
             match op {
                 Op::Append { records, .. } => names.extend(records.iter().map(|record| Arc::clone(&record.name))),
                 Op::Put { table, key, .. } if watched.contains(table) => puts.push((*table, key.clone())),
+                Op::Delete { table: tables::DEAD, key } => gone.push(key.clone()),
                 _ => {}
             }
         }
-        Self { committed, names, puts }
+        Self { committed, names, puts, gone }
     }
 }
 
@@ -71,7 +74,7 @@ impl Tenure {
         let (commit, tenure) = (self.commit(batch), Arc::clone(self));
         async move {
             let committed = commit.await?;
-            if !untold.names.is_empty() || !untold.puts.is_empty() {
+            if !untold.names.is_empty() || !untold.puts.is_empty() || !untold.gone.is_empty() {
                 let untold = Untold { committed: committed.clone(), ..untold };
                 tenure.untold.lock().unwrap_or_else(PoisonError::into_inner).push(untold);
             }

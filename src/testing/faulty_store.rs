@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use crate::store::{
-    CLASSES, Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader,
-    Record, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+    CLASSES, Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, Partition,
+    PartitionId, Reader, Record, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
 };
 
 /// Wraps the store in memory and fails, seeded, in every way that the contract of [`Store`] allows:
@@ -195,6 +195,10 @@ impl Reader for FaultyReader {
         self.inner.scan(table, range, limit)
     }
 
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.inner.scan_each(table, range)
+    }
+
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
         self.inner.last(table, range)
     }
@@ -266,6 +270,10 @@ impl Reader for FaultyPartition {
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
         self.reader.scan(table, range, limit)
+    }
+
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.reader.scan_each(table, range)
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

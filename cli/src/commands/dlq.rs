@@ -53,7 +53,7 @@ pub(crate) async fn replay(args: &ReplayArgs, partition: u32, out: &mut Output) 
         let stay = match kept {
             0 => String::new(),
             kept => format!(
-                "; {}: no subscription has the name (a stage replays none), or the aggregate has gone on",
+                "; {}: no subscription or stage has the name, or the aggregate has gone on",
                 words::count(kept, "letter stays", "letters stay")
             ),
         };

@@ -9,6 +9,7 @@ use std::{
 use millstream_middleware::ErrorKind;
 use millstream_operators::Timestamp;
 
+use super::outcome::letter_gone;
 use crate::{
     dead_letter::{DeadLetter, DeadLetters, Death, Failure},
     epoch::{self, Border, Done, Sink},
@@ -96,6 +97,10 @@ impl Border for StageBorder {
         contained(|| self.write(draft, cause, sink)).unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
+    fn replayed(&self, number: u64, sink: &mut Sink) {
+        sink.push(letter_gone(number));
+    }
+
     fn dead(&self, record: &PageRecord, death: &epoch::Death, now: Timestamp, sink: &mut Sink) {
         // A record that is no event at all was never emitted, and cannot be shown.
         let Ok(event) = Envelope::from_record(&record.bytes) else {
@@ -123,6 +128,7 @@ impl Border for StageBorder {
             failures: vec![Failure { attempt: 1, at: now, kind, code: None, message }],
             died_at: now,
             place: Some(record.seq.0),
+            asked: None,
             halts: false,
         };
         sink.push(dead_op(&letter, &record.bytes));

@@ -12,7 +12,7 @@ use super::Pending;
 use crate::{
     dispatch::Dispatcher,
     event::Envelope,
-    journal::{DueKey, next_due, row_key},
+    journal::{DueKey, next_due, parse_key, row_key},
     store::{Op, StoreError, Tenure, tables},
 };
 
@@ -146,7 +146,8 @@ impl Dispatcher {
             // Its row goes with a commit that is on its way.
             return;
         }
-        let is_own = event.emitted >= durable.began && !durable.lost_delayed.remove(&event.id.as_u128());
+        let is_own =
+            event.emitted >= durable.began && !parse_key(&key).is_some_and(|key| durable.lost_delayed.remove(&key));
         durable.batch.fired.push(key.clone());
         durable.batch.push(Op::Delete { table: tables::DELAYED, key });
         durable.batch.append(Arc::new(event), bytes);

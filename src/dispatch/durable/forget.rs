@@ -3,19 +3,20 @@
 //! The rows go some with each commit, and last those that make the name known: after a crash it can be asked for again.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 
-use super::{Durable, Pending, stages::start_key};
+use super::{Durable, Pending, harm::unread_rows, read::unread, stages::start_key};
 use crate::{
     dispatch::Dispatcher,
     epoch,
-    journal::{cursor_key, failed_of, marks_of},
+    journal::{cursor_key, rows_of},
     queue::CLASSES,
-    store::{Class, Op, StoreError, Tenure, tables},
+    store::{Class, Op, RowKey, StoreError, Tenure, tables},
 };
 
 /// Names that are to be forgotten.
@@ -30,6 +31,8 @@ pub(super) struct Forgetting {
     rows: Option<Pending<Result<Vec<Op>, StoreError>>>,
     /// Those whose last rows go with a batch, by its number.
     ended: Vec<(String, u64)>,
+    /// Rows of its deliveries that were removed: a damaged row may not be found where it lies, and stays.
+    removed: HashSet<RowKey>,
 }
 
 /// Who claims a name.
@@ -54,19 +57,22 @@ impl Forgetting {
     pub(super) fn lose(&mut self) {
         self.rows = None;
         self.asked.extend(self.ended.drain(..).map(|(name, _)| name));
+        self.removed.clear();
     }
 }
 
 /// The steps that remove the next rows of a name, but for those that make it known; none where there are no more.
-async fn rows_of(tenure: Arc<Tenure>, name: String, subscription: Option<u32>) -> Result<Vec<Op>, StoreError> {
-    if let Some(id) = subscription {
-        let failed = failed_of(&tenure, id).await?;
-        if !failed.is_empty() {
-            return Ok(failed.into_iter().map(|key| Op::Delete { table: tables::FAILED, key }).collect());
-        }
-        let marks = marks_of(&tenure, id).await?;
-        if !marks.is_empty() {
-            return Ok(marks.into_iter().map(|key| Op::Delete { table: tables::ATTEMPT, key }).collect());
+async fn next_rows(
+    tenure: Arc<Tenure>,
+    name: String,
+    subscriptions: Vec<u32>,
+    removed: HashSet<RowKey>,
+) -> Result<Vec<Op>, StoreError> {
+    for table in [tables::FAILED, tables::ATTEMPT] {
+        let mut rows = rows_of(&tenure, table, &subscriptions).await?;
+        rows.retain(|row| !removed.contains(row));
+        if !rows.is_empty() {
+            return Ok(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }).collect());
         }
     }
     epoch::forget(tenure.reader(), &name).await
@@ -91,8 +97,8 @@ impl Dispatcher {
             if !durable.batch.ops.is_empty() || !durable.is_written() {
                 return moved;
             }
-            let subscription = durable.known.get(&name).map(|known| known.row.id);
-            durable.forgetting.rows = Some(Box::pin(rows_of(tenure, name.clone(), subscription)));
+            let (ids, removed) = (durable.ids_of(&name), durable.forgetting.removed.clone());
+            durable.forgetting.rows = Some(Box::pin(next_rows(tenure, name.clone(), ids, removed)));
             moved = true;
         }
         let Some(rows) = &mut durable.forgetting.rows else { return moved };
@@ -102,12 +108,24 @@ impl Dispatcher {
             Ok(ops) if ops.is_empty() => {
                 durable.forget_name(&name);
                 durable.forgetting.begun = None;
-                durable.forgetting.ended.push((name, durable.batch_number));
+                durable.forgetting.removed.clear();
+                durable.forgetting.ended.push((name.clone(), durable.batch_number));
+                self.open_again(&name);
                 self.tell_orphans();
             }
-            Ok(ops) => durable.batch.ops.extend(ops),
+            Ok(ops) => {
+                let rows = ops.iter().filter_map(|op| match op {
+                    Op::Delete { table: table @ (tables::FAILED | tables::ATTEMPT), key } => {
+                        Some(RowKey { table: *table, key: key.clone() })
+                    }
+                    _ => None,
+                });
+                durable.forgetting.removed.extend(rows);
+                durable.batch.ops.extend(ops);
+            }
             Err(error @ StoreError::Corrupt { .. }) => {
                 durable.forgetting.begun = None;
+                durable.forgetting.removed.clear();
                 self.cannot_forget(&name, &error);
             }
             Err(error) => self.lose(error),
@@ -145,12 +163,25 @@ impl Dispatcher {
         moved
     }
 
+    /// What was said of a name is true no more. Whoever could not be opened for it tries again.
+    fn open_again(&mut self, name: &str) {
+        let mut state = self.parts.intake.lock();
+        state.log.damage.remove(&unread_rows(name));
+        state.log.damage.remove(&unread(name));
+        for (_, subscriber) in self.subscribers.iter_mut().filter(|(_, s)| s.is_broken && s.reader.is_none()) {
+            subscriber.is_broken = false;
+            state.log.damage.remove(&unread(subscriber.entry.name()));
+        }
+    }
+
     fn claim_of(&self, name: &str) -> Claim {
         let runs = self.durable.iter().any(|d| d.stages.iter().any(|stage| &*stage.border().stage == name));
         let mut same = self.subscribers.iter().filter(|(_, subscriber)| &**subscriber.entry.name() == name);
         match same.next() {
             _ if runs => Claim::Somebody,
             None => Claim::Nobody,
+            // It was never opened, for its rows cannot be read: it begins anew.
+            Some((_, subscriber)) if subscriber.is_broken && subscriber.reader.is_none() => Claim::Nobody,
             Some((_, subscriber)) if subscriber.is_subscribed => Claim::Somebody,
             Some(_) if same.any(|(_, subscriber)| subscriber.is_subscribed) => Claim::Somebody,
             Some(_) => Claim::Leaving,
@@ -166,20 +197,30 @@ impl Durable {
 
     /// The rows that make a name known go.
     fn forget_name(&mut self, name: &str) {
-        let starts = [name.to_owned(), start_key(name)];
-        if let Some(known) = self.known.remove(name) {
-            let key = Bytes::copy_from_slice(name.as_bytes());
+        let ids = self.ids_of(name);
+        let harmed = self.harmed.remove(name).map(|harmed| harmed.key);
+        let own = Bytes::copy_from_slice(name.as_bytes());
+        if self.known.remove(name).is_some() || harmed.is_some() {
+            let key = harmed.clone().unwrap_or_else(|| own.clone());
             self.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
+        }
+        for id in ids {
             #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
             let classes = (0..CLASSES).map(|class| Class(class as u8));
-            let cursors =
-                classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(known.row.id, class) });
+            let cursors = classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(id, class) });
             self.batch.ops.extend(cursors);
         }
         self.stage_cursors.remove(name);
-        for start in starts {
-            self.starts.remove(&start);
-            self.batch.ops.push(Op::Delete { table: tables::START, key: start.into_bytes().into() });
-        }
+        self.starts.remove(name);
+        self.starts.remove(&start_key(name));
+        let starts = [own, start_key(name).into_bytes().into()].into_iter().chain(harmed);
+        self.batch.ops.extend(starts.map(|key| Op::Delete { table: tables::START, key }));
+    }
+
+    /// The numbers under which a name has rows.
+    fn ids_of(&self, name: &str) -> Vec<u32> {
+        let known = self.known.get(name).map(|known| known.row.id);
+        let harmed = self.harmed.get(name).map(|harmed| harmed.ids.clone());
+        known.into_iter().chain(harmed.into_iter().flatten()).collect()
     }
 }

@@ -10,6 +10,7 @@ mod commit;
 mod delay;
 mod forget;
 mod gap;
+mod harm;
 mod open;
 mod outcome;
 mod proposal;
@@ -17,6 +18,7 @@ mod read;
 mod recover;
 mod replay;
 mod retention;
+mod stage_letters;
 mod stages;
 mod trial;
 
@@ -28,7 +30,7 @@ pub(crate) use self::{
 };
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fmt,
     future::Future,
     pin::Pin,
@@ -56,13 +58,16 @@ use crate::{
     dead_letter::DeadLetter,
     event::{Envelope, EventName},
     intake::Shore,
-    journal::{Cursor, FailedKey, Horizon, Known, NOW, Restored, Tail, last_now, parse_key},
+    journal::{
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number,
+        parse_key,
+    },
     queue::CLASSES,
-    store::{Op, PartitionId, Seq, Store, StoreError, Tenure, Untold, tables},
+    store::{Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
 /// The next delayed events, and whether they are the last.
-type Looking = Pending<Result<(Vec<crate::journal::DueKey>, bool), StoreError>>;
+type Looking = Pending<Result<(Vec<DueKey>, bool), StoreError>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a durable runtime is made of.
@@ -104,6 +109,12 @@ pub(super) struct Durable {
     pub(super) error: Option<StoreError>,
     /// All subscriptions that the store knows; the cursors of those that nobody has claimed.
     known: HashMap<String, Known>,
+    /// Those of which it has rows that cannot be read.
+    harmed: HashMap<String, Harmed>,
+    /// Dead letters that cannot be read.
+    harmed_letters: Vec<HarmedRow>,
+    /// Damaged rows that were counted.
+    counted: HashSet<(Table, Bytes)>,
     /// Where those begin that an earlier process subscribed and never opened; those of stages under their
     /// [`start_key`].
     starts: HashMap<String, Seq>,
@@ -138,14 +149,16 @@ pub(super) struct Durable {
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
     pub(super) purged: Vec<(Vec<DeadLetter>, u64)>,
+    /// The same for letters that cannot be read, by number.
+    purged_numbers: Vec<u64>,
     /// The clock's last reading that was written.
     saved_now: Timestamp,
     /// Below it, whole chunks were trimmed.
     trimmed: [Seq; CLASSES],
     /// Where the oldest event lies that the limits keep.
     kept: Kept,
-    /// Delayed events that were lost, or landed and nobody knows.
-    lost_delayed: HashSet<u128>,
+    /// Delayed events of which nobody knows whether they have landed, until the store says so; then those that have.
+    lost_delayed: BTreeSet<DueKey>,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -157,7 +170,7 @@ pub(super) struct Batch {
     /// Events that are appended, in the order of `ops`.
     events: Vec<Arc<Envelope>>,
     /// Delayed events that are written.
-    delayed: Vec<crate::journal::DueKey>,
+    delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
     fired: Vec<Bytes>,
     /// Who waits for it to be in the store.
@@ -221,6 +234,9 @@ impl Durable {
             losses: 0,
             error: None,
             known: HashMap::new(),
+            harmed: HashMap::new(),
+            harmed_letters: Vec::new(),
+            counted: HashSet::new(),
             starts: HashMap::new(),
             closing: HashMap::new(),
             last_id: 0,
@@ -243,10 +259,11 @@ impl Durable {
             care: Care::default(),
             replays: Vec::new(),
             purged: Vec::new(),
+            purged_numbers: Vec::new(),
             saved_now: now,
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
-            lost_delayed: HashSet::new(),
+            lost_delayed: BTreeSet::new(),
             began: now,
         }
     }
@@ -281,6 +298,7 @@ impl Durable {
             && self.care.is_quiet()
             && self.replays.is_empty()
             && self.purged.is_empty()
+            && self.purged_numbers.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
@@ -397,13 +415,14 @@ impl Dispatcher {
         let Some(tenure) = self.durable.as_ref().and_then(|durable| durable.tenure().cloned()) else { return false };
         let untold = tenure.take_untold();
         let moved = !untold.is_empty();
-        for Untold { committed, names, puts } in untold {
+        for Untold { committed, names, puts, gone } in untold {
             let wanted: Vec<_> =
                 names.iter().map(|name| self.parts.registry.wants(&EventName::unchecked(name))).collect();
             let Some(durable) = &mut self.durable else { return moved };
             if !names.is_empty() {
                 durable.tail.land_unread(committed.begin, committed.end);
             }
+            gone.iter().filter_map(|key| letter_number(key)).for_each(|number| durable.has_replayed(number));
             let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
             delayed.iter().filter_map(|(_, key)| parse_key(key)).for_each(|key| durable.horizon.add(key));
             let mut state = self.parts.intake.lock();

@@ -80,6 +80,11 @@ impl Dispatcher {
         if durable.is_being_forgotten(&name) {
             return false;
         }
+        if let Some(why) = self.harm_of(&name, entry.options.was.as_deref()) {
+            self.cannot_read(place, &[], why);
+            return true;
+        }
+        let Some(durable) = &mut self.durable else { return false };
         let is_named =
             |other: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == other);
         // Somebody else may have the earlier name still, or again.
@@ -115,9 +120,15 @@ impl Dispatcher {
 
     fn opened(&mut self, place: usize, entry: u64, opened: Opened) {
         let is_there = self.subscribers.get(place).is_some_and(|subscriber| subscriber.entry.id == entry);
-        let Some(durable) = self.durable.as_mut().filter(|_| is_there) else { return };
+        if !is_there {
+            return;
+        }
+        self.subscribers[place].is_opening = false;
+        if !self.meets_harmed_rows(place, &opened.harmed) {
+            return;
+        }
+        let Some(durable) = &mut self.durable else { return };
         let subscriber = &mut self.subscribers[place];
-        subscriber.is_opening = false;
         let Some(known) = durable.known.get(&**subscriber.entry.name()) else { return };
         subscriber.reader = Some(Reader {
             id: known.row.id,

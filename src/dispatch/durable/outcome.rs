@@ -255,18 +255,18 @@ impl Dispatcher {
     /// A dead letter goes: it is replayed, purged, or dropped for want of room.
     pub(in crate::dispatch) fn log_letter_gone(&mut self, letter: &DeadLetter) {
         if let Some(durable) = &mut self.durable {
-            durable.batch.push(letter_gone(letter));
+            durable.batch.push(letter_gone(letter.number));
         }
     }
 }
 
 /// A dead letter's row goes.
-pub(super) fn letter_gone(letter: &DeadLetter) -> Op {
-    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&letter.number.to_be_bytes()) }
+pub(super) fn letter_gone(number: u64) -> Op {
+    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&number.to_be_bytes()) }
 }
 
 /// An event's record; none where its data, which was written before, cannot be written any more.
-fn bytes_of(event: &Envelope) -> Option<Bytes> {
+pub(super) fn bytes_of(event: &Envelope) -> Option<Bytes> {
     let record = contained(|| event.to_record().map_err(HandlerError::permanent)).and_then(|record| record);
     record.inspect_err(|error| tracing::error!(id = %event.id, %error, "an event cannot be written again")).ok()
 }

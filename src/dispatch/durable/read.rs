@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::stream::StreamExt;
 
-use super::{Logged, Pending, Place, gap::Found, open::failed_key};
+use super::{Logged, Pending, Place, gap::Found, harm::with_advice, open::failed_key};
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
@@ -343,7 +343,7 @@ impl Dispatcher {
         let subscriber = &mut self.subscribers[place];
         let name = subscriber.entry.name();
         tracing::error!(subscription = &**name, error = %error, "a subscription cannot read on");
-        self.parts.intake.lock().log.damage.insert(unread(name), error.to_string());
+        self.parts.intake.lock().log.damage.insert(unread(name), with_advice(&error));
         (subscriber.is_broken, subscriber.is_opening) = (true, false);
         if let Some(reader) = &mut subscriber.reader {
             for &class in classes {

@@ -35,7 +35,9 @@ impl Dispatcher {
             Hold::Lost { until } if *until > self.now => false,
             Hold::Lost { .. } => {
                 let home = durable.home.clone();
-                durable.hold = Hold::Claiming(Box::pin(async move { restore(&*home.store, home.partition).await }));
+                let lost = durable.lost_delayed.clone();
+                let claim = async move { restore(&*home.store, home.partition, lost).await };
+                durable.hold = Hold::Claiming(Box::pin(claim));
                 self.hold_partition(cx);
                 true
             }
@@ -65,12 +67,13 @@ impl Dispatcher {
 
     fn claimed(&mut self, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, known, starts, stage_cursors, dead, horizon, last_now, endings } = restored;
+        let Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now, endings } = restored;
+        durable.lost_delayed = landed;
         durable.failures = 0;
         durable.error = None;
-        durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
-        durable.known = known;
-        durable.starts = starts;
+        durable.last_id = durable.last_id.max(names.last_id);
+        (durable.known, durable.harmed, durable.starts) = (names.known, names.harmed, names.starts);
+        durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
@@ -78,7 +81,7 @@ impl Dispatcher {
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead);
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead.letters, dead.last);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -86,6 +89,8 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        self.tell_harm();
+        self.replay_asked();
         self.tell_orphans();
     }
 
@@ -97,11 +102,11 @@ impl Dispatcher {
             durable.batch.events.len() + durable.committing.iter().map(|commit| commit.events.len()).sum::<usize>();
         let delayed = durable.committing.iter().flat_map(|commit| &commit.delayed).chain(&durable.batch.delayed);
         // One of them may have landed: then it is new to the books when it is due.
-        let delayed: Vec<_> = delayed.map(|(_, id)| *id).collect();
+        let delayed: Vec<_> = delayed.copied().collect();
         let late = delayed.len() as u64;
         durable.lost_delayed.extend(delayed);
         // What fires again was taken off already.
-        durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)).map(|(_, id)| id));
+        durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)));
         durable.answer_all(&chain(&error));
         durable.batch = Batch::default();
         durable.committing.clear();
@@ -164,20 +169,27 @@ impl Dispatcher {
         self.subscribers.retain(|_, subscriber| subscriber.is_subscribed || subscriber.open > 0);
     }
 
-    /// A subscription has gone that had met damage.
+    /// A subscription has gone that had met damage. What the store itself knows of it is still damaged.
     pub(in crate::dispatch) fn forget_damage(&self, name: &str) {
-        self.parts.intake.lock().log.damage.remove(&unread(name));
+        if self.durable.as_ref().is_none_or(|durable| !durable.harmed.contains_key(name)) {
+            self.parts.intake.lock().log.damage.remove(&unread(name));
+        }
+    }
+
+    /// Whether somebody subscribes by a name.
+    pub(super) fn is_claimed(&self, name: &str) -> bool {
+        self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name)
     }
 
     /// Says which names hold what nobody claims: those that were opened once, and those that never were.
     pub(in crate::dispatch) fn tell_orphans(&mut self) {
         let Some(durable) = &self.durable else { return };
-        let is_claimed =
-            |name: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let is_claimed = |name: &str| self.is_claimed(name);
         let runs = |name: &str| durable.stages.iter().any(|stage| &*stage.border().stage == name);
         let (stages, subscriptions): (Vec<&str>, Vec<&str>) =
             durable.starts.keys().map(String::as_str).partition(|name| name.starts_with(STAGE));
         let subscriptions = subscriptions.into_iter().chain(durable.known.keys().map(String::as_str));
+        let subscriptions = subscriptions.chain(durable.harmed.keys().map(String::as_str));
         let stages = stages.into_iter().map(|name| &name[STAGE.len_utf8()..]);
         let stages = stages.chain(durable.stage_cursors.keys().map(String::as_str));
         let nobody = subscriptions.filter(|name| !is_claimed(name)).chain(stages.filter(|name| !runs(name)));

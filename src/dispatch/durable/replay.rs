@@ -40,7 +40,11 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return false };
         let (replays, purged) = (std::mem::take(&mut durable.replays), std::mem::take(&mut durable.purged));
         let waited = replays.len();
-        let has_purged = !purged.is_empty();
+        let numbers = std::mem::take(&mut durable.purged_numbers);
+        let has_purged = !purged.is_empty() || !numbers.is_empty();
+        if !numbers.is_empty() {
+            self.purge_harmed(numbers);
+        }
         for (letters, reading) in purged {
             self.let_purged_go(letters, reading);
         }

@@ -240,6 +240,10 @@ impl Dispatcher {
     /// What all have handled, by class; none where nobody reads. Who has not begun to read has handled nothing.
     fn floors(&self) -> Option<[Seq; CLASSES]> {
         let durable = self.durable.as_ref()?;
+        if !durable.harmed.is_empty() {
+            // Nobody knows what they have handled.
+            return Some([Seq(0); CLASSES]);
+        }
         let is_new = |name: &str| !durable.known.contains_key(name);
         let closed = self.subscribers.iter().filter(|(_, s)| {
             s.reader.is_none() && s.is_subscribed && !s.entry.options.is_tap && is_new(s.entry.name())

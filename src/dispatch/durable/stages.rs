@@ -11,8 +11,9 @@ use millstream_operators::Timestamp;
 
 use super::{Durable, Pending, border::StageBorder};
 use crate::{
+    dead_letter::DeadLetter,
     dispatch::Dispatcher,
-    epoch::{DurableStage, StageError, StageStatus, StateKey, Step},
+    epoch::{DurableStage, Replayed, StageError, StageStatus, StateKey, Step},
     stage::Start,
     store::{Seq, StoreError, Tenure},
 };
@@ -29,7 +30,7 @@ pub(crate) struct NewStage {
 
 /// What is to be done with a stage next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Restore,
     Step,
     Settle,
@@ -52,15 +53,19 @@ enum Done {
 pub(super) struct Runner {
     new: NewStagePart,
     /// None while it works.
-    stage: Option<Box<dyn DurableStage>>,
+    pub(super) stage: Option<Box<dyn DurableStage>>,
     work: Option<Pending<(Box<dyn DurableStage>, Done)>>,
-    next: Next,
+    pub(super) next: Next,
     /// The partition was lost: whatever the work comes to, it is restored.
     is_lost: bool,
     /// Keys whose timers are to fire again.
     unpark: Vec<StateKey>,
     /// Those of them that the stage knows of, since all was last committed.
     unparked: Vec<StateKey>,
+    /// Dead letters that are replayed, until they are gone.
+    pub(super) replaying: HashMap<u64, DeadLetter>,
+    /// Those of them that the stage has not been given, and when they are due.
+    pub(super) queued: Vec<(Timestamp, Replayed)>,
     pub(super) status: StageStatus,
 }
 
@@ -87,8 +92,18 @@ impl Runner {
         let NewStage { stage, border, start, end } = new;
         let status = stage.status();
         let new = NewStagePart { border, start, end };
-        let (unpark, unparked) = (Vec::new(), Vec::new());
-        Self { new, stage: Some(stage), work: None, next: Next::Restore, is_lost: false, unpark, unparked, status }
+        Self {
+            new,
+            stage: Some(stage),
+            work: None,
+            next: Next::Restore,
+            is_lost: false,
+            unpark: Vec::new(),
+            unparked: Vec::new(),
+            replaying: HashMap::new(),
+            queued: Vec::new(),
+            status,
+        }
     }
 
     pub(super) fn border(&self) -> &StageBorder {
@@ -104,7 +119,10 @@ impl Runner {
     pub(super) fn is_quiet(&self, end: Seq, now: Timestamp) -> bool {
         match self.next {
             Next::Idle { from, deadline } => {
-                self.work.is_none() && end <= from && deadline.is_none_or(|deadline| deadline > now)
+                self.work.is_none()
+                    && self.queued.is_empty()
+                    && end <= from
+                    && deadline.is_none_or(|deadline| deadline > now)
             }
             Next::Parked => self.work.is_none(),
             Next::Restore | Next::Step | Next::Settle => false,
@@ -112,7 +130,8 @@ impl Runner {
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        if let Next::Idle { deadline, .. } = self.next { deadline } else { None }
+        let Next::Idle { deadline, .. } = self.next else { return None };
+        deadline.into_iter().chain(self.queued.iter().map(|(due, _)| *due)).min()
     }
 
     /// Where it begins if the store knows nothing of it yet; none while that is not known.
@@ -125,6 +144,7 @@ impl Runner {
         self.is_lost = self.work.is_some();
         self.next = Next::Restore;
         self.new.border.forget_letters();
+        self.forget_replays();
     }
 
     /// Begins what is next. Whether there is something.
@@ -134,6 +154,7 @@ impl Runner {
         {
             self.next = Next::Step;
         }
+        self.give_due(now);
         let Some(mut stage) = self.stage.take() else { return false };
         // Before it is restored it knows of no key.
         let unpark = if self.next == Next::Restore { Vec::new() } else { std::mem::take(&mut self.unpark) };
@@ -175,6 +196,7 @@ impl Runner {
         self.stage = Some(stage);
         if std::mem::take(&mut self.is_lost) {
             self.next = Next::Restore;
+            self.forget_replays();
             return Poll::Ready(Ok(()));
         }
         match &done {
@@ -203,6 +225,7 @@ impl Dispatcher {
         if let Some(durable) = &mut self.durable {
             durable.stages.push(Runner::new(new));
         }
+        self.replay_asked();
     }
 
     /// The timers of a parked key fire again.
@@ -219,16 +242,14 @@ impl Dispatcher {
         let count = self.durable.as_ref().map_or(0, |durable| durable.stages.len());
         for place in 0..count {
             for _ in 0..TURNS {
-                match self.step_stage(place, cx) {
-                    None => break,
-                    Some(Ok(())) => moved = true,
-                    Some(Err(error)) => {
-                        if self.stage_failed(place, error) {
-                            return true;
-                        }
-                        moved = true;
-                    }
+                let Some(result) = self.step_stage(place, cx) else { break };
+                moved = true;
+                if let Err(error) = result
+                    && self.stage_failed(place, error)
+                {
+                    return true;
                 }
+                self.return_replays(place);
             }
         }
         if moved {

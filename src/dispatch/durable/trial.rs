@@ -129,7 +129,7 @@ impl Dispatcher {
         for Proposal { whose, content } in &trial.proposals {
             content.add_to(&mut batch);
             if let Whose::Letter(letter) = whose {
-                batch.push(letter_gone(letter));
+                batch.push(letter_gone(letter.number));
             }
             let Whose::Delivery(job, _) = whose else { continue };
             let Some(logged) = job.logged else { continue };

@@ -70,6 +70,10 @@ impl Border for Plain {
         Ok(())
     }
 
+    fn replayed(&self, number: u64, sink: &mut Sink) {
+        sink.push(Op::Delete { table: DEAD, key: Bytes::copy_from_slice(&number.to_be_bytes()) });
+    }
+
     fn dead(&self, record: &PageRecord, death: &Death, _: Timestamp, sink: &mut Sink) {
         let key = Bytes::copy_from_slice(&record.seq.0.to_be_bytes());
         sink.push(Op::Put { table: DEAD, key, value: format!("{death:?}").into() });

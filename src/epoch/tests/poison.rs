@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize, Serializer, ser::Error};
 use serde_json::json;
 
 use super::{
-    kit::{Rig, Tick, millis, ms, out},
+    kit::{Rig, Tick, millis, ms, out, record},
     slow::Fate,
 };
 use crate::{
-    epoch::{Stage, StateKey, Step},
+    epoch::{Replayed, Stage, StateKey, Step},
     event::Draft,
+    store::PageRecord,
 };
 
 const POISON: u32 = 13;
@@ -231,4 +232,37 @@ async fn a_deadline_that_does_not_rise_parks_its_key_and_does_not_spin() {
     rig.now = ms(9);
     assert!(matches!(rig.settle().await, Step::Idle { .. }));
     assert!(rig.stage.status().parked_keys[0].1.reason.contains("does not rise"));
+}
+
+#[tokio::test]
+async fn a_letter_whose_epoch_did_not_land_is_given_back_and_one_that_landed_is_not() {
+    let panics = Arc::new(AtomicUsize::new(0));
+    let mut rig = Rig::new(touchy(&panics)).await;
+    let poison = rig.tick(1, POISON, 0).await;
+    rig.tick(1, 5, 0).await;
+    rig.settle().await;
+    let mended = record(&rig.ids, &Tick { key: 1, number: 6 }, ms(0));
+    let (name, time, bytes) = (mended.name, mended.time, mended.bytes);
+    let replayed = Replayed { number: poison.0, record: PageRecord { seq: poison, name, time, bytes } };
+    rig.stage.replay(replayed.clone());
+    rig.tick(1, 7, 0).await;
+    let cursor = rig.stage.status().cursor;
+    for fate in [Fate::TooLarge, Fate::Landed] {
+        while rig.store.pending() == 0 {
+            rig.step().await.unwrap();
+        }
+        assert_eq!(rig.stage.take_back(true), [0; 0], "it is on its way");
+        rig.store.decide(fate).await;
+        if fate == Fate::Landed {
+            break;
+        }
+        rig.step().await.unwrap_err();
+        assert_eq!((rig.stage.take_back(false), rig.dead().await.len()), (vec![poison.0], 1));
+        rig.restore().await;
+        rig.stage.replay(replayed.clone());
+    }
+    rig.settle().await;
+    assert_eq!((rig.stage.take_back(true).len(), rig.dead().await.len()), (0, 0));
+    assert_eq!(rig.data().await, [json!(5), json!(11), json!(18)]);
+    assert!(rig.stage.status().cursor > cursor, "its old place does not move the cursor back");
 }

@@ -7,8 +7,8 @@ use super::{
     read::View,
 };
 use crate::store::{
-    Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, Reader, Row, Seq, StoreError, StoreFuture,
-    Table, Wanted, check::Author, ticket::ticket,
+    Class, CommitError, Committed, Extent, FoundRow, KeyRange, Op, Page, Partition, Reader, Row, Seq, StoreError,
+    StoreFuture, Table, Wanted, check::Author, ticket::ticket,
 };
 
 /// The right to write to a partition.
@@ -37,6 +37,10 @@ impl Reader for Held {
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
         self.view.scan(table, range, limit)
+    }
+
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.view.scan_each(table, range)
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

@@ -14,7 +14,8 @@ use super::{
     tables::{self, LOG, PARTITION, ReadTable},
 };
 use crate::store::{
-    Class, Extent, KeyRange, LogExtent, Page, PartitionId, Reader, Row, Seq, StoreError, StoreFuture, Table, Wanted,
+    Class, Extent, FoundRow, KeyRange, LogExtent, Page, PartitionId, Reader, Row, Seq, StoreError, StoreFuture, Table,
+    Wanted,
 };
 
 /// How many bytes of chunks that nobody wants are passed over in one call.
@@ -57,6 +58,13 @@ impl View {
         self.with(table.0, |txn| {
             let Some(rows) = tables::open(txn, table)? else { return Ok(Vec::new()) };
             scan(&rows, &tables::name(table), self.partition, range, limit)
+        })
+    }
+
+    fn scan_each_now(&self, table: Table, range: &KeyRange) -> Result<Vec<FoundRow>, StoreError> {
+        self.with(table.0, |txn| {
+            let Some(rows) = tables::open(txn, table)? else { return Ok(Vec::new()) };
+            scan_each(&rows, &tables::name(table), self.partition, range)
         })
     }
 
@@ -126,6 +134,46 @@ fn scan(
         found.push((Bytes::copy_from_slice(mine), Bytes::copy_from_slice(value)));
         key.clone_into(&mut before);
         is_first = false;
+    }
+    Ok(found)
+}
+
+/// Rows of a range, and the damaged ones among and beside them, each for itself.
+fn scan_each(rows: &ReadTable, name: &str, partition: PartitionId, range: &KeyRange) -> Result<Vec<FoundRow>, Fault> {
+    let mut start = Vec::new();
+    row::key(partition, &range.start, &mut start);
+    let mut cursor = rows.lower_bound(Bound::Included(&start[..]))?;
+    // A damaged key may have led the search astray: it begins where all before is sound and lies before the range.
+    while let Some((key, row)) = cursor.prev()? {
+        if key.value() < &start[..] && tables::verify(name, key.value(), row.value()).is_ok() {
+            break;
+        }
+    }
+    let mut found: Vec<FoundRow> = Vec::new();
+    let mut before = start.clone();
+    while let Some((key, row)) = cursor.next()? {
+        let key = key.value();
+        let mine = row::parse_key(key).filter(|(of, key)| *of == partition && range.contains(key));
+        let (_, value) = match row::parse(name, key, row.value()) {
+            Ok(parsed) => parsed,
+            Err(damage) => {
+                let key_of = row::parse_key(key).map_or(key, |(_, key)| key);
+                let fault = Fault::damaged(tables::describe(name, key), damage);
+                found.push((Bytes::copy_from_slice(key_of), Err(fault.reading(name))));
+                continue;
+            }
+        };
+        match mine {
+            _ if key < &start[..] => {}
+            Some(_) if key < &before[..] => {
+                return Err(Fault::damaged(tables::describe(name, key), chunk::Damage("it is out of order")));
+            }
+            Some((_, mine)) => {
+                found.push((Bytes::copy_from_slice(mine), Ok(Bytes::copy_from_slice(value))));
+                key.clone_into(&mut before);
+            }
+            None => break,
+        }
     }
     Ok(found)
 }
@@ -271,6 +319,10 @@ impl Reader for View {
 
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
         Box::pin(async move { self.scan_now(table, &range, limit) })
+    }
+
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        Box::pin(async move { self.scan_each_now(table, &range) })
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

@@ -1,0 +1,124 @@
+//! Rows that cannot be read when a partition is claimed or a subscription opened: each stays where it is, stops nobody but whom it
+//! belongs to, and is said in health until it is gone.
+
+use bytes::Bytes;
+use metrics::counter;
+
+use super::{Durable, read::unread};
+use crate::{
+    dispatch::Dispatcher,
+    journal::{HarmedRow, letter_number},
+    store::{Op, StoreError, Table, tables},
+};
+
+/// What is said of damaged dead letters.
+const LETTERS: &str = "dead letters that cannot be read stay where they are";
+
+impl Dispatcher {
+    /// Says what the claim could not read.
+    pub(super) fn tell_harm(&mut self) {
+        let Some(durable) = &self.durable else { return };
+        let names = durable.harmed.iter();
+        let names: Vec<_> = names.map(|(name, harmed)| (unread(name), with_advice(&harmed.why))).collect();
+        self.parts.intake.lock().log.damage.extend(names);
+        self.tell_harmed_letters();
+    }
+
+    fn tell_harmed_letters(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        let harmed = std::mem::take(&mut durable.harmed_letters);
+        durable.count_harmed("dead_letters", tables::DEAD, &harmed);
+        let mut state = self.parts.intake.lock();
+        match harmed.first() {
+            None => drop(state.log.damage.remove(LETTERS)),
+            Some((_, why)) => {
+                let numbers: Vec<_> = harmed
+                    .iter()
+                    .map(|(key, _)| letter_number(key).map_or("?".to_owned(), |n| n.to_string()))
+                    .collect();
+                let why = format!(
+                    "{} ({}), the first: {why}; `purge` forgets them by number",
+                    harmed.len(),
+                    numbers.join(", ")
+                );
+                state.log.damage.insert(LETTERS.to_owned(), why);
+            }
+        }
+        drop(state);
+        durable.harmed_letters = harmed;
+    }
+
+    /// Deliveries of a subscription that left the log and cannot be read. Whether it may go on: not where one of them may be the
+    /// head of a key that halts, for what waits behind it would overtake it.
+    pub(super) fn meets_harmed_rows(&mut self, place: usize, harmed: &[HarmedRow]) -> bool {
+        let Some((_, why)) = harmed.first() else { return true };
+        let entry = &self.subscribers[place].entry;
+        let (name, halts) = (entry.name().clone(), entry.options.halt);
+        if halts {
+            self.cannot_read(place, &[], why.clone());
+            return false;
+        }
+        tracing::error!(subscription = &*name, rows = harmed.len(), error = %why, "deliveries that wait cannot be read");
+        if let Some(durable) = &mut self.durable {
+            durable.count_harmed(&name, tables::FAILED, harmed);
+        }
+        let why = format!("{}, the first: {why}", harmed.len());
+        self.parts.intake.lock().log.damage.insert(unread_rows(&name), why);
+        true
+    }
+
+    /// Why a name cannot be opened: what the store has of it, or may have, cannot be read.
+    pub(super) fn harm_of(&self, name: &str, was: Option<&str>) -> Option<StoreError> {
+        let durable = self.durable.as_ref()?;
+        let is_known = |name: &str| durable.known.contains_key(name);
+        if is_known(name) {
+            return None;
+        }
+        let own = durable.harmed.get(name).or_else(|| durable.harmed.get(was?));
+        if own.is_some() || was.is_some_and(is_known) {
+            return own.map(|harmed| harmed.why.clone());
+        }
+        // One whose very name is damaged, and which is nobody else's.
+        let mut strays =
+            durable.harmed.iter().filter(|(other, harmed)| harmed.may_be_another && !self.is_claimed(other));
+        strays.next().map(|(other, harmed)| {
+            let why =
+                if let StoreError::Corrupt { what } = &harmed.why { what.clone() } else { harmed.why.to_string() };
+            StoreError::Corrupt { what: format!("{why} (it may be this one's; `forget` `{other}` where it is not)") }
+        })
+    }
+
+    /// Forgets dead letters that cannot be read, where they are named by their numbers.
+    pub(in crate::dispatch) fn purge_harmed(&mut self, numbers: Vec<u64>) {
+        let Some(durable) = &mut self.durable else { return };
+        if durable.tenure().is_none() {
+            return durable.purged_numbers.extend(numbers);
+        }
+        let is_meant = |(key, _): &mut HarmedRow| letter_number(key).is_some_and(|number| numbers.contains(&number));
+        let gone: Vec<_> = durable.harmed_letters.extract_if(.., is_meant).collect();
+        for (key, _) in gone {
+            durable.batch.push(Op::Delete { table: tables::DEAD, key });
+        }
+        self.tell_harmed_letters();
+    }
+}
+
+/// Why a subscription cannot read on, and what to do about it.
+pub(super) fn with_advice(why: &StoreError) -> String {
+    format!("{why}; where it is never to be read, `forget` it, and whoever has the name begins where he wants to start")
+}
+
+/// What is said of a subscription some of whose deliveries cannot be read.
+pub(super) fn unread_rows(name: &str) -> String {
+    format!("deliveries of subscription `{name}` that wait and cannot be read stay where they are")
+}
+
+impl Durable {
+    fn count_harmed(&mut self, stage: &str, table: Table, rows: &[HarmedRow]) {
+        let new = rows.iter().filter(|(key, _)| self.counted.insert((table, Bytes::clone(key)))).count();
+        if new > 0 {
+            counter!("millstream_dropped_total", "stage" => stage.to_owned(), "reason" => "damaged")
+                .increment(new as u64);
+        }
+    }
+}
