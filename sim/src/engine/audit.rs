@@ -4,7 +4,10 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use millstream::{Replay, Runtime, Timestamp, store::Store};
-use tokio::time::{sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     check::check,
@@ -56,7 +59,7 @@ impl Audit<'_> {
         let work = async {
             tokio::select! {
                 biased;
-                hang = commit_all(&stepped) => Err(hang),
+                hang = commit_all(&stepped, Rng::with_seed(mix(&[self.seed, 71]))) => Err(hang),
                 wrong = self.look(&stepped, &world, now) => Ok(wrong),
             }
         };
@@ -102,13 +105,17 @@ impl Audit<'_> {
     }
 }
 
-/// Commits all that is handed over, at once.
-async fn commit_all(stepped: &Stepped) -> Hang {
+/// Commits all that is handed over, at once, and tells of it then or a little later.
+async fn commit_all(stepped: &Stepped, mut rng: Rng) -> Hang {
     loop {
         stepped.is_asked().await;
         if let Err(hang) = stepped.step(usize::MAX) {
             return hang;
         }
+        for _ in 0..rng.u8(..3) {
+            yield_now().await;
+        }
+        stepped.tell(usize::MAX);
     }
 }
 

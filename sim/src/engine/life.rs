@@ -201,24 +201,24 @@ impl Run<'_> {
         Ok(Ok(()))
     }
 
-    /// Lets the store commit what waits, sooner or later, little or all of it.
+    /// Lets the store commit what waits and tell of it, sooner or later, little or all of it.
     async fn commit(&self, stepped: &Stepped, mut rng: Rng) -> Hang {
         loop {
             stepped.is_asked().await;
-            match rng.u8(..8) {
-                0..2 => {}
-                2..6 => {
-                    for _ in 0..rng.u8(1..5) {
-                        yield_now().await;
-                    }
-                }
-                _ => sleep(Duration::from_micros(rng.u64(..20_000))).await,
-            }
+            dawdle(&mut rng).await;
             let count = if rng.bool() { usize::MAX } else { rng.usize(1..4) };
+            if stepped.waiting() == 0 || stepped.untold() > 0 && rng.bool() {
+                stepped.tell(count);
+                continue;
+            }
             if let Err(hang) = stepped.step(count) {
                 return hang;
             }
             self.tell_time();
+            // Else others see it before those who wrote it know.
+            if !self.plan.tells_late || rng.bool() {
+                stepped.tell(usize::MAX);
+            }
         }
     }
 
@@ -233,6 +233,19 @@ impl Run<'_> {
                 self.faults.borrow_mut().next(self.disk);
             }
         }
+    }
+}
+
+/// Waits for nothing, for others who have something to do, or for a while.
+async fn dawdle(rng: &mut Rng) {
+    match rng.u8(..8) {
+        0..2 => {}
+        2..6 => {
+            for _ in 0..rng.u8(1..5) {
+                yield_now().await;
+            }
+        }
+        _ => sleep(Duration::from_micros(rng.u64(..20_000))).await,
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`plan`], [`life`], [`actors`] | open a runtime, work with it from many sides, and cut it off, shut it down or let it come to rest |
 //! | [`world`], [`events`] | its handlers and its stages, and what they say and keep |
-//! | [`stepped`] | commits when it is its turn, so that a seed repeats |
+//! | [`stepped`] | commits, and tells of it, when it is its turn, so that a seed repeats |
 //! | [`chronicle`] | what was asked and answered |
 //! | [`audit`], [`found`], [`check`] | let what a crash has left do all that it owes, read it, and hold it to the chronicle |
 //! | [`bugs`] | what is planted between the engine and its store |

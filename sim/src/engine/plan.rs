@@ -15,6 +15,8 @@ pub struct Plan {
     pub keeps_all: bool,
     /// How many events an epoch of a stage has.
     pub epoch: usize,
+    /// Whether what was written is seen by others before those who wrote it are told.
+    pub tells_late: bool,
     /// How often the runtime is opened.
     pub lives: u64,
     /// How much each who emits does in a life.
@@ -32,6 +34,7 @@ impl Plan {
             users,
             keeps_all: rng.u8(..4) > 0,
             epoch: if users > 16 { 50 } else { rng.usize(1..9) },
+            tells_late: rng.u8(..4) > 0,
             lives,
             rounds: rounds.div_ceil(usize::try_from(lives * 3).unwrap_or(1)),
         }
