@@ -129,12 +129,12 @@ impl Level for EngineLevel {
             disk.be_late();
         }
         let setting = life::Setting { opens: &self.opens, disk, bug: self.bug, faults };
-        let chronicle = life::live(Plan::of(seed, rounds), setting)?;
+        let chronicle = life::live(Plan::of(seed, rounds).with(self.bug.and_then(EngineBug::needs)), setting)?;
         Ok(Box::new(Lived { opens: &self.opens, chronicle }))
     }
 
     fn stride(&self) -> usize {
-        40
+        160
     }
 }
 

@@ -27,7 +27,7 @@
 //! # How an image of the engine comes about
 //! The same, but what is driven is a runtime through one to three [lives](engine::life), what is written down is a
 //! [chronicle](engine::chronicle) of what users were told, and an image is looked at by letting a new runtime do all that is
-//! owed until nothing is due any more ([`engine::audit`], [`engine::check`]). Images are taken at one of forty steps, and where
+//! owed until nothing is due any more ([`engine::audit`], [`engine::check`]). Images are taken at one of 160 steps, and where
 //! somebody was just told that something is safe. Time is virtual.
 //!
 //! # What it does not know

@@ -54,7 +54,7 @@ struct Audit<'a> {
 impl Audit<'_> {
     fn run(self, store: Arc<dyn Store>, disk: &SimDisk) -> Result<Vec<String>, Hang> {
         let stepped = Stepped::new(store, disk, None);
-        let world = World::knowing(self.chronicle.effects.clone());
+        let world = World::of(self.chronicle.plan, self.chronicle.effects.clone());
         let now = self.now(&world);
         let work = async {
             tokio::select! {
@@ -85,8 +85,7 @@ impl Audit<'_> {
 
     async fn look(&self, stepped: &Stepped, world: &Arc<World>, now: Timestamp) -> Result<Vec<String>, Box<dyn Error>> {
         let plan = &self.chronicle.plan;
-        let runtime =
-            world.open(stepped.clone(), plan, now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
+        let runtime = world.open(stepped.clone(), now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
         rest(&runtime).await?;
         let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
         let mut wrong = check(self.chronicle, self.position, &found);

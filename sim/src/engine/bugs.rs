@@ -4,6 +4,8 @@ use std::mem;
 
 use millstream::store::{Op, Table, tables};
 
+use super::plan::Part;
+
 /// What is wrong with an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineBug {
@@ -63,6 +65,15 @@ impl EngineBug {
             Self::LetterGoneFirst => &["neither billed nor a dead letter"],
             Self::StateWithoutCursor => &["not what came in"],
             Self::StorageFirst => &["is billed 2 times", "was handled 2 times"],
+        }
+    }
+
+    /// The part of the workload without which it cannot be seen.
+    pub fn needs(self) -> Option<Part> {
+        match self {
+            Self::TimerForgotten => Some(Part::Calm),
+            Self::OutputFirst | Self::StateWithoutCursor => Some(Part::Totals),
+            _ => None,
         }
     }
 

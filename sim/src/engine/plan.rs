@@ -4,11 +4,56 @@ use fastrand::Rng;
 
 use crate::images::mix;
 
+/// A part of the workload that lives in some runs. Orders, their bills and what comes of them live in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Bills append to ledgers.
+    Ledgers,
+    /// Carts are appended to.
+    Carts,
+    /// Rows are written from outside.
+    Notes,
+    /// The stage that sums orders up.
+    Totals,
+    /// The stage that waits until a user is quiet.
+    Calm,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm];
+}
+
+/// The parts that live in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts([bool; Part::ALL.len()]);
+
+impl Parts {
+    /// Few, half, most or all of them.
+    fn of(rng: &mut Rng) -> Self {
+        let share = rng.u8(1..5);
+        Self(Part::ALL.map(|_| rng.u8(..4) < share))
+    }
+
+    /// Whether this one lives.
+    pub fn has(&self, part: Part) -> bool {
+        self.0[part as usize]
+    }
+
+    /// This one as well.
+    pub fn and(mut self, part: Option<Part>) -> Self {
+        part.into_iter().for_each(|part| self.0[part as usize] = true);
+        self
+    }
+}
+
 /// The plan of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// What decides all else.
     pub seed: u64,
+    /// What lives in it.
+    pub parts: Parts,
     /// How many users order: few, or so many that states of stages are kept as deltas.
     pub users: u32,
     /// Whether what was handled stays in the log.
@@ -28,9 +73,10 @@ impl Plan {
     pub fn of(seed: u64, rounds: usize) -> Self {
         let mut rng = Rng::with_seed(mix(&[seed, 21]));
         let users = if rng.u8(..4) == 0 { 40 } else { rng.u32(2..7) };
-        let lives = rng.u64(1..4);
+        let (parts, lives) = (Parts::of(&mut rng), rng.u64(1..4));
         Self {
             seed,
+            parts,
             users,
             keeps_all: rng.u8(..4) > 0,
             epoch: if users > 16 { 50 } else { rng.usize(1..9) },
@@ -38,6 +84,11 @@ impl Plan {
             lives,
             rounds: rounds.div_ceil(usize::try_from(lives * 3).unwrap_or(1)),
         }
+    }
+
+    /// With this part, whatever the seed says.
+    pub fn with(self, part: Option<Part>) -> Self {
+        Self { parts: self.parts.and(part), ..self }
     }
 
     /// What the ids of a life are made of.

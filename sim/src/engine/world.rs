@@ -12,21 +12,22 @@ use std::{
 };
 
 use millstream::{
-    Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, Retention, Retry, Runtime, Stage, Start,
-    Storage, StorageError, Timestamp, chain, store::Store,
+    Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, OnError, Retention, Retry, Runtime, Stage,
+    Start, Storage, StorageError, Timestamp, chain, store::Store,
 };
 
 use super::{
     events::{Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, rooms},
-    plan::Plan,
+    plan::{Part, Plan},
 };
 
 /// The keys of effects, by subscription and event.
 pub type Effects = BTreeMap<(String, EventId), String>;
 
 /// What handlers share, and what they have seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
+    plan: Plan,
     /// Whether all orders can be billed.
     is_mended: AtomicBool,
     /// Whether the machine's clock was set back.
@@ -45,9 +46,14 @@ struct Book {
 const CLOSED: &str = "the bank is closed";
 
 impl World {
-    /// Goes on with what was seen before.
-    pub fn knowing(effects: Effects) -> Arc<Self> {
-        Arc::new(Self { book: Mutex::new(Book { effects, wrong: Vec::new() }), ..Self::default() })
+    /// The world of a plan, which goes on with what was seen before.
+    pub fn of(plan: Plan, effects: Effects) -> Arc<Self> {
+        Arc::new(Self {
+            plan,
+            is_mended: AtomicBool::new(false),
+            is_set_back: AtomicBool::new(false),
+            book: Mutex::new(Book { effects, wrong: Vec::new() }),
+        })
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -104,7 +110,7 @@ impl World {
         let (bills, key) = (context.storage(rooms::BILLS), order.number.to_string());
         let times = bills.get_json::<Bill>(&key).await?.unwrap_or_default().times + 1;
         bills.put_json(&key, &Bill { times, nth }).await?;
-        if has_entry(order.number) {
+        if self.plan.parts.has(Part::Ledgers) && has_entry(order.number) {
             let version = count(&context.storage(rooms::LEDGERS), order.user).await?;
             let entry = Draft::new(Entry { order: order.number, user: order.user });
             let entry = entry.aggregate("ledger", order.user.to_string(), version);
@@ -152,52 +158,68 @@ impl World {
         Ok(())
     }
 
-    /// A runtime over a store, with all its handlers and stages.
+    /// A runtime over a store, with its handlers and stages.
     ///
     /// # Errors
     /// What the runtime says against it.
-    pub fn open(
-        self: &Arc<Self>,
-        store: impl Store,
-        plan: &Plan,
-        now: Timestamp,
-        id_seed: u64,
-    ) -> Result<Runtime, Box<dyn Error>> {
+    pub fn open(self: &Arc<Self>, store: impl Store, now: Timestamp, id_seed: u64) -> Result<Runtime, Box<dyn Error>> {
+        let plan = &self.plan;
         let retention = if plan.keeps_all { Retention::All } else { Retention::Handled };
         let builder = Builder::default().store(store).retention(retention).watchdog(false);
         let runtime = builder.clock(Clock::starting_at(now)).seed(plan.seed).id_seed(id_seed).build()?;
         self.subscribe(&runtime)?;
-        let totals = chain().scan(Total::default(), |total: &mut Total, order: Order| {
-            *total = Total { user: order.user, count: total.count + 1, cents: total.cents + order.cents };
-        });
-        runtime.stage("totals", keyed(totals).epoch(plan.epoch))?;
-        let calm = chain().debounce(Duration::from_mins(1));
-        let calm = calm.map(|order: Order| Calm { user: order.user, order: order.number });
-        runtime.stage("calm", keyed(calm).epoch(plan.epoch))?;
+        self.subscribe_to_aggregates(&runtime)?;
+        self.add_stages(&runtime)?;
         Ok(runtime)
     }
 
-    fn subscribe(self: &Arc<Self>, runtime: &Runtime) -> Result<(), millstream::OnError> {
+    fn subscribe(self: &Arc<Self>, runtime: &Runtime) -> Result<(), OnError> {
         let clock = runtime.clock();
-        let often = Retry::fixed(Duration::from_secs(7)).attempts(12);
         let bill = self.handler(move |world, order, context| async move { world.bill(order, context, clock).await });
         let bill = bill.named("bill").ordered_by_key().concurrency(4);
-        runtime.on("order.placed", bill.retry(often.clone()))?;
+        runtime.on("order.placed", bill.retry(often()))?;
         let archive =
             self.handler(move |world, billed, context| async move { world.archive(billed, context, clock).await });
-        runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often.clone()))?;
-        let keep = self.handler(move |world, total, context| async move { world.keep(total, context, clock).await });
-        runtime.on("order.total", keep.named("keep").ordered_by_key().retry(often.clone()))?;
-        let calm = self.handler(move |world, calm, context| async move { world.calm(calm, context, clock).await });
-        runtime.on("order.calm", calm.named("calm-keeper").ordered_by_key().retry(often.clone()))?;
-        let entries = self.handler(move |world, entry: Entry, context| async move {
-            world.count(rooms::ENTRIES, entry.order, &context, clock).await
-        });
-        runtime.on("ledger.*", entries.named("entries").retry(often.clone()))?;
-        let carts = self.handler(move |world, change: Change, context| async move {
-            world.count(rooms::CARTS, change.number, &context, clock).await
-        });
-        runtime.on("cart.changed", carts.named("carts").retry(often))?;
+        runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often()))?;
+        Ok(())
+    }
+
+    fn subscribe_to_aggregates(self: &Arc<Self>, runtime: &Runtime) -> Result<(), OnError> {
+        let clock = runtime.clock();
+        if self.plan.parts.has(Part::Ledgers) {
+            let entries = self.handler(move |world, entry: Entry, context| async move {
+                world.count(rooms::ENTRIES, entry.order, &context, clock).await
+            });
+            runtime.on("ledger.*", entries.named("entries").retry(often()))?;
+        }
+        if self.plan.parts.has(Part::Carts) {
+            let carts = self.handler(move |world, change: Change, context| async move {
+                world.count(rooms::CARTS, change.number, &context, clock).await
+            });
+            runtime.on("cart.changed", carts.named("carts").retry(often()))?;
+        }
+        Ok(())
+    }
+
+    /// The stages, and who keeps what they say.
+    fn add_stages(self: &Arc<Self>, runtime: &Runtime) -> Result<(), Box<dyn Error>> {
+        let (clock, plan) = (runtime.clock(), &self.plan);
+        if plan.parts.has(Part::Totals) {
+            let keep =
+                self.handler(move |world, total, context| async move { world.keep(total, context, clock).await });
+            runtime.on("order.total", keep.named("keep").ordered_by_key().retry(often()))?;
+            let totals = chain().scan(Total::default(), |total: &mut Total, order: Order| {
+                *total = Total { user: order.user, count: total.count + 1, cents: total.cents + order.cents };
+            });
+            runtime.stage("totals", keyed(totals).epoch(plan.epoch))?;
+        }
+        if plan.parts.has(Part::Calm) {
+            let calm = self.handler(move |world, calm, context| async move { world.calm(calm, context, clock).await });
+            runtime.on("order.calm", calm.named("calm-keeper").ordered_by_key().retry(often()))?;
+            let calm = chain().debounce(Duration::from_mins(1));
+            let calm = calm.map(|order: Order| Calm { user: order.user, order: order.number });
+            runtime.stage("calm", keyed(calm).epoch(plan.epoch))?;
+        }
         Ok(())
     }
 
@@ -219,6 +241,11 @@ fn keyed<O: millstream::operators::Operator<Order>>(
     chain: millstream::Chain<Order, O>,
 ) -> Stage<Order, millstream::Chain<Order, O>> {
     Stage::keyed(|order: &Order| Key::from(order.user), chain)
+}
+
+/// How handlers try again.
+fn often() -> Retry {
+    Retry::fixed(Duration::from_secs(7)).attempts(12)
 }
 
 /// Counts one more, and says how many that makes.
