@@ -87,13 +87,13 @@ impl Audit<'_> {
         let plan = &self.chronicle.plan;
         let runtime = world.open(stepped.clone(), now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
         rest(&runtime).await?;
-        let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
+        let found = Found::read(&runtime, plan).await?;
         let mut wrong = check(self.chronicle, self.position, &found);
         if !found.letters.is_empty() {
             world.mend(true);
             runtime.replay(&Replay::all());
             rest(&runtime).await?;
-            let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
+            let found = Found::read(&runtime, plan).await?;
             wrong.extend(check(self.chronicle, self.position, &found));
             wrong.extend(found.letters.iter().map(|letter| format!("a dead letter stays: {}", letter.reason())));
         }

@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use millstream::store::{Op, Table, tables};
 
 use super::plan::Part;
@@ -25,6 +26,8 @@ pub enum EngineBug {
     StateWithoutCursor,
     /// What a handler writes to its storage is written before the rest of its outcome.
     StorageFirst,
+    /// States of stages are kept by key alone.
+    TenantForgotten,
 }
 
 /// How a batch is committed.
@@ -39,11 +42,12 @@ pub enum Split {
 /// The tables of stages that bugs are about.
 const STAGE: Table = Table("stage");
 const STAGE_TURN: Table = Table("stage_turn");
+const STAGE_STATE: Table = Table("stage_state");
 const STAGE_TIMER: Table = Table("stage_timer");
 
 impl EngineBug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeCommit,
         Self::CursorApart,
         Self::TimerForgotten,
@@ -52,6 +56,7 @@ impl EngineBug {
         Self::LetterGoneFirst,
         Self::StateWithoutCursor,
         Self::StorageFirst,
+        Self::TenantForgotten,
     ];
 
     /// What one says of an engine who has seen through it: any of these.
@@ -63,17 +68,29 @@ impl EngineBug {
             Self::DelayForgotten => &["is lost"],
             Self::OutputFirst => &["is there twice", "not what came in"],
             Self::LetterGoneFirst => &["neither billed nor a dead letter"],
-            Self::StateWithoutCursor => &["not what came in"],
+            Self::StateWithoutCursor | Self::TenantForgotten => &["not what came in"],
             Self::StorageFirst => &["is billed 2 times", "was handled 2 times"],
         }
     }
 
-    /// The part of the workload without which it cannot be seen.
-    pub fn needs(self) -> Option<Part> {
+    /// The parts of the workload without which it cannot be seen.
+    pub fn needs(self) -> &'static [Part] {
         match self {
-            Self::TimerForgotten => Some(Part::Calm),
-            Self::OutputFirst | Self::StateWithoutCursor => Some(Part::Totals),
-            _ => None,
+            Self::TimerForgotten => &[Part::Calm],
+            Self::OutputFirst | Self::StateWithoutCursor => &[Part::Totals],
+            Self::TenantForgotten => &[Part::Totals, Part::Tenants],
+            _ => &[],
+        }
+    }
+
+    /// The key of a row, as the bug has it.
+    pub fn key(self, table: Table, key: &Bytes) -> Bytes {
+        if self == Self::TenantForgotten && table == STAGE_STATE { without_tenant(key) } else { key.clone() }
+    }
+
+    fn mistake(self, op: &mut Op) {
+        if let Op::Put { table, key, .. } | Op::PutNew { table, key, .. } | Op::Delete { table, key } = op {
+            *key = self.key(*table, key);
         }
     }
 
@@ -81,6 +98,10 @@ impl EngineBug {
     pub fn split(self, mut batch: Vec<Op>) -> Split {
         let later = match self {
             Self::AckBeforeCommit => return Split::Whole(batch),
+            Self::TenantForgotten => {
+                batch.iter_mut().for_each(|op| self.mistake(op));
+                return Split::Whole(batch);
+            }
             Self::TimerForgotten | Self::DelayForgotten => {
                 let of = if self == Self::TimerForgotten { STAGE_TIMER } else { tables::DELAYED };
                 batch.retain(|op| !is_row(op, of) || matches!(op, Op::Delete { .. }));
@@ -98,6 +119,17 @@ impl EngineBug {
             Split::Two(batch, later)
         }
     }
+}
+
+/// The key of a state is the stage's name, a zero, and then `6:tenantkey` or `:key`.
+fn without_tenant(row: &Bytes) -> Bytes {
+    let parted = || {
+        let begin = row.iter().position(|byte| *byte == 0)? + 1;
+        let colon = begin + row[begin..].iter().position(|byte| *byte == b':')?;
+        let length: usize = std::str::from_utf8(&row[begin..colon]).ok()?.parse().ok()?;
+        Some([&row[..begin], b":", row.get(colon + 1 + length..)?].concat().into())
+    };
+    parted().unwrap_or_else(|| row.clone())
 }
 
 /// Takes out what is written later.

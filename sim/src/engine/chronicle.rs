@@ -43,6 +43,8 @@ pub struct Emitted {
 /// Changes that were appended to a cart.
 #[derive(Clone, Debug)]
 pub struct Appended {
+    /// Of which tenant.
+    pub tenant: u8,
     /// The cart.
     pub cart: u32,
     /// The numbers of the changes.
@@ -54,6 +56,8 @@ pub struct Appended {
 /// A row that was written from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Noted {
+    /// Of which tenant.
+    pub tenant: u8,
     /// Its key.
     pub key: u8,
     /// Its value, which rises.
@@ -128,6 +132,11 @@ impl Chronicle {
         let fates =
             fates.chain(self.appends.iter().map(|asked| asked.fate)).chain(self.notes.iter().map(|asked| asked.fate));
         fates.filter_map(|fate| if let Fate::Acked(at) = fate { Some(at) } else { None }).collect()
+    }
+
+    /// Of which tenant a change of a cart is, by its number.
+    pub fn tenant_of_change(&self, number: u64) -> Option<u8> {
+        self.appends.iter().find(|asked| asked.what.numbers.contains(&number)).map(|asked| asked.what.tenant)
     }
 
     /// How many changes were appended or are to be.

@@ -1,6 +1,6 @@
 //! What happens in the workload: events, and the rows that handlers keep of them.
 
-use millstream::Event;
+use millstream::{Event, Tenant};
 use serde::{Deserialize, Serialize};
 
 /// An order that was emitted. Its number is its place in the chronicle.
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// Which.
     pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
     /// Whose.
     pub user: u32,
     /// How much.
@@ -43,6 +45,8 @@ pub struct Entry {
 #[derive(Event, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[event(name = "order.total", key = "user")]
 pub struct Total {
+    /// Of which tenant.
+    pub tenant: u8,
     /// Whose.
     pub user: u32,
     /// How many orders.
@@ -67,6 +71,8 @@ pub struct Calm {
 pub struct Change {
     /// Which.
     pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
     /// The cart.
     pub cart: u32,
 }
@@ -78,6 +84,15 @@ pub struct Bill {
     pub times: u64,
     /// As which of its user's.
     pub nth: u64,
+}
+
+/// The names of tenants, by number; the first is that of nobody.
+const TENANTS: [&str; 3] = ["", "north", "south"];
+
+/// A tenant by its number; 0 is nobody.
+pub fn tenant(number: u8) -> Option<Tenant> {
+    let name = TENANTS.get(usize::from(number)).filter(|name| !name.is_empty())?;
+    Some(Tenant::from(*name))
 }
 
 impl Order {

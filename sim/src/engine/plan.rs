@@ -17,11 +17,13 @@ pub enum Part {
     Totals,
     /// The stage that waits until a user is quiet.
     Calm,
+    /// Three tenants do the same with the same keys, one of them nobody.
+    Tenants,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm];
+    pub const ALL: [Self; 6] = [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm, Self::Tenants];
 }
 
 /// The parts that live in a run.
@@ -40,9 +42,9 @@ impl Parts {
         self.0[part as usize]
     }
 
-    /// This one as well.
-    pub fn and(mut self, part: Option<Part>) -> Self {
-        part.into_iter().for_each(|part| self.0[part as usize] = true);
+    /// These as well.
+    fn and(mut self, parts: &[Part]) -> Self {
+        parts.iter().for_each(|part| self.0[*part as usize] = true);
         self
     }
 }
@@ -86,9 +88,19 @@ impl Plan {
         }
     }
 
-    /// With this part, whatever the seed says.
-    pub fn with(self, part: Option<Part>) -> Self {
-        Self { parts: self.parts.and(part), ..self }
+    /// With these parts, whatever the seed says.
+    pub fn with(self, parts: &[Part]) -> Self {
+        Self { parts: self.parts.and(parts), ..self }
+    }
+
+    /// How many tenants there are, nobody among them.
+    pub fn tenants(&self) -> u8 {
+        if self.parts.has(Part::Tenants) { 3 } else { 1 }
+    }
+
+    /// Of which tenant an order is, by its number.
+    pub fn tenant_of(&self, order: u64) -> u8 {
+        (order % u64::from(self.tenants())).to_le_bytes()[0]
     }
 
     /// What the ids of a life are made of.

@@ -227,7 +227,7 @@ impl Store for Stepped {
         let owner = self.clone();
         Box::pin(async move {
             let mut claim = told.await.unwrap_or(Err(StoreError::Closed))?;
-            let reader = owner.0.store.reader(partition);
+            let reader = owner.reader(partition);
             let inner = Arc::new(Mutex::new(Some(claim.partition)));
             claim.partition = Box::new(SteppedPartition { owner, inner, reader });
             Ok(claim)
@@ -239,7 +239,7 @@ impl Store for Stepped {
     }
 
     fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.0.store.reader(partition)
+        Box::new(SteppedReader { inner: self.0.store.reader(partition), bug: self.0.bug })
     }
 }
 
@@ -308,5 +308,49 @@ impl Reader for SteppedPartition {
 impl fmt::Debug for SteppedPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SteppedPartition").finish_non_exhaustive()
+    }
+}
+
+/// A reader who looks for rows where the bug has put them.
+struct SteppedReader {
+    inner: Box<dyn Reader>,
+    bug: Option<EngineBug>,
+}
+
+impl Reader for SteppedReader {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        let Some(bug) = self.bug else { return self.inner.get(table, keys) };
+        Box::pin(async move {
+            let keys: Vec<_> = keys.iter().map(|key| bug.key(table, key)).collect();
+            self.inner.get(table, &keys).await
+        })
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+impl fmt::Debug for SteppedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppedReader").finish_non_exhaustive()
     }
 }

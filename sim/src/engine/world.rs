@@ -17,7 +17,7 @@ use millstream::{
 };
 
 use super::{
-    events::{Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, rooms},
+    events::{self, Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, rooms},
     plan::{Part, Plan},
 };
 
@@ -80,9 +80,12 @@ impl World {
         self.book().wrong.push(what);
     }
 
-    /// A handler begins: the key of its effect is the same each time.
-    fn sees(&self, context: &Context, clock: Clock, delay_ms: u64) {
+    /// A handler begins: the key of its effect is the same each time, and the event is of the tenant that emitted it.
+    fn sees(&self, context: &Context, clock: Clock, delay_ms: u64, tenant: u8) {
         let (event, name) = (context.event(), context.subscription());
+        if event.tenant() != events::tenant(tenant).as_ref() {
+            self.say(format!("{} of tenant {tenant} came to `{name}` as one of {:?}", event.id(), event.tenant()));
+        }
         let key = context.effect_key("effect");
         let before = self.book().effects.insert((name.to_owned(), event.id()), key.clone());
         if before.is_some_and(|before| before != key) {
@@ -95,7 +98,7 @@ impl World {
     }
 
     async fn bill(&self, order: Order, context: Context, clock: Clock) -> Result<Draft, HandlerError> {
-        self.sees(&context, clock, order.delay_ms);
+        self.sees(&context, clock, order.delay_ms, order.tenant);
         if order.number % 4 == 1 {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
@@ -122,7 +125,7 @@ impl World {
     }
 
     async fn archive(&self, billed: Billed, context: Context, clock: Clock) -> Result<(), HandlerError> {
-        self.sees(&context, clock, billed.delay_ms);
+        self.sees(&context, clock, billed.delay_ms, self.plan.tenant_of(billed.order));
         if billed.order % 7 == 3 && context.attempt() == 1 {
             return Err(HandlerError::transient(CLOSED));
         }
@@ -132,7 +135,7 @@ impl World {
 
     /// Totals come in their order, each once.
     async fn keep(&self, total: Total, context: Context, clock: Clock) -> Result<(), HandlerError> {
-        self.sees(&context, clock, 0);
+        self.sees(&context, clock, 0, total.tenant);
         let (totals, key) = (context.storage(rooms::TOTALS), total.user.to_string());
         let before = totals.get_json::<Total>(&key).await?.unwrap_or_default();
         if before.count + 1 != total.count || before.cents > total.cents {
@@ -143,7 +146,7 @@ impl World {
     }
 
     async fn calm(&self, calm: Calm, context: Context, clock: Clock) -> Result<(), HandlerError> {
-        self.sees(&context, clock, 0);
+        self.sees(&context, clock, 0, self.plan.tenant_of(calm.order));
         let (rows, key) = (context.storage(rooms::CALM), calm.user.to_string());
         if rows.get_json::<u64>(&key).await? == Some(calm.order) {
             self.say(format!("order {} was calm twice, which is not what came in", calm.order));
@@ -152,9 +155,15 @@ impl World {
         Ok(())
     }
 
-    async fn count(&self, room: &str, key: u64, context: &Context, clock: Clock) -> Result<(), HandlerError> {
-        self.sees(context, clock, 0);
-        count(&context.storage(room), key).await?;
+    async fn enter(&self, entry: Entry, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0, self.plan.tenant_of(entry.order));
+        count(&context.storage(rooms::ENTRIES), entry.order).await?;
+        Ok(())
+    }
+
+    async fn change(&self, change: Change, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0, change.tenant);
+        count(&context.storage(rooms::CARTS), change.number).await?;
         Ok(())
     }
 
@@ -187,15 +196,13 @@ impl World {
     fn subscribe_to_aggregates(self: &Arc<Self>, runtime: &Runtime) -> Result<(), OnError> {
         let clock = runtime.clock();
         if self.plan.parts.has(Part::Ledgers) {
-            let entries = self.handler(move |world, entry: Entry, context| async move {
-                world.count(rooms::ENTRIES, entry.order, &context, clock).await
-            });
+            let entries =
+                self.handler(move |world, entry, context| async move { world.enter(entry, context, clock).await });
             runtime.on("ledger.*", entries.named("entries").retry(often()))?;
         }
         if self.plan.parts.has(Part::Carts) {
-            let carts = self.handler(move |world, change: Change, context| async move {
-                world.count(rooms::CARTS, change.number, &context, clock).await
-            });
+            let carts =
+                self.handler(move |world, change, context| async move { world.change(change, context, clock).await });
             runtime.on("cart.changed", carts.named("carts").retry(often()))?;
         }
         Ok(())
@@ -209,7 +216,8 @@ impl World {
                 self.handler(move |world, total, context| async move { world.keep(total, context, clock).await });
             runtime.on("order.total", keep.named("keep").ordered_by_key().retry(often()))?;
             let totals = chain().scan(Total::default(), |total: &mut Total, order: Order| {
-                *total = Total { user: order.user, count: total.count + 1, cents: total.cents + order.cents };
+                let Order { tenant, user, .. } = order;
+                *total = Total { tenant, user, count: total.count + 1, cents: total.cents + order.cents };
             });
             runtime.stage("totals", keyed(totals).epoch(plan.epoch))?;
         }
