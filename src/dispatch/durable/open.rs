@@ -21,7 +21,7 @@ use crate::{
     intake::Held,
     journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, open},
     queue::CLASSES,
-    stage::Start,
+    stage::{Order, Start},
     store::{Class, Op, Seq, StoreError, tables},
 };
 
@@ -129,6 +129,10 @@ impl Dispatcher {
             let held = Held { event: Arc::new(event), origin: None };
             let job = self.logged_job(held, place, Logged { key, place: Place::Row });
             self.take_up(job, standing, &mut blocked);
+        }
+        if self.subscribers[place].entry.options.order == Order::Strict {
+            // Rows lie in the order of their classes.
+            blocked.sort_by_key(|job| job.sequence);
         }
         for job in blocked {
             if let Some(job) = self.pass_key(job) {
