@@ -15,7 +15,9 @@ use super::{
     events::{self, Change, Order, rooms},
     found::{aggregate, storage},
     life::Life,
+    plan::Part,
 };
+use crate::images::mix;
 
 /// How often somebody tries again before he gives up, in a run with faults.
 const TRIES: usize = 40;
@@ -226,11 +228,17 @@ impl Life<'_> {
                 Some(version) => ExpectedVersion::At(version),
             },
         };
-        let append = aggregate.append(expected, numbers.map(|number| Change { number, tenant, cart }));
+        let append = aggregate.append(expected, numbers.map(|number| self.change(number, tenant, cart)));
         match key {
             Some(key) => append.idempotency_key(key).await,
             None => append.await,
         }
+    }
+
+    fn change(&self, number: u64, tenant: u8, cart: u32) -> Draft {
+        let class = if self.plan.parts.has(Part::Strict) { mix(&[number, 81]) as usize } else { 0 };
+        let class = [Priority::Normal, Priority::Low, Priority::Critical, Priority::High][class % 4];
+        Draft::new(Change { number, tenant, cart }).priority(class)
     }
 
     /// The same append once more writes nothing and says the same.

@@ -29,23 +29,24 @@ pub fn check(chronicle: &Chronicle, position: usize, found: &Found) -> Vec<Strin
     check.wrong
 }
 
-struct Check<'a> {
-    chronicle: &'a Chronicle,
-    position: usize,
-    found: &'a Found,
+/// A look at an engine.
+pub(super) struct Check<'a> {
+    pub(super) chronicle: &'a Chronicle,
+    pub(super) position: usize,
+    pub(super) found: &'a Found,
     /// Orders that are there, by number.
-    there: BTreeSet<u64>,
+    pub(super) there: BTreeSet<u64>,
     /// Those that were billed.
     billed: BTreeSet<u64>,
     wrong: Vec<String>,
 }
 
 impl<'a> Check<'a> {
-    fn say(&mut self, what: impl Into<String>) {
+    pub(super) fn say(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());
     }
 
-    fn keeps_all(&self) -> bool {
+    pub(super) fn keeps_all(&self) -> bool {
         self.chronicle.plan.keeps_all
     }
 
@@ -58,6 +59,9 @@ impl<'a> Check<'a> {
         self.orders();
         self.what_comes_of_bills()?;
         self.order_of_users()?;
+        if self.has(Part::Halts) {
+            self.settled()?;
+        }
         if self.has(Part::Totals) {
             self.totals()?;
         }
@@ -69,7 +73,7 @@ impl<'a> Check<'a> {
         self.notes()
     }
 
-    fn order(&self, number: u64) -> Option<&'a Asked<Emitted>> {
+    pub(super) fn order(&self, number: u64) -> Option<&'a Asked<Emitted>> {
         self.chronicle.orders.get(usize::try_from(number).ok()?)
     }
 
@@ -131,7 +135,7 @@ impl<'a> Check<'a> {
     }
 
     /// Whether something may be there, or must.
-    fn hold<T>(&mut self, asked: &Asked<T>, is_there: bool, what: &dyn Display) {
+    pub(super) fn hold<T>(&mut self, asked: &Asked<T>, is_there: bool, what: &dyn Display) {
         if asked.is_acked_by(self.position) && !is_there {
             self.say(format!("{what} was acknowledged and is lost"));
         }
@@ -157,13 +161,13 @@ impl<'a> Check<'a> {
     }
 
     /// Rows by the numbers of orders.
-    fn orders_rows<T: DeserializeOwned>(&mut self, room: &str) -> Result<BTreeMap<u64, T>, String> {
+    pub(super) fn orders_rows<T: DeserializeOwned>(&mut self, room: &str) -> Result<BTreeMap<u64, T>, String> {
         let plan = self.chronicle.plan;
         self.rows_of(room, |number| Some(plan.tenant_of(number)))
     }
 
     /// Rows by numbers, of which each is of one tenant.
-    fn rows_of<T: DeserializeOwned>(
+    pub(super) fn rows_of<T: DeserializeOwned>(
         &mut self,
         room: &str,
         tenant_of: impl Fn(u64) -> Option<u8>,
@@ -331,8 +335,13 @@ impl<'a> Check<'a> {
             self.once("the change", found.events::<Change>().map(|(_, change)| change.number), &changes);
         }
         let chronicle = self.chronicle;
-        let rows = self.rows_of(rooms::CARTS, |number| chronicle.tenant_of_change(number))?;
-        self.handled(rooms::CARTS, "carts", rows, &changes);
+        if self.has(Part::Carts) {
+            let rows = self.rows_of(rooms::CARTS, |number| chronicle.tenant_of_change(number))?;
+            self.handled(rooms::CARTS, "carts", rows, &changes);
+        }
+        if self.has(Part::Strict) {
+            self.journal()?;
+        }
         Ok(())
     }
 

@@ -107,6 +107,11 @@ pub fn is_doomed(order: u64) -> bool {
     order % 11 == 5
 }
 
+/// Whether an order cannot be settled as long as the bank is closed for good.
+pub fn is_unsettled(order: u64) -> bool {
+    order % 13 == 4
+}
+
 /// Whether an order has an entry in its user's ledger.
 pub fn has_entry(order: u64) -> bool {
     order % 4 == 2
@@ -130,8 +135,15 @@ pub mod rooms {
     pub const CALM: &str = "calm";
     /// How often each change of a cart was handled, by its number.
     pub const CARTS: &str = "carts";
+    /// Settlements by order.
+    pub const SETTLED: &str = "settled";
+    /// How many orders of each user were settled.
+    pub const SETTLERS: &str = "settlers";
+    /// The last version of each cart that was handled in its order.
+    pub const JOURNAL: &str = "journal";
     /// What is written from outside.
     pub const NOTES: &str = "notes";
     /// All of them.
-    pub const ALL: [&str; 9] = [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, NOTES];
+    pub const ALL: [&str; 12] =
+        [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, SETTLED, SETTLERS, JOURNAL, NOTES];
 }

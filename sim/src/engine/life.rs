@@ -290,11 +290,13 @@ impl Life<'_> {
 
     /// Works with it, and leaves it in one way or another.
     async fn work(&self, mut rng: Rng) {
-        let count = |part, count: u32| if self.plan.parts.has(part) { count } else { 0 };
+        let count = |parts: &[Part], count: u32| {
+            if parts.iter().any(|part| self.plan.parts.has(*part)) { count } else { 0 }
+        };
         let emitters = join_all((0..3).map(|_| self.emit_orders(rng.fork())).collect::<Vec<_>>());
-        let appenders = (0..count(Part::Carts, 2)).map(|_| self.append_changes(rng.fork()));
+        let appenders = (0..count(&[Part::Carts, Part::Strict], 2)).map(|_| self.append_changes(rng.fork()));
         let appenders = join_all(appenders.collect::<Vec<_>>());
-        let writers = join_all((0..count(Part::Notes, 1)).map(|_| self.write_notes(rng.fork())).collect::<Vec<_>>());
+        let writers = join_all((0..count(&[Part::Notes], 1)).map(|_| self.write_notes(rng.fork())).collect::<Vec<_>>());
         tokio::join!(emitters, appenders, writers, self.replay_letters(rng.fork()));
         match rng.u8(..3) {
             0 => drop(timeout(REST, self.runtime.shutdown(Duration::from_secs(30))).await),

@@ -17,13 +17,18 @@ pub enum Part {
     Totals,
     /// The stage that waits until a user is quiet.
     Calm,
+    /// Orders are settled in the order of their users, and a user of whose orders one fails for good has to wait.
+    Halts,
+    /// Changes of carts are of all classes, and somebody handles them in their order all the same.
+    Strict,
     /// Three tenants do the same with the same keys, one of them nobody.
     Tenants,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm, Self::Tenants];
+    pub const ALL: [Self; 8] =
+        [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm, Self::Halts, Self::Strict, Self::Tenants];
 }
 
 /// The parts that live in a run.

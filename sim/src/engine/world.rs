@@ -17,7 +17,7 @@ use millstream::{
 };
 
 use super::{
-    events::{self, Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, rooms},
+    events::{self, Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, is_unsettled, rooms},
     plan::{Part, Plan},
 };
 
@@ -133,6 +133,39 @@ impl World {
         Ok(())
     }
 
+    /// Each user's orders come in their order, and none behind one that is a dead letter.
+    async fn settle(&self, order: Order, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, order.delay_ms, order.tenant);
+        let is_mended = self.is_mended.load(Ordering::Relaxed);
+        if is_unsettled(order.number) && !is_mended {
+            return Err(HandlerError::permanent("no such account"));
+        }
+        if order.number % 5 == 2 && context.attempt() < 2 && !is_mended {
+            return Err(HandlerError::transient(CLOSED));
+        }
+        let nth = count(&context.storage(rooms::SETTLERS), order.user).await?;
+        let (settled, key) = (context.storage(rooms::SETTLED), order.number.to_string());
+        let times = settled.get_json::<Bill>(&key).await?.unwrap_or_default().times + 1;
+        settled.put_json(&key, &Bill { times, nth }).await?;
+        Ok(())
+    }
+
+    /// Changes of a cart come in the order of their versions, whatever their class.
+    async fn journal(&self, change: Change, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0, change.tenant);
+        if change.number % 6 == 1 && context.attempt() == 1 {
+            return Err(HandlerError::transient(CLOSED));
+        }
+        let version = context.event().aggregate().map_or(0, |own| own.version);
+        let (journal, key) = (context.storage(rooms::JOURNAL), change.cart.to_string());
+        let before = journal.get_json::<u64>(&key).await?.unwrap_or_default();
+        if version != before + 1 {
+            self.say(format!("version {version} of {change:?} was handled behind version {before}, out of order"));
+        }
+        journal.put_json(&key, &version).await?;
+        Ok(())
+    }
+
     /// Totals come in their order, each once.
     async fn keep(&self, total: Total, context: Context, clock: Clock) -> Result<(), HandlerError> {
         self.sees(&context, clock, 0, total.tenant);
@@ -190,6 +223,12 @@ impl World {
         let archive =
             self.handler(move |world, billed, context| async move { world.archive(billed, context, clock).await });
         runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often()))?;
+        if self.plan.parts.has(Part::Halts) {
+            let settle =
+                self.handler(move |world, order, context| async move { world.settle(order, context, clock).await });
+            let settle = settle.named("settle").ordered_by_key().halt_key_on_dead();
+            runtime.on("order.placed", settle.concurrency(3).retry(often()))?;
+        }
         Ok(())
     }
 
@@ -204,6 +243,12 @@ impl World {
             let carts =
                 self.handler(move |world, change, context| async move { world.change(change, context, clock).await });
             runtime.on("cart.changed", carts.named("carts").retry(often()))?;
+        }
+        if self.plan.parts.has(Part::Strict) {
+            let journal =
+                self.handler(move |world, change, context| async move { world.journal(change, context, clock).await });
+            let journal = journal.named("journal").strict_key_order().halt_key_on_dead();
+            runtime.on("cart.changed", journal.retry(often()))?;
         }
         Ok(())
     }
