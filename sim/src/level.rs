@@ -148,8 +148,8 @@ impl Past for Lived<'_> {
     }
 
     fn handed(&self) -> u64 {
-        let Chronicle { orders, appends, notes, .. } = &self.chronicle;
-        (orders.len() + appends.len() + notes.len()) as u64
+        let Chronicle { orders, appends, readings, notes, .. } = &self.chronicle;
+        (orders.len() + appends.len() + readings.len() + notes.len()) as u64
     }
 
     fn told(&self) -> Vec<usize> {

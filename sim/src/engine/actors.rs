@@ -7,12 +7,13 @@ use fastrand::Rng;
 use futures::future::join_all;
 use millstream::{
     Advice, AppendError, Appended as Receipted, Draft, EventId, ExpectedVersion, PersistError, Priority, Receipt,
+    Timestamp,
 };
 use tokio::time::sleep;
 
 use super::{
-    chronicle::{Appended, Asked, Emitted, Fate, Noted},
-    events::{self, Change, Order, rooms},
+    chronicle::{Appended, Asked, Emitted, Fate, Noted, START},
+    events::{self, Change, Order, Reading, rooms},
     found::{aggregate, storage},
     life::Life,
     plan::Part,
@@ -247,6 +248,53 @@ impl Life<'_> {
             && (again.version, &again.ids, again.is_duplicate) != (first.version, &first.ids, true)
         {
             self.chronicle().wrong.push(format!("append {place} was acknowledged as {first:?} and as {again:?}"));
+        }
+    }
+
+    /// Emits what meters showed some time ago, now and then so long ago that it comes late.
+    pub(super) async fn read_meters(&self, mut rng: Rng) {
+        for _ in 0..self.plan.rounds {
+            let numbers: Vec<_> = (0..rng.usize(1..5)).map(|_| self.new_reading(&mut rng)).collect();
+            join_all(numbers.into_iter().map(|number| self.emit_reading(number))).await;
+            sleep(Duration::from_millis(rng.u64(..4_000))).await;
+        }
+    }
+
+    fn new_reading(&self, rng: &mut Rng) -> u64 {
+        let handed = self.disk.position();
+        let ago = Duration::from_millis([0, 1_000, 3_000, 12_000][rng.usize(..4)] + rng.u64(..1_000));
+        let mut chronicle = self.chronicle();
+        let number = chronicle.readings.len() as u64;
+        // Meters have a time of their own, which stands still while nobody reads them, unless the clock's time counts as well.
+        let own = START + Duration::from_millis(700 * number);
+        let now = if self.plan.is_idle_timed { self.runtime.clock().now() } else { own };
+        let at_ms = (now - ago).as_millis();
+        let (tenant, meter) = (rng.u8(..self.plan.tenants()), rng.u32(..3));
+        chronicle.readings.push(Asked::at(Reading { number, tenant, meter, at_ms }, handed));
+        number
+    }
+
+    async fn emit_reading(&self, number: u64) {
+        let reading = self.chronicle().readings[index(number)].what.clone();
+        let (tenant, time) = (reading.tenant, Timestamp::from_millis(reading.at_ms));
+        let receipt = match self.runtime.emit(owned(Draft::new(reading).time(time), tenant)) {
+            Ok(receipt) => receipt,
+            Err(refused) => {
+                self.report("a reading was refused", &refused);
+                self.chronicle().readings[index(number)].fate = Fate::Refused(self.disk.position());
+                return;
+            }
+        };
+        let persisted = receipt.await;
+        let at = self.disk.position();
+        match persisted {
+            Ok(_) => self.chronicle().readings[index(number)].fate = Fate::Acked(at),
+            Err(error) => {
+                self.report("a reading was not written", &error);
+                if matches!(error, PersistError::Refused { .. }) {
+                    self.chronicle().readings[index(number)].fate = Fate::Refused(at);
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 use millstream::store::{Op, Table, tables};
+use serde_json::Value;
 
 use super::plan::Part;
 
@@ -28,6 +29,8 @@ pub enum EngineBug {
     StorageFirst,
     /// States of stages are kept by key alone.
     TenantForgotten,
+    /// The watermarks of stages are in memory alone.
+    WatermarkForgotten,
 }
 
 /// How a batch is committed.
@@ -47,7 +50,7 @@ const STAGE_TIMER: Table = Table("stage_timer");
 
 impl EngineBug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeCommit,
         Self::CursorApart,
         Self::TimerForgotten,
@@ -57,6 +60,7 @@ impl EngineBug {
         Self::StateWithoutCursor,
         Self::StorageFirst,
         Self::TenantForgotten,
+        Self::WatermarkForgotten,
     ];
 
     /// What one says of an engine who has seen through it: any of these.
@@ -68,7 +72,7 @@ impl EngineBug {
             Self::DelayForgotten => &["is lost"],
             Self::OutputFirst => &["is there twice", "not what came in"],
             Self::LetterGoneFirst => &["neither billed nor a dead letter"],
-            Self::StateWithoutCursor | Self::TenantForgotten => &["not what came in"],
+            Self::StateWithoutCursor | Self::TenantForgotten | Self::WatermarkForgotten => &["not what came in"],
             Self::StorageFirst => &["is billed 2 times", "was handled 2 times"],
         }
     }
@@ -78,6 +82,7 @@ impl EngineBug {
         match self {
             Self::TimerForgotten => &[Part::Calm],
             Self::OutputFirst | Self::StateWithoutCursor => &[Part::Totals],
+            Self::WatermarkForgotten => &[Part::Windows],
             Self::TenantForgotten => &[Part::Totals, Part::Tenants],
             _ => &[],
         }
@@ -92,13 +97,18 @@ impl EngineBug {
         if let Op::Put { table, key, .. } | Op::PutNew { table, key, .. } | Op::Delete { table, key } = op {
             *key = self.key(*table, key);
         }
+        if let Op::Put { table: STAGE, value, .. } = op
+            && self == Self::WatermarkForgotten
+        {
+            *value = without_watermark(value);
+        }
     }
 
     /// Commits a batch as the bug does.
     pub fn split(self, mut batch: Vec<Op>) -> Split {
         let later = match self {
             Self::AckBeforeCommit => return Split::Whole(batch),
-            Self::TenantForgotten => {
+            Self::TenantForgotten | Self::WatermarkForgotten => {
                 batch.iter_mut().for_each(|op| self.mistake(op));
                 return Split::Whole(batch);
             }
@@ -130,6 +140,16 @@ fn without_tenant(row: &Bytes) -> Bytes {
         Some([&row[..begin], b":", row.get(colon + 1 + length..)?].concat().into())
     };
     parted().unwrap_or_else(|| row.clone())
+}
+
+/// The row of a stage is `MessagePack` with names.
+fn without_watermark(row: &Bytes) -> Bytes {
+    let forgotten = || {
+        let mut row: Value = rmp_serde::from_slice(row).ok()?;
+        *row.get_mut("reached")?.get_mut("watermark")? = 0.into();
+        rmp_serde::to_vec_named(&row).ok()
+    };
+    forgotten().map_or_else(|| row.clone(), Bytes::from)
 }
 
 /// Takes out what is written later.

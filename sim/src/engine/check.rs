@@ -57,8 +57,13 @@ impl<'a> Check<'a> {
     fn look(&mut self) -> Result<(), String> {
         self.bills()?;
         self.orders();
+        let parked = self.found.parked.iter().map(|stage| format!("a stage does not go on: {stage}"));
+        self.wrong.extend(parked);
         self.what_comes_of_bills()?;
         self.order_of_users()?;
+        if self.has(Part::Windows) {
+            self.windows()?;
+        }
         if self.has(Part::Halts) {
             self.settled()?;
         }

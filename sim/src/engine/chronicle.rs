@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, ops::Range};
 
 use millstream::{EventId, Timestamp};
 
-use super::{events::Order, plan::Plan, world::Effects};
+use super::{
+    events::{Order, Reading},
+    plan::Plan,
+    world::Effects,
+};
 
 /// What became of something. Times are how many steps the disk had recorded when the caller was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub struct Chronicle {
     pub orders: Vec<Asked<Emitted>>,
     /// Appends, in their order.
     pub appends: Vec<Asked<Appended>>,
+    /// Readings of meters, by number.
+    pub readings: Vec<Asked<Reading>>,
     /// Rows from outside, in their order.
     pub notes: Vec<Asked<Noted>>,
     /// Which time it was when the disk had recorded so many steps.
@@ -112,6 +118,7 @@ impl Chronicle {
             plan,
             orders: Vec::new(),
             appends: Vec::new(),
+            readings: Vec::new(),
             notes: Vec::new(),
             moments: Vec::new(),
             effects: BTreeMap::new(),
@@ -131,6 +138,7 @@ impl Chronicle {
         let fates = self.orders.iter().map(|asked| asked.fate);
         let fates =
             fates.chain(self.appends.iter().map(|asked| asked.fate)).chain(self.notes.iter().map(|asked| asked.fate));
+        let fates = fates.chain(self.readings.iter().map(|asked| asked.fate));
         fates.filter_map(|fate| if let Fate::Acked(at) = fate { Some(at) } else { None }).collect()
     }
 

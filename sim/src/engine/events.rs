@@ -1,5 +1,7 @@
 //! What happens in the workload: events, and the rows that handlers keep of them.
 
+use std::time::Duration;
+
 use millstream::{Event, Tenant};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +79,39 @@ pub struct Change {
     pub cart: u32,
 }
 
+/// What a meter showed at a time of its own. Its number is its place in the chronicle.
+#[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "meter.read", key = "meter")]
+pub struct Reading {
+    /// Which.
+    pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
+    /// The meter.
+    pub meter: u32,
+    /// When it was read.
+    pub at_ms: u64,
+}
+
+/// What the stage `windows` says of a window that has closed.
+#[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "meter.window", key = "meter")]
+pub struct Window {
+    /// Of which tenant.
+    pub tenant: u8,
+    /// The meter.
+    pub meter: u32,
+    /// When the window began.
+    pub start_ms: u64,
+    /// Its readings, in the order of their times.
+    pub readings: Vec<u64>,
+}
+
+/// How long a window is.
+pub const WIDTH: Duration = Duration::from_secs(10);
+/// How far behind the newest reading the watermark is.
+pub const LATENESS: Duration = Duration::from_secs(4);
+
 /// What is known of an order that was billed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
@@ -135,6 +170,10 @@ pub mod rooms {
     pub const CALM: &str = "calm";
     /// How often each change of a cart was handled, by its number.
     pub const CARTS: &str = "carts";
+    /// How often each reading was handled in a window, by its number.
+    pub const READ: &str = "read";
+    /// When the last window of each meter began.
+    pub const WINDOWS: &str = "windows";
     /// Settlements by order.
     pub const SETTLED: &str = "settled";
     /// How many orders of each user were settled.
@@ -144,6 +183,6 @@ pub mod rooms {
     /// What is written from outside.
     pub const NOTES: &str = "notes";
     /// All of them.
-    pub const ALL: [&str; 12] =
-        [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, SETTLED, SETTLERS, JOURNAL, NOTES];
+    pub const ALL: [&str; 14] =
+        [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, READ, WINDOWS, SETTLED, SETTLERS, JOURNAL, NOTES];
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use futures::TryStreamExt as _;
-use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Envelope, Event, Runtime, Storage};
+use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Death, Envelope, Event, Runtime, Storage};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -21,8 +21,14 @@ type Aggregates = BTreeMap<(u8, u32), Vec<Arc<Envelope>>>;
 pub struct Found {
     /// The log, in its order.
     pub log: Vec<Arc<Envelope>>,
-    /// Dead letters.
+    /// Dead letters, but for what came late.
     pub letters: Vec<DeadLetter>,
+    /// What came to the stage `windows` behind its watermark, and is a dead letter of it for good.
+    pub late: Vec<DeadLetter>,
+    /// How many events came late, by the stages' own count.
+    pub counted_late: u64,
+    /// Stages that do not go on.
+    pub parked: Vec<String>,
     /// By tenant and namespace.
     rows: BTreeMap<(u8, &'static str), Rows>,
     /// The events of each cart.
@@ -47,10 +53,15 @@ impl Found {
                 rows.insert((tenant, room), read_room(&storage(runtime, tenant, room)).await?);
             }
         }
-        let letters = runtime.dead_letters(&DeadLetterFilter::all());
+        let (late, letters) =
+            runtime.dead_letters(&DeadLetterFilter::all()).into_iter().partition(|letter| letter.death == Death::Late);
+        let stages = runtime.stages();
+        let counted_late = stages.iter().map(|stage| stage.counts.late).sum();
+        let parked =
+            stages.into_iter().filter_map(|stage| Some(format!("{}: {}", stage.name, stage.parked?))).collect();
         let carts = aggregates(runtime, plan, "cart", 3).await?;
         let ledgers = aggregates(runtime, plan, "ledger", plan.users).await?;
-        Ok(Self { log, letters, rows, carts, ledgers })
+        Ok(Self { log, letters, late, counted_late, parked, rows, carts, ledgers })
     }
 
     /// The rows of a namespace, by the tenant and by the numbers that are their keys.

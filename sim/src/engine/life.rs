@@ -297,7 +297,9 @@ impl Life<'_> {
         let appenders = (0..count(&[Part::Carts, Part::Strict], 2)).map(|_| self.append_changes(rng.fork()));
         let appenders = join_all(appenders.collect::<Vec<_>>());
         let writers = join_all((0..count(&[Part::Notes], 1)).map(|_| self.write_notes(rng.fork())).collect::<Vec<_>>());
-        tokio::join!(emitters, appenders, writers, self.replay_letters(rng.fork()));
+        let meters =
+            join_all((0..count(&[Part::Windows], 1)).map(|_| self.read_meters(rng.fork())).collect::<Vec<_>>());
+        tokio::join!(emitters, appenders, writers, meters, self.replay_letters(rng.fork()));
         match rng.u8(..3) {
             0 => drop(timeout(REST, self.runtime.shutdown(Duration::from_secs(30))).await),
             1 => {

@@ -17,6 +17,8 @@ pub enum Part {
     Totals,
     /// The stage that waits until a user is quiet.
     Calm,
+    /// The stage that puts readings of meters into windows of their own time.
+    Windows,
     /// Orders are settled in the order of their users, and a user of whose orders one fails for good has to wait.
     Halts,
     /// Changes of carts are of all classes, and somebody handles them in their order all the same.
@@ -27,8 +29,17 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Ledgers, Self::Carts, Self::Notes, Self::Totals, Self::Calm, Self::Halts, Self::Strict, Self::Tenants];
+    pub const ALL: [Self; 9] = [
+        Self::Ledgers,
+        Self::Carts,
+        Self::Notes,
+        Self::Totals,
+        Self::Calm,
+        Self::Windows,
+        Self::Halts,
+        Self::Strict,
+        Self::Tenants,
+    ];
 }
 
 /// The parts that live in a run.
@@ -69,6 +80,8 @@ pub struct Plan {
     pub epoch: usize,
     /// Whether what was written is seen by others before those who wrote it are told.
     pub tells_late: bool,
+    /// Whether the time of windows goes on with the clock when no reading comes.
+    pub is_idle_timed: bool,
     /// How often the runtime is opened.
     pub lives: u64,
     /// How much each who emits does in a life.
@@ -88,6 +101,7 @@ impl Plan {
             keeps_all: rng.u8(..4) > 0,
             epoch: if users > 16 { 50 } else { rng.usize(1..9) },
             tells_late: rng.u8(..4) > 0,
+            is_idle_timed: rng.bool(),
             lives,
             rounds: rounds.div_ceil(usize::try_from(lives * 3).unwrap_or(1)),
         }

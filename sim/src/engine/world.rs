@@ -13,11 +13,14 @@ use std::{
 
 use millstream::{
     Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, OnError, Retention, Retry, Runtime, Stage,
-    Start, Storage, StorageError, Timestamp, chain, store::Store,
+    StageError, Start, Storage, StorageError, Timestamp, chain, operators::buffer::Windowed, store::Store,
 };
 
 use super::{
-    events::{self, Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, is_unsettled, rooms},
+    events::{
+        self, Bill, Billed, Calm, Change, Entry, LATENESS, Order, Reading, Total, WIDTH, Window, has_entry,
+        is_unsettled, rooms,
+    },
     plan::{Part, Plan},
 };
 
@@ -188,6 +191,21 @@ impl World {
         Ok(())
     }
 
+    /// Windows of a meter come one after the other, each once.
+    async fn window(&self, window: Window, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, 0, window.tenant);
+        let (windows, key) = (context.storage(rooms::WINDOWS), window.meter.to_string());
+        let before = windows.get_json::<u64>(&key).await?;
+        if before.is_some_and(|before| before >= window.start_ms) {
+            self.say(format!("{window:?} was opened again behind {before:?}"));
+        }
+        windows.put_json(&key, &window.start_ms).await?;
+        for number in window.readings {
+            count(&context.storage(rooms::READ), number).await?;
+        }
+        Ok(())
+    }
+
     async fn enter(&self, entry: Entry, context: Context, clock: Clock) -> Result<(), HandlerError> {
         self.sees(&context, clock, 0, self.plan.tenant_of(entry.order));
         count(&context.storage(rooms::ENTRIES), entry.order).await?;
@@ -273,7 +291,25 @@ impl World {
             let calm = calm.map(|order: Order| Calm { user: order.user, order: order.number });
             runtime.stage("calm", keyed(calm).epoch(plan.epoch))?;
         }
+        if plan.parts.has(Part::Windows) {
+            let keeper =
+                self.handler(move |world, window, context| async move { world.window(window, context, clock).await });
+            runtime.on("meter.window", keeper.named("windows-keeper").ordered_by_key().retry(often()))?;
+            self.add_windows(runtime)?;
+        }
         Ok(())
+    }
+
+    fn add_windows(&self, runtime: &Runtime) -> Result<(), StageError> {
+        let windows = chain().tumbling(WIDTH, |window| window.to_vec()).map(|window: Windowed<Vec<Reading>>| {
+            let first = window.item.first().map_or((0, 0), |reading: &Reading| (reading.tenant, reading.meter));
+            let readings = window.item.iter().map(|reading| reading.number).collect();
+            Window { tenant: first.0, meter: first.1, start_ms: window.start.as_millis(), readings }
+        });
+        let stage = Stage::keyed(|reading: &Reading| Key::from(reading.meter), windows);
+        let stage = stage.event_time(LATENESS).epoch(self.plan.epoch);
+        let stage = if self.plan.is_idle_timed { stage.idle(Duration::from_secs(20)) } else { stage };
+        runtime.stage("windows", stage)
     }
 
     /// A handler of one event that shares this world.
