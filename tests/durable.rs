@@ -117,6 +117,42 @@ fn a_backoff_survives_a_restart_and_holds_its_key_alone() {
     });
 }
 
+#[test]
+fn a_strict_order_behind_a_backoff_survives_a_restart_whatever_the_classes() {
+    let (store, seen) = (Memory::new(), Seen::default());
+    let handler = |fails: bool| {
+        let seen = Arc::clone(&seen);
+        (move |order: OrderPlaced| {
+            let seen = Arc::clone(&seen);
+            async move {
+                if fails {
+                    return Err(HandlerError::transient("closed"));
+                }
+                seen.lock().unwrap().push(order.id);
+                Ok(())
+            }
+        })
+        .named("bank")
+        .strict_key_order()
+        .retry(Retry::fixed(Duration::from_hours(1)))
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", handler(true))?;
+        let classes = [Priority::Normal, Priority::Low, Priority::Critical, Priority::High, Priority::Low];
+        for (id, class) in (1..).zip(classes) {
+            kit.emit(Draft::new(OrderPlaced { id }).key("a user").priority(class))?.await?;
+        }
+        assert!(tokio::time::timeout(Duration::from_mins(1), kit.runtime().process()).await.is_err());
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("order.*", handler(false))?;
+        kit.settle().await;
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 4, 5]);
+        Ok(())
+    });
+}
+
 /// Fails the first attempt of each, and all of those below 10 while the bank is closed.
 fn accounts(seen: &Seen, is_open: bool) -> impl Handler<(OrderPlaced, Context)> + use<> {
     let seen = Arc::clone(seen);

@@ -129,12 +129,12 @@ impl Level for EngineLevel {
             disk.be_late();
         }
         let setting = life::Setting { opens: &self.opens, disk, bug: self.bug, faults };
-        let chronicle = life::live(Plan::of(seed, rounds), setting)?;
+        let chronicle = life::live(Plan::of(seed, rounds).with(self.bug.map_or(&[], EngineBug::needs)), setting)?;
         Ok(Box::new(Lived { opens: &self.opens, chronicle }))
     }
 
     fn stride(&self) -> usize {
-        40
+        160
     }
 }
 
@@ -148,8 +148,8 @@ impl Past for Lived<'_> {
     }
 
     fn handed(&self) -> u64 {
-        let Chronicle { orders, appends, notes, .. } = &self.chronicle;
-        (orders.len() + appends.len() + notes.len()) as u64
+        let Chronicle { orders, appends, readings, notes, .. } = &self.chronicle;
+        (orders.len() + appends.len() + readings.len() + notes.len()) as u64
     }
 
     fn told(&self) -> Vec<usize> {

@@ -27,7 +27,7 @@
 //! # How an image of the engine comes about
 //! The same, but what is driven is a runtime through one to three [lives](engine::life), what is written down is a
 //! [chronicle](engine::chronicle) of what users were told, and an image is looked at by letting a new runtime do all that is
-//! owed until nothing is due any more ([`engine::audit`], [`engine::check`]). Images are taken at one of forty steps, and where
+//! owed until nothing is due any more ([`engine::audit`], [`engine::check`]). Images are taken at one of 160 steps, and where
 //! somebody was just told that something is safe. Time is virtual.
 //!
 //! # What it does not know
@@ -35,7 +35,8 @@
 //! survive; it can be simulated, and is noticed. What a failed sync has lost may be read as long as the machine runs, and nobody who opens the file anew can
 //! know of it: such a store is taken to read the disk, not the system's cache. A process that is killed leaves what it wrote
 //! to the system's cache, so [`kill`] says nothing of syncs; images do. The engine lives on one thread here, in virtual time, and its
-//! store commits while it stands still: races between threads are for [`kill`], whose moments no seed repeats.
+//! store commits while it stands still. What was written may be seen before those who wrote it are told, which a seed repeats;
+//! all other races between threads are for [`kill`], whose moments no seed repeats.
 
 pub mod author;
 pub mod bugs;

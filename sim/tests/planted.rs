@@ -99,6 +99,16 @@ fn a_stages_state_without_its_cursor_is_caught() {
 }
 
 #[test]
+fn a_stages_state_that_is_kept_without_its_tenant_is_caught() {
+    assert_caught_in_engine(EngineBug::TenantForgotten);
+}
+
+#[test]
+fn a_stages_watermark_that_is_forgotten_is_caught() {
+    assert_caught_in_engine(EngineBug::WatermarkForgotten);
+}
+
+#[test]
 fn a_handlers_rows_before_its_outcome_are_caught() {
     assert_caught_in_engine(EngineBug::StorageFirst);
 }

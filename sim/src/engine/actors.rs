@@ -7,14 +7,18 @@ use fastrand::Rng;
 use futures::future::join_all;
 use millstream::{
     Advice, AppendError, Appended as Receipted, Draft, EventId, ExpectedVersion, PersistError, Priority, Receipt,
+    Timestamp,
 };
 use tokio::time::sleep;
 
 use super::{
-    chronicle::{Appended, Asked, Emitted, Fate, Noted},
-    events::{Change, Order, rooms},
+    chronicle::{Appended, Asked, Emitted, Fate, Noted, START},
+    events::{self, Change, Order, Reading, rooms},
+    found::{aggregate, storage},
     life::Life,
+    plan::Part,
 };
+use crate::images::mix;
 
 /// How often somebody tries again before he gives up, in a run with faults.
 const TRIES: usize = 40;
@@ -47,7 +51,8 @@ impl Life<'_> {
         let most = [1, 40, 40, 300, 3_000, 12_000][rng.usize(..6)];
         let len = rng.usize(..most);
         let pad = if rng.bool() { (0..len).map(|_| rng.alphanumeric()).collect() } else { "-".repeat(len) };
-        let order = Order { number, user: rng.u32(..self.plan.users), cents: rng.u64(1..10_000), delay_ms, pad };
+        let (tenant, user) = (self.plan.tenant_of(number), rng.u32(..self.plan.users));
+        let order = Order { number, tenant, user, cents: rng.u64(1..10_000), delay_ms, pad };
         chronicle.orders.push(Asked::at(Emitted { order, is_once: rng.u8(..3) == 0, id: None }, handed));
         number
     }
@@ -57,11 +62,13 @@ impl Life<'_> {
         let Emitted { order, is_once, .. } = &chronicle.orders[index(number)].what;
         // One class for a user: between classes there is no order.
         let class = Priority::ALL[order.user as usize % Priority::ALL.len()];
-        let mut draft = Draft::new(order.clone()).priority(class);
+        let mut draft = owned(Draft::new(order.clone()).priority(class), order.tenant);
         if order.delay_ms > 0 {
             draft = draft.delay(Duration::from_millis(order.delay_ms));
         }
-        if *is_once { draft.idempotency_key(format!("order {number}")) } else { draft }
+        // Each tenant has the same keys.
+        let key = format!("order {}", number / u64::from(self.plan.tenants()));
+        if *is_once { draft.idempotency_key(key) } else { draft }
     }
 
     /// Emits an order until it is known what became of it, or nobody can know.
@@ -146,22 +153,26 @@ impl Life<'_> {
     /// Appends changes to carts, behind a version or whatever it is, with an idempotency key or without.
     pub(super) async fn append_changes(&self, mut rng: Rng) {
         for _ in 0..self.plan.rounds.div_ceil(2) {
-            let cart = rng.u32(..3);
-            let number = self.new_append(cart, &mut rng);
+            let (tenant, cart) = (rng.u8(..self.plan.tenants()), rng.u32(..3));
+            let (place, nth) = self.new_append(tenant, cart, &mut rng);
             let expected = if rng.bool() { None } else { Some(rng.bool()) };
-            let key = rng.bool().then(|| format!("append {number}"));
-            self.append(number, expected, key.as_deref()).await;
+            // Carts of other tenants have the same keys.
+            let key = rng.bool().then(|| format!("append {nth}"));
+            self.append(place, expected, key.as_deref()).await;
             sleep(Duration::from_millis(rng.u64(..4_000))).await;
         }
     }
 
-    fn new_append(&self, cart: u32, rng: &mut Rng) -> usize {
+    /// The place of a new append, and how many there were before it of its cart.
+    fn new_append(&self, tenant: u8, cart: u32, rng: &mut Rng) -> (usize, usize) {
         let handed = self.disk.position();
         let mut chronicle = self.chronicle();
         let begin = chronicle.changes();
         let numbers = begin..begin + rng.u64(1..4);
-        chronicle.appends.push(Asked::at(Appended { cart, numbers, version: 0 }, handed));
-        chronicle.appends.len() - 1
+        let others = chronicle.appends.iter().filter(|asked| (asked.what.tenant, asked.what.cart) == (tenant, cart));
+        let nth = others.count();
+        chronicle.appends.push(Asked::at(Appended { tenant, cart, numbers, version: 0 }, handed));
+        (chronicle.appends.len() - 1, nth)
     }
 
     async fn append(&self, place: usize, expects_version: Option<bool>, key: Option<&str>) {
@@ -208,8 +219,8 @@ impl Life<'_> {
         expects_version: Option<bool>,
         key: Option<&str>,
     ) -> Result<Receipted, AppendError> {
-        let Appended { cart, numbers, .. } = self.chronicle().appends[place].what.clone();
-        let aggregate = self.runtime.aggregate("cart", cart.to_string());
+        let Appended { tenant, cart, numbers, .. } = self.chronicle().appends[place].what.clone();
+        let aggregate = aggregate(&self.runtime, tenant, "cart", cart);
         let expected = match expects_version {
             None => ExpectedVersion::Any,
             // Sometimes not the newest: then it is refused.
@@ -218,11 +229,17 @@ impl Life<'_> {
                 Some(version) => ExpectedVersion::At(version),
             },
         };
-        let append = aggregate.append(expected, numbers.map(|number| Change { number, cart }));
+        let append = aggregate.append(expected, numbers.map(|number| self.change(number, tenant, cart)));
         match key {
             Some(key) => append.idempotency_key(key).await,
             None => append.await,
         }
+    }
+
+    fn change(&self, number: u64, tenant: u8, cart: u32) -> Draft {
+        let class = if self.plan.parts.has(Part::Strict) { mix(&[number, 81]) as usize } else { 0 };
+        let class = [Priority::Normal, Priority::Low, Priority::Critical, Priority::High][class % 4];
+        Draft::new(Change { number, tenant, cart }).priority(class)
     }
 
     /// The same append once more writes nothing and says the same.
@@ -234,15 +251,62 @@ impl Life<'_> {
         }
     }
 
+    /// Emits what meters showed some time ago, now and then so long ago that it comes late.
+    pub(super) async fn read_meters(&self, mut rng: Rng) {
+        for _ in 0..self.plan.rounds {
+            let numbers: Vec<_> = (0..rng.usize(1..5)).map(|_| self.new_reading(&mut rng)).collect();
+            join_all(numbers.into_iter().map(|number| self.emit_reading(number))).await;
+            sleep(Duration::from_millis(rng.u64(..4_000))).await;
+        }
+    }
+
+    fn new_reading(&self, rng: &mut Rng) -> u64 {
+        let handed = self.disk.position();
+        let ago = Duration::from_millis([0, 1_000, 3_000, 12_000][rng.usize(..4)] + rng.u64(..1_000));
+        let mut chronicle = self.chronicle();
+        let number = chronicle.readings.len() as u64;
+        // Meters have a time of their own, which stands still while nobody reads them, unless the clock's time counts as well.
+        let own = START + Duration::from_millis(700 * number);
+        let now = if self.plan.is_idle_timed { self.runtime.clock().now() } else { own };
+        let at_ms = (now - ago).as_millis();
+        let (tenant, meter) = (rng.u8(..self.plan.tenants()), rng.u32(..3));
+        chronicle.readings.push(Asked::at(Reading { number, tenant, meter, at_ms }, handed));
+        number
+    }
+
+    async fn emit_reading(&self, number: u64) {
+        let reading = self.chronicle().readings[index(number)].what.clone();
+        let (tenant, time) = (reading.tenant, Timestamp::from_millis(reading.at_ms));
+        let receipt = match self.runtime.emit(owned(Draft::new(reading).time(time), tenant)) {
+            Ok(receipt) => receipt,
+            Err(refused) => {
+                self.report("a reading was refused", &refused);
+                self.chronicle().readings[index(number)].fate = Fate::Refused(self.disk.position());
+                return;
+            }
+        };
+        let persisted = receipt.await;
+        let at = self.disk.position();
+        match persisted {
+            Ok(_) => self.chronicle().readings[index(number)].fate = Fate::Acked(at),
+            Err(error) => {
+                self.report("a reading was not written", &error);
+                if matches!(error, PersistError::Refused { .. }) {
+                    self.chronicle().readings[index(number)].fate = Fate::Refused(at);
+                }
+            }
+        }
+    }
+
     /// Writes rows by itself.
     pub(super) async fn write_notes(&self, mut rng: Rng) {
-        let notes = self.runtime.storage(rooms::NOTES);
         for _ in 0..self.plan.rounds.div_ceil(2) {
-            let (key, handed) = (rng.u8(..3), self.disk.position());
+            let (tenant, key, handed) = (rng.u8(..self.plan.tenants()), rng.u8(..3), self.disk.position());
+            let notes = storage(&self.runtime, tenant, rooms::NOTES);
             let (place, value) = {
                 let mut chronicle = self.chronicle();
                 let value = chronicle.notes.len() as u64;
-                chronicle.notes.push(Asked::at(Noted { key, value }, handed));
+                chronicle.notes.push(Asked::at(Noted { tenant, key, value }, handed));
                 (chronicle.notes.len() - 1, value)
             };
             match notes.put_json(key.to_string(), &value).await {
@@ -252,6 +316,11 @@ impl Life<'_> {
             sleep(Duration::from_millis(rng.u64(..4_000))).await;
         }
     }
+}
+
+/// A draft of a tenant's.
+fn owned(draft: Draft, number: u8) -> Draft {
+    if let Some(tenant) = events::tenant(number) { draft.tenant(tenant) } else { draft }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a number is a place in a vector")]

@@ -3,14 +3,19 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use millstream::{Replay, Runtime, Timestamp, store::Store};
-use tokio::time::{sleep_until, timeout};
+use millstream::{Draft, Replay, Runtime, Timestamp, store::Store};
+use tokio::{
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     check::check,
     chronicle::{Chronicle, START},
+    events::Reading,
     found::Found,
     life::in_virtual_time,
+    plan::Part,
     stepped::Stepped,
     world::World,
 };
@@ -51,12 +56,12 @@ struct Audit<'a> {
 impl Audit<'_> {
     fn run(self, store: Arc<dyn Store>, disk: &SimDisk) -> Result<Vec<String>, Hang> {
         let stepped = Stepped::new(store, disk, None);
-        let world = World::knowing(self.chronicle.effects.clone());
+        let world = World::of(self.chronicle.plan, self.chronicle.effects.clone());
         let now = self.now(&world);
         let work = async {
             tokio::select! {
                 biased;
-                hang = commit_all(&stepped) => Err(hang),
+                hang = commit_all(&stepped, Rng::with_seed(mix(&[self.seed, 71]))) => Err(hang),
                 wrong = self.look(&stepped, &world, now) => Ok(wrong),
             }
         };
@@ -82,16 +87,18 @@ impl Audit<'_> {
 
     async fn look(&self, stepped: &Stepped, world: &Arc<World>, now: Timestamp) -> Result<Vec<String>, Box<dyn Error>> {
         let plan = &self.chronicle.plan;
-        let runtime =
-            world.open(stepped.clone(), plan, now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
+        let runtime = world.open(stepped.clone(), now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
+        if plan.parts.has(Part::Windows) {
+            self.read_again(&runtime).await?;
+        }
         rest(&runtime).await?;
-        let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
+        let found = Found::read(&runtime, plan).await?;
         let mut wrong = check(self.chronicle, self.position, &found);
         if !found.letters.is_empty() {
             world.mend(true);
             runtime.replay(&Replay::all());
             rest(&runtime).await?;
-            let found = Found::read(&runtime, plan.users, plan.keeps_all).await?;
+            let found = Found::read(&runtime, plan).await?;
             wrong.extend(check(self.chronicle, self.position, &found));
             wrong.extend(found.letters.iter().map(|letter| format!("a dead letter stays: {}", letter.reason())));
         }
@@ -100,15 +107,29 @@ impl Audit<'_> {
         }
         Ok(wrong)
     }
+
+    /// One more reading, which is late wherever there was one before: or nobody remembers what was closed.
+    async fn read_again(&self, runtime: &Runtime) -> Result<(), Box<dyn Error>> {
+        let time = START - Duration::from_hours(1);
+        // That of the first recovery may be there.
+        let number = self.chronicle.readings.len() as u64 + u64::from(self.has_crashed_again);
+        let reading = Draft::new(Reading { number, tenant: 0, meter: 0, at_ms: time.as_millis() }).time(time);
+        runtime.emit(reading)?.await?;
+        Ok(())
+    }
 }
 
-/// Commits all that is handed over, at once.
-async fn commit_all(stepped: &Stepped) -> Hang {
+/// Commits all that is handed over, at once, and tells of it then or a little later.
+async fn commit_all(stepped: &Stepped, mut rng: Rng) -> Hang {
     loop {
         stepped.is_asked().await;
         if let Err(hang) = stepped.step(usize::MAX) {
             return hang;
         }
+        for _ in 0..rng.u8(..3) {
+            yield_now().await;
+        }
+        stepped.tell(usize::MAX);
     }
 }
 

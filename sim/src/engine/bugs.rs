@@ -2,7 +2,11 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use millstream::store::{Op, Table, tables};
+use serde_json::Value;
+
+use super::plan::Part;
 
 /// What is wrong with an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub enum EngineBug {
     StateWithoutCursor,
     /// What a handler writes to its storage is written before the rest of its outcome.
     StorageFirst,
+    /// States of stages are kept by key alone.
+    TenantForgotten,
+    /// The watermarks of stages are in memory alone.
+    WatermarkForgotten,
 }
 
 /// How a batch is committed.
@@ -37,11 +45,12 @@ pub enum Split {
 /// The tables of stages that bugs are about.
 const STAGE: Table = Table("stage");
 const STAGE_TURN: Table = Table("stage_turn");
+const STAGE_STATE: Table = Table("stage_state");
 const STAGE_TIMER: Table = Table("stage_timer");
 
 impl EngineBug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeCommit,
         Self::CursorApart,
         Self::TimerForgotten,
@@ -50,6 +59,8 @@ impl EngineBug {
         Self::LetterGoneFirst,
         Self::StateWithoutCursor,
         Self::StorageFirst,
+        Self::TenantForgotten,
+        Self::WatermarkForgotten,
     ];
 
     /// What one says of an engine who has seen through it: any of these.
@@ -61,8 +72,35 @@ impl EngineBug {
             Self::DelayForgotten => &["is lost"],
             Self::OutputFirst => &["is there twice", "not what came in"],
             Self::LetterGoneFirst => &["neither billed nor a dead letter"],
-            Self::StateWithoutCursor => &["not what came in"],
+            Self::StateWithoutCursor | Self::TenantForgotten | Self::WatermarkForgotten => &["not what came in"],
             Self::StorageFirst => &["is billed 2 times", "was handled 2 times"],
+        }
+    }
+
+    /// The parts of the workload without which it cannot be seen.
+    pub fn needs(self) -> &'static [Part] {
+        match self {
+            Self::TimerForgotten => &[Part::Calm],
+            Self::OutputFirst | Self::StateWithoutCursor => &[Part::Totals],
+            Self::WatermarkForgotten => &[Part::Windows],
+            Self::TenantForgotten => &[Part::Totals, Part::Tenants],
+            _ => &[],
+        }
+    }
+
+    /// The key of a row, as the bug has it.
+    pub fn key(self, table: Table, key: &Bytes) -> Bytes {
+        if self == Self::TenantForgotten && table == STAGE_STATE { without_tenant(key) } else { key.clone() }
+    }
+
+    fn mistake(self, op: &mut Op) {
+        if let Op::Put { table, key, .. } | Op::PutNew { table, key, .. } | Op::Delete { table, key } = op {
+            *key = self.key(*table, key);
+        }
+        if let Op::Put { table: STAGE, value, .. } = op
+            && self == Self::WatermarkForgotten
+        {
+            *value = without_watermark(value);
         }
     }
 
@@ -70,6 +108,10 @@ impl EngineBug {
     pub fn split(self, mut batch: Vec<Op>) -> Split {
         let later = match self {
             Self::AckBeforeCommit => return Split::Whole(batch),
+            Self::TenantForgotten | Self::WatermarkForgotten => {
+                batch.iter_mut().for_each(|op| self.mistake(op));
+                return Split::Whole(batch);
+            }
             Self::TimerForgotten | Self::DelayForgotten => {
                 let of = if self == Self::TimerForgotten { STAGE_TIMER } else { tables::DELAYED };
                 batch.retain(|op| !is_row(op, of) || matches!(op, Op::Delete { .. }));
@@ -87,6 +129,27 @@ impl EngineBug {
             Split::Two(batch, later)
         }
     }
+}
+
+/// The key of a state is the stage's name, a zero, and then `6:tenantkey` or `:key`.
+fn without_tenant(row: &Bytes) -> Bytes {
+    let parted = || {
+        let begin = row.iter().position(|byte| *byte == 0)? + 1;
+        let colon = begin + row[begin..].iter().position(|byte| *byte == b':')?;
+        let length: usize = std::str::from_utf8(&row[begin..colon]).ok()?.parse().ok()?;
+        Some([&row[..begin], b":", row.get(colon + 1 + length..)?].concat().into())
+    };
+    parted().unwrap_or_else(|| row.clone())
+}
+
+/// The row of a stage is `MessagePack` with names.
+fn without_watermark(row: &Bytes) -> Bytes {
+    let forgotten = || {
+        let mut row: Value = rmp_serde::from_slice(row).ok()?;
+        *row.get_mut("reached")?.get_mut("watermark")? = 0.into();
+        rmp_serde::to_vec_named(&row).ok()
+    };
+    forgotten().map_or_else(|| row.clone(), Bytes::from)
 }
 
 /// Takes out what is written later.

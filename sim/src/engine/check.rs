@@ -10,10 +10,13 @@ use std::{
     fmt::Display,
 };
 
+use serde::de::DeserializeOwned;
+
 use super::{
-    chronicle::{Asked, Chronicle, Emitted, Fate},
+    chronicle::{Asked, Chronicle, Emitted, Fate, Noted},
     events::{Bill, Billed, Calm, Change, Entry, Order, Total, has_entry, is_doomed, rooms},
     found::Found,
+    plan::Part,
 };
 
 /// What is wrong with what was found in an engine whose disk had recorded so many steps when it crashed. Nothing, if all is
@@ -26,45 +29,62 @@ pub fn check(chronicle: &Chronicle, position: usize, found: &Found) -> Vec<Strin
     check.wrong
 }
 
-struct Check<'a> {
-    chronicle: &'a Chronicle,
-    position: usize,
-    found: &'a Found,
+/// A look at an engine.
+pub(super) struct Check<'a> {
+    pub(super) chronicle: &'a Chronicle,
+    pub(super) position: usize,
+    pub(super) found: &'a Found,
     /// Orders that are there, by number.
-    there: BTreeSet<u64>,
+    pub(super) there: BTreeSet<u64>,
     /// Those that were billed.
     billed: BTreeSet<u64>,
     wrong: Vec<String>,
 }
 
 impl<'a> Check<'a> {
-    fn say(&mut self, what: impl Into<String>) {
+    pub(super) fn say(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());
     }
 
-    fn keeps_all(&self) -> bool {
+    pub(super) fn keeps_all(&self) -> bool {
         self.chronicle.plan.keeps_all
+    }
+
+    fn has(&self, part: Part) -> bool {
+        self.chronicle.plan.parts.has(part)
     }
 
     fn look(&mut self) -> Result<(), String> {
         self.bills()?;
         self.orders();
+        let parked = self.found.parked.iter().map(|stage| format!("a stage does not go on: {stage}"));
+        self.wrong.extend(parked);
         self.what_comes_of_bills()?;
         self.order_of_users()?;
-        self.totals()?;
-        self.calm()?;
+        if self.has(Part::Windows) {
+            self.windows()?;
+        }
+        if self.has(Part::Halts) {
+            self.settled()?;
+        }
+        if self.has(Part::Totals) {
+            self.totals()?;
+        }
+        if self.has(Part::Calm) {
+            self.calm()?;
+        }
         self.carts()?;
         self.ledgers()?;
         self.notes()
     }
 
-    fn order(&self, number: u64) -> Option<&'a Asked<Emitted>> {
+    pub(super) fn order(&self, number: u64) -> Option<&'a Asked<Emitted>> {
         self.chronicle.orders.get(usize::try_from(number).ok()?)
     }
 
     /// Each order is billed once, or is a dead letter, and not both.
     fn bills(&mut self) -> Result<(), String> {
-        let bills: BTreeMap<u64, Bill> = self.found.rows(rooms::BILLS)?;
+        let bills = self.orders_rows::<Bill>(rooms::BILLS)?;
         for (order, bill) in &bills {
             if bill.times != 1 {
                 self.say(format!("order {order} is billed {} times", bill.times));
@@ -120,7 +140,7 @@ impl<'a> Check<'a> {
     }
 
     /// Whether something may be there, or must.
-    fn hold<T>(&mut self, asked: &Asked<T>, is_there: bool, what: &dyn Display) {
+    pub(super) fn hold<T>(&mut self, asked: &Asked<T>, is_there: bool, what: &dyn Display) {
         if asked.is_acked_by(self.position) && !is_there {
             self.say(format!("{what} was acknowledged and is lost"));
         }
@@ -145,9 +165,27 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Rows by the numbers of orders.
+    pub(super) fn orders_rows<T: DeserializeOwned>(&mut self, room: &str) -> Result<BTreeMap<u64, T>, String> {
+        let plan = self.chronicle.plan;
+        self.rows_of(room, |number| Some(plan.tenant_of(number)))
+    }
+
+    /// Rows by numbers, of which each is of one tenant.
+    pub(super) fn rows_of<T: DeserializeOwned>(
+        &mut self,
+        room: &str,
+        tenant_of: impl Fn(u64) -> Option<u8>,
+    ) -> Result<BTreeMap<u64, T>, String> {
+        let rows: BTreeMap<(u8, u64), T> = self.found.rows(room)?;
+        for (tenant, number) in rows.keys().filter(|(tenant, number)| tenant_of(*number) != Some(*tenant)) {
+            self.say(format!("{number} of `{room}` is of another tenant, and is there of {tenant}"));
+        }
+        Ok(rows.into_iter().map(|((_, number), row)| (number, row)).collect())
+    }
+
     /// Each has been handled once, or is a dead letter: then it may not have been.
-    fn handled(&mut self, room: &str, subscription: &str, expected: &BTreeSet<u64>) -> Result<(), String> {
-        let rows: BTreeMap<u64, u64> = self.found.rows(room)?;
+    fn handled(&mut self, room: &str, subscription: &str, rows: BTreeMap<u64, u64>, expected: &BTreeSet<u64>) {
         for (number, times) in rows.iter().filter(|(_, times)| **times != 1) {
             self.say(format!("{number} of `{room}` was handled {times} times"));
         }
@@ -159,7 +197,6 @@ impl<'a> Check<'a> {
         };
         handled.extend(letters.filter_map(numbers));
         self.once(room, handled, expected);
-        Ok(())
     }
 
     fn what_comes_of_bills(&mut self) -> Result<(), String> {
@@ -168,7 +205,9 @@ impl<'a> Check<'a> {
             let found = self.found;
             self.once("the event of the bill", found.events::<Billed>().map(|(_, billed)| billed.order), &billed);
         }
-        self.handled(rooms::BILLED, "archive", &billed)
+        let rows = self.orders_rows(rooms::BILLED)?;
+        self.handled(rooms::BILLED, "archive", rows, &billed);
+        Ok(())
     }
 
     /// Orders of a user are billed in the order of the log, but for those that were dead letters.
@@ -176,13 +215,13 @@ impl<'a> Check<'a> {
         if !self.keeps_all() || self.chronicle.reported > 0 {
             return Ok(());
         }
-        let bills: BTreeMap<u64, Bill> = self.found.rows(rooms::BILLS)?;
-        let mut last = BTreeMap::<u32, (u64, u64)>::new();
+        let bills = self.orders_rows::<Bill>(rooms::BILLS)?;
+        let mut last = BTreeMap::<(u8, u32), (u64, u64)>::new();
         let found = self.found;
         for (_, order) in found.events::<Order>().filter(|(_, order)| !is_doomed(order.number)) {
             let Some(bill) = bills.get(&order.number) else { continue };
             if let Some((before, nth)) =
-                last.insert(order.user, (order.number, bill.nth)).filter(|(_, n)| *n >= bill.nth)
+                last.insert((order.tenant, order.user), (order.number, bill.nth)).filter(|(_, n)| *n >= bill.nth)
             {
                 self.say(format!(
                     "order {} was billed as number {}, {before} before it as {nth}",
@@ -195,21 +234,22 @@ impl<'a> Check<'a> {
 
     /// The stage `totals` has counted each order once, in the order of the log, and said so once.
     fn totals(&mut self) -> Result<(), String> {
-        let mut sums = BTreeMap::<u32, Total>::new();
+        let mut sums = BTreeMap::<(u8, u64), Total>::new();
         let mut add = |order: &Order| {
-            let total = sums.entry(order.user).or_insert(Total { user: order.user, ..Total::default() });
+            let Order { tenant, user, .. } = *order;
+            let total = sums.entry((tenant, user.into())).or_insert(Total { tenant, user, ..Total::default() });
             (total.count, total.cents) = (total.count + 1, total.cents + order.cents);
             *total
         };
         let found = self.found;
         if self.keeps_all() {
-            let mut expected: BTreeMap<u32, Vec<Total>> = BTreeMap::new();
+            let mut expected: BTreeMap<(u8, u32), Vec<Total>> = BTreeMap::new();
             for (_, order) in found.events::<Order>() {
-                expected.entry(order.user).or_default().push(add(&order));
+                expected.entry((order.tenant, order.user)).or_default().push(add(&order));
             }
-            let mut said: BTreeMap<u32, Vec<Total>> = BTreeMap::new();
+            let mut said: BTreeMap<(u8, u32), Vec<Total>> = BTreeMap::new();
             for (_, total) in found.events::<Total>() {
-                said.entry(total.user).or_default().push(total);
+                said.entry((total.tenant, total.user)).or_default().push(total);
             }
             if said != expected {
                 self.say(format!("totals are {said:?}, not what came in: {expected:?}"));
@@ -220,8 +260,7 @@ impl<'a> Check<'a> {
                 add(&asked.what.order);
             });
         }
-        let rows: BTreeMap<u64, Total> = found.rows(rooms::TOTALS)?;
-        let kept: BTreeMap<u32, Total> = rows.into_values().map(|total| (total.user, total)).collect();
+        let kept: BTreeMap<(u8, u64), Total> = found.rows(rooms::TOTALS)?;
         if kept != sums {
             self.say(format!("the last totals are {kept:?}, not what came in: {sums:?}"));
         }
@@ -237,7 +276,7 @@ impl<'a> Check<'a> {
         let found = self.found;
         for (place, (_, order)) in found.events::<Order>().enumerate() {
             places.insert((order.user, order.number), place);
-            last.insert(order.user, order.number);
+            last.insert((order.tenant, u64::from(order.user)), order.number);
         }
         let mut said = BTreeMap::new();
         for (_, calm) in found.events::<Calm>() {
@@ -245,17 +284,17 @@ impl<'a> Check<'a> {
                 self.say(format!("order {} is calm and was never there", calm.order));
                 continue;
             };
-            if said.insert(calm.user, (place, calm.order)).is_some_and(|(before, _)| before >= place) {
+            let user = (self.chronicle.plan.tenant_of(calm.order), u64::from(calm.user));
+            if said.insert(user, (place, calm.order)).is_some_and(|(before, _)| before >= place) {
                 self.say(format!("order {} is calm again or late, which is not what came in", calm.order));
             }
         }
         for (user, order) in &last {
             if said.get(user).is_none_or(|(_, calm)| calm != order) {
-                self.say(format!("order {order} was never calm, the last of user {user}"));
+                self.say(format!("order {order} was never calm, the last of user {user:?}"));
             }
         }
-        let kept: BTreeMap<u64, u64> = found.rows(rooms::CALM)?;
-        let last: BTreeMap<u64, u64> = last.into_iter().map(|(user, order)| (user.into(), order)).collect();
+        let kept: BTreeMap<(u8, u64), u64> = found.rows(rooms::CALM)?;
         if self.found.letters.is_empty() && kept != last {
             self.say(format!("the last calm orders are {kept:?}, not what came in: {last:?}"));
         }
@@ -266,12 +305,16 @@ impl<'a> Check<'a> {
     fn carts(&mut self) -> Result<(), String> {
         let mut versions = BTreeMap::new();
         let found = self.found;
-        for (cart, events) in &found.carts {
+        for ((tenant, cart), events) in &found.carts {
             for (event, version) in events.iter().zip(1..) {
                 let change: Change = event.decode().map_err(|error| error.to_string())?;
-                let is_well = event.aggregate().is_some_and(|own| own.version == version) && change.cart == *cart;
+                let is_well = event.aggregate().is_some_and(|own| own.version == version)
+                    && (change.tenant, change.cart) == (*tenant, *cart);
                 if !is_well || versions.insert(change.number, version).is_some() {
-                    self.say(format!("version {version} of cart {cart} is {change:?} as {:?}", event.aggregate()));
+                    self.say(format!(
+                        "version {version} of cart {cart} of {tenant} is {change:?} as {:?}",
+                        event.aggregate()
+                    ));
                 }
             }
         }
@@ -296,35 +339,51 @@ impl<'a> Check<'a> {
         if self.keeps_all() {
             self.once("the change", found.events::<Change>().map(|(_, change)| change.number), &changes);
         }
-        self.handled(rooms::CARTS, "carts", &changes)
+        let chronicle = self.chronicle;
+        if self.has(Part::Carts) {
+            let rows = self.rows_of(rooms::CARTS, |number| chronicle.tenant_of_change(number))?;
+            self.handled(rooms::CARTS, "carts", rows, &changes);
+        }
+        if self.has(Part::Strict) {
+            self.journal()?;
+        }
+        Ok(())
     }
 
     /// Ledgers have an entry for each bill that makes one.
     fn ledgers(&mut self) -> Result<(), String> {
         let mut entries = Vec::new();
         let found = self.found;
-        for (user, events) in &found.ledgers {
+        for ((tenant, user), events) in &found.ledgers {
             for (event, version) in events.iter().zip(1..) {
                 let entry: Entry = event.decode().map_err(|error| error.to_string())?;
-                if event.aggregate().is_none_or(|own| own.version != version) || entry.user != *user {
-                    self.say(format!("version {version} of ledger {user} is {entry:?} as {:?}", event.aggregate()));
+                let is_own = entry.user == *user && self.chronicle.plan.tenant_of(entry.order) == *tenant;
+                if event.aggregate().is_none_or(|own| own.version != version) || !is_own {
+                    self.say(format!(
+                        "version {version} of ledger {user} of {tenant} is {entry:?} as {:?}",
+                        event.aggregate()
+                    ));
                 }
                 entries.push(entry.order);
             }
         }
-        let expected: BTreeSet<u64> = self.billed.iter().copied().filter(|order| has_entry(*order)).collect();
+        let billed = self.billed.iter().copied().filter(|_| self.has(Part::Ledgers));
+        let expected: BTreeSet<u64> = billed.filter(|order| has_entry(*order)).collect();
         self.once("the ledger's entry", entries, &expected);
         if self.keeps_all() {
             self.once("the entry's event", found.events::<Entry>().map(|(_, entry)| entry.order), &expected);
         }
-        self.handled(rooms::ENTRIES, "entries", &expected)
+        let rows = self.orders_rows(rooms::ENTRIES)?;
+        self.handled(rooms::ENTRIES, "entries", rows, &expected);
+        Ok(())
     }
 
     /// Each note has the value that was written last, or one that may have been.
     fn notes(&mut self) -> Result<(), String> {
-        let rows: BTreeMap<u64, u64> = self.found.rows(rooms::NOTES)?;
-        for key in 0..3 {
-            let notes = || self.chronicle.notes.iter().filter(|asked| u64::from(asked.what.key) == key);
+        let rows: BTreeMap<(u8, u64), u64> = self.found.rows(rooms::NOTES)?;
+        for key in (0..self.chronicle.plan.tenants()).flat_map(|tenant| (0..3).map(move |key| (tenant, key))) {
+            let own = |note: &Noted| (note.tenant, u64::from(note.key)) == key;
+            let notes = || self.chronicle.notes.iter().filter(|asked| own(&asked.what));
             let acked = notes().filter(|asked| asked.is_acked_by(self.position)).map(|asked| asked.what.value).max();
             let is_well = match rows.get(&key) {
                 None => acked.is_none(),
@@ -335,7 +394,7 @@ impl<'a> Check<'a> {
                 }
             };
             if !is_well {
-                self.say(format!("note {key} is {:?}, and {acked:?} was acknowledged and is lost", rows.get(&key)));
+                self.say(format!("note {key:?} is {:?}, and {acked:?} was acknowledged and is lost", rows.get(&key)));
             }
         }
         Ok(())

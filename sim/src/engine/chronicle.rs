@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, ops::Range};
 
 use millstream::{EventId, Timestamp};
 
-use super::{events::Order, plan::Plan, world::Effects};
+use super::{
+    events::{Order, Reading},
+    plan::Plan,
+    world::Effects,
+};
 
 /// What became of something. Times are how many steps the disk had recorded when the caller was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Emitted {
 /// Changes that were appended to a cart.
 #[derive(Clone, Debug)]
 pub struct Appended {
+    /// Of which tenant.
+    pub tenant: u8,
     /// The cart.
     pub cart: u32,
     /// The numbers of the changes.
@@ -54,6 +60,8 @@ pub struct Appended {
 /// A row that was written from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Noted {
+    /// Of which tenant.
+    pub tenant: u8,
     /// Its key.
     pub key: u8,
     /// Its value, which rises.
@@ -69,6 +77,8 @@ pub struct Chronicle {
     pub orders: Vec<Asked<Emitted>>,
     /// Appends, in their order.
     pub appends: Vec<Asked<Appended>>,
+    /// Readings of meters, by number.
+    pub readings: Vec<Asked<Reading>>,
     /// Rows from outside, in their order.
     pub notes: Vec<Asked<Noted>>,
     /// Which time it was when the disk had recorded so many steps.
@@ -108,6 +118,7 @@ impl Chronicle {
             plan,
             orders: Vec::new(),
             appends: Vec::new(),
+            readings: Vec::new(),
             notes: Vec::new(),
             moments: Vec::new(),
             effects: BTreeMap::new(),
@@ -127,7 +138,13 @@ impl Chronicle {
         let fates = self.orders.iter().map(|asked| asked.fate);
         let fates =
             fates.chain(self.appends.iter().map(|asked| asked.fate)).chain(self.notes.iter().map(|asked| asked.fate));
+        let fates = fates.chain(self.readings.iter().map(|asked| asked.fate));
         fates.filter_map(|fate| if let Fate::Acked(at) = fate { Some(at) } else { None }).collect()
+    }
+
+    /// Of which tenant a change of a cart is, by its number.
+    pub fn tenant_of_change(&self, number: u64) -> Option<u8> {
+        self.appends.iter().find(|asked| asked.what.numbers.contains(&number)).map(|asked| asked.what.tenant)
     }
 
     /// How many changes were appended or are to be.

@@ -1,6 +1,8 @@
 //! What happens in the workload: events, and the rows that handlers keep of them.
 
-use millstream::Event;
+use std::time::Duration;
+
+use millstream::{Event, Tenant};
 use serde::{Deserialize, Serialize};
 
 /// An order that was emitted. Its number is its place in the chronicle.
@@ -9,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// Which.
     pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
     /// Whose.
     pub user: u32,
     /// How much.
@@ -43,6 +47,8 @@ pub struct Entry {
 #[derive(Event, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[event(name = "order.total", key = "user")]
 pub struct Total {
+    /// Of which tenant.
+    pub tenant: u8,
     /// Whose.
     pub user: u32,
     /// How many orders.
@@ -67,9 +73,44 @@ pub struct Calm {
 pub struct Change {
     /// Which.
     pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
     /// The cart.
     pub cart: u32,
 }
+
+/// What a meter showed at a time of its own. Its number is its place in the chronicle.
+#[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "meter.read", key = "meter")]
+pub struct Reading {
+    /// Which.
+    pub number: u64,
+    /// Of which tenant.
+    pub tenant: u8,
+    /// The meter.
+    pub meter: u32,
+    /// When it was read.
+    pub at_ms: u64,
+}
+
+/// What the stage `windows` says of a window that has closed.
+#[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[event(name = "meter.window", key = "meter")]
+pub struct Window {
+    /// Of which tenant.
+    pub tenant: u8,
+    /// The meter.
+    pub meter: u32,
+    /// When the window began.
+    pub start_ms: u64,
+    /// Its readings, in the order of their times.
+    pub readings: Vec<u64>,
+}
+
+/// How long a window is.
+pub const WIDTH: Duration = Duration::from_secs(10);
+/// How far behind the newest reading the watermark is.
+pub const LATENESS: Duration = Duration::from_secs(4);
 
 /// What is known of an order that was billed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +119,15 @@ pub struct Bill {
     pub times: u64,
     /// As which of its user's.
     pub nth: u64,
+}
+
+/// The names of tenants, by number; the first is that of nobody.
+const TENANTS: [&str; 3] = ["", "north", "south"];
+
+/// A tenant by its number; 0 is nobody.
+pub fn tenant(number: u8) -> Option<Tenant> {
+    let name = TENANTS.get(usize::from(number)).filter(|name| !name.is_empty())?;
+    Some(Tenant::from(*name))
 }
 
 impl Order {
@@ -90,6 +140,11 @@ impl Order {
 /// Whether an order cannot be billed as long as the bank is closed for good.
 pub fn is_doomed(order: u64) -> bool {
     order % 11 == 5
+}
+
+/// Whether an order cannot be settled as long as the bank is closed for good.
+pub fn is_unsettled(order: u64) -> bool {
+    order % 13 == 4
 }
 
 /// Whether an order has an entry in its user's ledger.
@@ -115,8 +170,19 @@ pub mod rooms {
     pub const CALM: &str = "calm";
     /// How often each change of a cart was handled, by its number.
     pub const CARTS: &str = "carts";
+    /// How often each reading was handled in a window, by its number.
+    pub const READ: &str = "read";
+    /// When the last window of each meter began.
+    pub const WINDOWS: &str = "windows";
+    /// Settlements by order.
+    pub const SETTLED: &str = "settled";
+    /// How many orders of each user were settled.
+    pub const SETTLERS: &str = "settlers";
+    /// The last version of each cart that was handled in its order.
+    pub const JOURNAL: &str = "journal";
     /// What is written from outside.
     pub const NOTES: &str = "notes";
     /// All of them.
-    pub const ALL: [&str; 9] = [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, NOTES];
+    pub const ALL: [&str; 14] =
+        [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, READ, WINDOWS, SETTLED, SETTLERS, JOURNAL, NOTES];
 }

@@ -3,26 +3,38 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use futures::TryStreamExt as _;
-use millstream::{DeadLetter, DeadLetterFilter, Envelope, Event, Runtime};
+use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Death, Envelope, Event, Runtime, Storage};
 use serde::de::DeserializeOwned;
 
-use super::events::rooms;
+use super::{
+    events::{rooms, tenant},
+    plan::Plan,
+};
 
 /// The rows of a namespace, by key.
 type Rows = BTreeMap<String, Vec<u8>>;
+/// The events of aggregates, by tenant and id.
+type Aggregates = BTreeMap<(u8, u32), Vec<Arc<Envelope>>>;
 
 /// What was read.
 #[derive(Debug)]
 pub struct Found {
     /// The log, in its order.
     pub log: Vec<Arc<Envelope>>,
-    /// Dead letters.
+    /// Dead letters, but for what came late.
     pub letters: Vec<DeadLetter>,
-    rows: BTreeMap<&'static str, Rows>,
+    /// What came to the stage `windows` behind its watermark, and is a dead letter of it for good.
+    pub late: Vec<DeadLetter>,
+    /// How many events came late, by the stages' own count.
+    pub counted_late: u64,
+    /// Stages that do not go on.
+    pub parked: Vec<String>,
+    /// By tenant and namespace.
+    rows: BTreeMap<(u8, &'static str), Rows>,
     /// The events of each cart.
-    pub carts: BTreeMap<u32, Vec<Arc<Envelope>>>,
+    pub carts: Aggregates,
     /// The events of each ledger.
-    pub ledgers: BTreeMap<u32, Vec<Arc<Envelope>>>,
+    pub ledgers: Aggregates,
 }
 
 /// How many rows are read at once: fewer than there are.
@@ -33,26 +45,35 @@ impl Found {
     ///
     /// # Errors
     /// What the runtime says.
-    pub async fn read(runtime: &Runtime, users: u32, keeps_all: bool) -> Result<Self, Box<dyn Error>> {
-        let log = if keeps_all { runtime.history(">")?.events().try_collect().await? } else { Vec::new() };
+    pub async fn read(runtime: &Runtime, plan: &Plan) -> Result<Self, Box<dyn Error>> {
+        let log = if plan.keeps_all { runtime.history(">")?.events().try_collect().await? } else { Vec::new() };
         let mut rows = BTreeMap::new();
-        for room in rooms::ALL {
-            rows.insert(room, read_room(runtime, room).await?);
+        for tenant in 0..plan.tenants() {
+            for room in rooms::ALL {
+                rows.insert((tenant, room), read_room(&storage(runtime, tenant, room)).await?);
+            }
         }
-        let letters = runtime.dead_letters(&DeadLetterFilter::all());
-        let (carts, ledgers) = (aggregates(runtime, "cart", 3).await?, aggregates(runtime, "ledger", users).await?);
-        Ok(Self { log, letters, rows, carts, ledgers })
+        let (late, letters) =
+            runtime.dead_letters(&DeadLetterFilter::all()).into_iter().partition(|letter| letter.death == Death::Late);
+        let stages = runtime.stages();
+        let counted_late = stages.iter().map(|stage| stage.counts.late).sum();
+        let parked =
+            stages.into_iter().filter_map(|stage| Some(format!("{}: {}", stage.name, stage.parked?))).collect();
+        let carts = aggregates(runtime, plan, "cart", 3).await?;
+        let ledgers = aggregates(runtime, plan, "ledger", plan.users).await?;
+        Ok(Self { log, letters, late, counted_late, parked, rows, carts, ledgers })
     }
 
-    /// The rows of a namespace, by the numbers that are their keys.
+    /// The rows of a namespace, by the tenant and by the numbers that are their keys.
     ///
     /// # Errors
     /// A row that is none of its namespace.
-    pub fn rows<T: DeserializeOwned>(&self, room: &str) -> Result<BTreeMap<u64, T>, String> {
-        let rows = self.rows.get(room).into_iter().flatten();
-        rows.map(|(key, value)| {
+    pub fn rows<T: DeserializeOwned>(&self, room: &str) -> Result<BTreeMap<(u8, u64), T>, String> {
+        let of_tenants = self.rows.iter().filter(|((_, own), _)| *own == room);
+        let rows = of_tenants.flat_map(|((tenant, _), rows)| rows.iter().map(move |row| (*tenant, row)));
+        rows.map(|(tenant, (key, value))| {
             let value = serde_json::from_slice(value).map_err(|error| format!("row {key} of `{room}`: {error}"))?;
-            Ok((key.parse().map_err(|_| format!("`{room}` has a row {key}"))?, value))
+            Ok(((tenant, key.parse().map_err(|_| format!("`{room}` has a row {key}"))?), value))
         })
         .collect()
     }
@@ -64,8 +85,24 @@ impl Found {
     }
 }
 
-async fn read_room(runtime: &Runtime, room: &str) -> Result<Rows, Box<dyn Error>> {
-    let (storage, mut rows) = (runtime.storage(room), Rows::new());
+/// A tenant's storage.
+pub fn storage(runtime: &Runtime, number: u8, room: &str) -> Storage {
+    match tenant(number) {
+        Some(tenant) => runtime.tenant(tenant).storage(room),
+        None => runtime.storage(room),
+    }
+}
+
+/// A tenant's aggregate.
+pub fn aggregate(runtime: &Runtime, number: u8, kind: &str, id: u32) -> AggregateHandle {
+    match tenant(number) {
+        Some(tenant) => runtime.tenant(tenant).aggregate(kind, id.to_string()),
+        None => runtime.aggregate(kind, id.to_string()),
+    }
+}
+
+async fn read_room(storage: &Storage) -> Result<Rows, Box<dyn Error>> {
+    let mut rows = Rows::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = storage.scan("", after.as_deref(), PAGE).await?;
@@ -80,16 +117,12 @@ async fn read_room(runtime: &Runtime, room: &str) -> Result<Rows, Box<dyn Error>
     }
 }
 
-async fn aggregates(
-    runtime: &Runtime,
-    kind: &str,
-    count: u32,
-) -> Result<BTreeMap<u32, Vec<Arc<Envelope>>>, Box<dyn Error>> {
+async fn aggregates(runtime: &Runtime, plan: &Plan, kind: &str, count: u32) -> Result<Aggregates, Box<dyn Error>> {
     let mut found = BTreeMap::new();
-    for id in 0..count {
-        let events: Vec<_> = runtime.aggregate(kind, id.to_string()).read(1).try_collect().await?;
+    for (tenant, id) in (0..plan.tenants()).flat_map(|tenant| (0..count).map(move |id| (tenant, id))) {
+        let events: Vec<_> = aggregate(runtime, tenant, kind, id).read(1).try_collect().await?;
         if !events.is_empty() {
-            found.insert(id, events);
+            found.insert((tenant, id), events);
         }
     }
     Ok(found)

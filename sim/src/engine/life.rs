@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     bugs::EngineBug,
     chronicle::{Chronicle, START},
-    plan::Plan,
+    plan::{Part, Plan},
     stepped::Stepped,
     world::World,
 };
@@ -74,7 +74,7 @@ pub(super) fn instant() -> Instant {
 /// [`Hang`] if the store does not answer.
 pub fn live(plan: Plan, setting: Setting<'_>) -> Result<Chronicle, Hang> {
     let chronicle = RefCell::new(Chronicle::new(plan));
-    let world = World::knowing(chronicle.borrow().effects.clone());
+    let world = World::of(plan, chronicle.borrow().effects.clone());
     let mut run = Run {
         plan,
         has_faults: setting.faults.first.is_some(),
@@ -176,7 +176,7 @@ impl Run<'_> {
 
     async fn life(&self, number: u64, stepped: &Stepped) -> Result<Result<(), Box<dyn Error>>, Hang> {
         let mut rng = Rng::with_seed(mix(&[self.plan.seed, number, 41]));
-        let runtime = match self.world.open(stepped.clone(), &self.plan, self.now(), self.plan.id_seed(number)) {
+        let runtime = match self.world.open(stepped.clone(), self.now(), self.plan.id_seed(number)) {
             Ok(runtime) => runtime,
             Err(error) => return Ok(Err(error)),
         };
@@ -201,24 +201,24 @@ impl Run<'_> {
         Ok(Ok(()))
     }
 
-    /// Lets the store commit what waits, sooner or later, little or all of it.
+    /// Lets the store commit what waits and tell of it, sooner or later, little or all of it.
     async fn commit(&self, stepped: &Stepped, mut rng: Rng) -> Hang {
         loop {
             stepped.is_asked().await;
-            match rng.u8(..8) {
-                0..2 => {}
-                2..6 => {
-                    for _ in 0..rng.u8(1..5) {
-                        yield_now().await;
-                    }
-                }
-                _ => sleep(Duration::from_micros(rng.u64(..20_000))).await,
-            }
+            dawdle(&mut rng).await;
             let count = if rng.bool() { usize::MAX } else { rng.usize(1..4) };
+            if stepped.waiting() == 0 || stepped.untold() > 0 && rng.bool() {
+                stepped.tell(count);
+                continue;
+            }
             if let Err(hang) = stepped.step(count) {
                 return hang;
             }
             self.tell_time();
+            // Else others see it before those who wrote it know.
+            if !self.plan.tells_late || rng.bool() {
+                stepped.tell(usize::MAX);
+            }
         }
     }
 
@@ -233,6 +233,19 @@ impl Run<'_> {
                 self.faults.borrow_mut().next(self.disk);
             }
         }
+    }
+}
+
+/// Waits for nothing, for others who have something to do, or for a while.
+async fn dawdle(rng: &mut Rng) {
+    match rng.u8(..8) {
+        0..2 => {}
+        2..6 => {
+            for _ in 0..rng.u8(1..5) {
+                yield_now().await;
+            }
+        }
+        _ => sleep(Duration::from_micros(rng.u64(..20_000))).await,
     }
 }
 
@@ -277,9 +290,16 @@ impl Life<'_> {
 
     /// Works with it, and leaves it in one way or another.
     async fn work(&self, mut rng: Rng) {
+        let count = |parts: &[Part], count: u32| {
+            if parts.iter().any(|part| self.plan.parts.has(*part)) { count } else { 0 }
+        };
         let emitters = join_all((0..3).map(|_| self.emit_orders(rng.fork())).collect::<Vec<_>>());
-        let appenders = join_all((0..2).map(|_| self.append_changes(rng.fork())).collect::<Vec<_>>());
-        tokio::join!(emitters, appenders, self.write_notes(rng.fork()), self.replay_letters(rng.fork()));
+        let appenders = (0..count(&[Part::Carts, Part::Strict], 2)).map(|_| self.append_changes(rng.fork()));
+        let appenders = join_all(appenders.collect::<Vec<_>>());
+        let writers = join_all((0..count(&[Part::Notes], 1)).map(|_| self.write_notes(rng.fork())).collect::<Vec<_>>());
+        let meters =
+            join_all((0..count(&[Part::Windows], 1)).map(|_| self.read_meters(rng.fork())).collect::<Vec<_>>());
+        tokio::join!(emitters, appenders, writers, meters, self.replay_letters(rng.fork()));
         match rng.u8(..3) {
             0 => drop(timeout(REST, self.runtime.shutdown(Duration::from_secs(30))).await),
             1 => {

@@ -1,8 +1,9 @@
 //! A store whose batches are committed when somebody says so: what a runtime hands over waits in a line, and so much of it
-//! as one commit is to have is given to the real store at a time, while the runtime stands still.
+//! as one commit is to have is given to the real store at a time, while the runtime stands still. Who handed it over is told
+//! when somebody says so, too: until then others see what was written, and he does not know.
 //!
-//! So the real store's thread never works beside the runtime, and the same seed makes the same commits, however fast the
-//! machine is.
+//! So the real store's thread never works beside the runtime, and the same seed makes the same commits and the same races,
+//! however fast the machine is.
 
 use std::{
     collections::VecDeque,
@@ -40,6 +41,7 @@ struct Shared {
 #[derive(Default)]
 struct Line {
     jobs: VecDeque<Job>,
+    untold: VecDeque<Answer>,
     waker: Option<Waker>,
 }
 
@@ -50,25 +52,28 @@ type Job = Box<dyn FnOnce(&SimDisk) -> Box<dyn Flying> + Send>;
 trait Flying {
     /// Whether the store has answered.
     fn is_told(&mut self) -> bool;
-    /// Waits for the answer and passes it on.
-    fn land(self: Box<Self>) -> Result<(), Hang>;
+    /// Waits for the answer.
+    fn land(self: Box<Self>) -> Result<Answer, Hang>;
 }
+
+/// Tells whoever asked.
+type Answer = Box<dyn FnOnce() + Send>;
 
 struct Flight<T> {
     waiting: Waiting<T>,
     tell: Sender<T>,
 }
 
-impl<T> Flying for Flight<T> {
+impl<T: Send + 'static> Flying for Flight<T> {
     fn is_told(&mut self) -> bool {
         self.waiting.is_told()
     }
 
-    fn land(self: Box<Self>) -> Result<(), Hang> {
-        let (answer, _) = self.waiting.wait()?;
+    fn land(self: Box<Self>) -> Result<Answer, Hang> {
+        let Self { waiting, tell } = *self;
+        let (answer, _) = waiting.wait()?;
         // Whoever asked may be gone.
-        let _ = self.tell.send(answer);
-        Ok(())
+        Ok(Box::new(move || drop(tell.send(answer))))
     }
 }
 
@@ -99,11 +104,16 @@ impl Stepped {
         lock(&self.0.line).jobs.len()
     }
 
-    /// Waits until something waits.
+    /// How much has landed of which nobody was told yet.
+    pub fn untold(&self) -> usize {
+        lock(&self.0.line).untold.len()
+    }
+
+    /// Waits until something waits, or to be told.
     pub async fn is_asked(&self) {
         poll_fn(|cx| {
             let mut line = lock(&self.0.line);
-            if line.jobs.is_empty() {
+            if line.jobs.is_empty() && line.untold.is_empty() {
                 line.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -112,7 +122,7 @@ impl Stepped {
         .await;
     }
 
-    /// Commits the first so many of what waits: the first by itself, the others together behind it.
+    /// Commits the first so many of what waits: the first by itself, the others together behind it. Nobody is told yet.
     ///
     /// # Errors
     /// [`Hang`] if the store does not answer.
@@ -135,18 +145,32 @@ impl Stepped {
             flying.extend(jobs.by_ref().map(|job| job(disk)));
         }
         disk.release();
-        flying.into_iter().try_for_each(Flying::land)?;
+        let landed = flying.into_iter().map(Flying::land);
         // What came to no write holds nobody back: then the others are alone as well.
-        jobs.try_for_each(|job| job(disk).land())
+        let landed = landed.chain(jobs.map(|job| job(disk).land())).collect::<Result<Vec<_>, _>>()?;
+        lock(&self.0.line).untold.extend(landed);
+        Ok(())
     }
 
-    /// Commits all that waits.
+    /// Tells the first so many of those whose batches have landed.
+    pub fn tell(&self, count: usize) {
+        let answers: Vec<_> = {
+            let mut line = lock(&self.0.line);
+            let count = count.min(line.untold.len());
+            line.untold.drain(..count).collect()
+        };
+        answers.into_iter().for_each(|tell| tell());
+    }
+
+    /// Commits all that waits, and tells all.
     ///
     /// # Errors
     /// [`Hang`] if the store does not answer.
     pub fn finish(&self) -> Result<(), Hang> {
+        self.tell(usize::MAX);
         while self.waiting() > 0 {
             self.step(usize::MAX)?;
+            self.tell(usize::MAX);
         }
         Ok(())
     }
@@ -203,7 +227,7 @@ impl Store for Stepped {
         let owner = self.clone();
         Box::pin(async move {
             let mut claim = told.await.unwrap_or(Err(StoreError::Closed))?;
-            let reader = owner.0.store.reader(partition);
+            let reader = owner.reader(partition);
             let inner = Arc::new(Mutex::new(Some(claim.partition)));
             claim.partition = Box::new(SteppedPartition { owner, inner, reader });
             Ok(claim)
@@ -215,7 +239,7 @@ impl Store for Stepped {
     }
 
     fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.0.store.reader(partition)
+        Box::new(SteppedReader { inner: self.0.store.reader(partition), bug: self.0.bug })
     }
 }
 
@@ -284,5 +308,49 @@ impl Reader for SteppedPartition {
 impl fmt::Debug for SteppedPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SteppedPartition").finish_non_exhaustive()
+    }
+}
+
+/// A reader who looks for rows where the bug has put them.
+struct SteppedReader {
+    inner: Box<dyn Reader>,
+    bug: Option<EngineBug>,
+}
+
+impl Reader for SteppedReader {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        let Some(bug) = self.bug else { return self.inner.get(table, keys) };
+        Box::pin(async move {
+            let keys: Vec<_> = keys.iter().map(|key| bug.key(table, key)).collect();
+            self.inner.get(table, &keys).await
+        })
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+impl fmt::Debug for SteppedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppedReader").finish_non_exhaustive()
     }
 }
