@@ -160,29 +160,35 @@ impl Care {
         self.held.push_back((job, wants));
     }
 
-    /// The next delivery goes on with the commit of this number, and the mark to be written with it where it wants one. One
-    /// that a process has ended with waits until it is alone.
-    fn go_on(&mut self, number: u64) -> Option<Option<(FailedKey, Mark)>> {
+    /// The next delivery, with what it waits for and with how many attempts of it a process has ended. One with a crash
+    /// behind it waits until it is alone.
+    fn pop_held(&mut self) -> Option<(Job, FailedKey, Wants, u32)> {
         let (job, wants) = self.held.front()?;
         let (key, wants) = (job.logged?.key, *wants);
         let crashes = self.crashes(key);
         if wants == Wants::Mark && (self.is_alone || crashes > 0 && self.under_way > 0) {
             return None;
         }
-        let (job, _) = self.held.pop_front()?;
+        self.held.pop_front().map(|(job, _)| (job, key, wants, crashes))
+    }
+
+    /// The next delivery goes on with the commit of this number; the step that writes its mark, where it wants one, is added.
+    fn go_on(&mut self, number: u64, ops: &mut Vec<Op>) -> bool {
+        let Some((job, key, wants, crashes)) = self.pop_held() else { return false };
         if wants == Wants::Turn {
             match self.marking.back() {
                 Some(&(last, _)) => self.marking.push_back((last, job)),
                 None => self.marked.push_back(job),
             }
-            return Some(None);
+            return true;
         }
         self.is_alone = crashes > 0;
         self.suspects -= usize::from(self.is_alone);
         self.under_way += 1;
         self.marks.insert(key, Begun { crashes, is_ours: true });
         self.marking.push_back((number, job));
-        Some(Some((key, Mark { times: crashes + 1, fence: self.fence })))
+        ops.push(mark_op(key, Mark { times: crashes + 1, fence: self.fence }));
+        true
     }
 
     /// The next delivery that may begin.
@@ -252,12 +258,9 @@ impl Dispatcher {
             self.start(job, cx);
         }
         while let Some(durable) = &mut self.durable
-            && let Some(mark) = durable.care.go_on(durable.batch_number)
+            && durable.care.go_on(durable.batch_number, &mut durable.batch.ops)
         {
             moved = true;
-            if let Some((key, mark)) = mark {
-                durable.batch.push(mark_op(key, mark));
-            }
         }
         moved
     }

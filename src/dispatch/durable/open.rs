@@ -89,16 +89,15 @@ impl Dispatcher {
             |other: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == other);
         // Somebody else may have the earlier name still, or again.
         let was = entry.options.was.as_deref().filter(|was| !durable.known.contains_key(&name) && !is_named(was));
-        let known = match durable.known.get(&name).or_else(|| durable.known.get(was?)) {
-            Some(known) => known.clone(),
-            None => {
-                // What was marked and never opened holds what came after it.
-                let marked = was.and_then(|was| durable.starts.get(was)).copied();
-                let Some(start) = durable.beginning(&entry).into_iter().chain(marked).min() else { return false };
-                durable.last_id += 1;
-                let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
-                Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
-            }
+        let known = if let Some(known) = durable.known.get(&name).or_else(|| durable.known.get(was?)) {
+            known.clone()
+        } else {
+            // What was marked and never opened holds what came after it.
+            let marked = was.and_then(|was| durable.starts.get(was)).copied();
+            let Some(start) = durable.beginning(&entry).into_iter().chain(marked).min() else { return false };
+            durable.last_id += 1;
+            let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
+            Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
         };
         let id = known.row.id;
         let is_held = self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id));
