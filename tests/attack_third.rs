@@ -418,6 +418,7 @@ struct SlowPartition {
     inner: Box<dyn Partition>,
     gate: tokio::sync::watch::Receiver<bool>,
     loses: Arc<AtomicBool>,
+    is_lost: bool,
 }
 
 impl Default for Slow {
@@ -454,7 +455,10 @@ impl Store for Slow {
             (self.inner.claim(partition), self.commits.subscribe(), Arc::clone(&self.loses_commit));
         Box::pin(async move {
             let claim = claim.await?;
-            Ok(Claim { partition: Box::new(SlowPartition { inner: claim.partition, gate, loses }), ..claim })
+            Ok(Claim {
+                partition: Box::new(SlowPartition { inner: claim.partition, gate, loses, is_lost: false }),
+                ..claim
+            })
         })
     }
 
@@ -469,8 +473,8 @@ impl Store for Slow {
 
 impl Partition for SlowPartition {
     fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let is_lost = self.loses.swap(false, Ordering::Relaxed);
-        slowly(if is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
+        self.is_lost |= self.loses.swap(false, Ordering::Relaxed);
+        slowly(if self.is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
     }
 
     fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
@@ -718,4 +722,68 @@ fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
         assert_eq!((kit.stages()[0].parked_keys, seen(&totals)), (0, vec![1]));
         Ok(())
     });
+}
+
+#[test]
+fn what_was_tried_before_its_subscription_went_is_not_done_again() {
+    let (store, go_on) = (Memory::new(), Arc::new(tokio::sync::Notify::new()));
+    let handler = |is_stuck: bool| {
+        let go_on = Arc::clone(&go_on);
+        let handler = move |Json(event): Json, context: Context| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                if is_stuck {
+                    pending().await
+                }
+                if id_of(&event) == 2 {
+                    return Ok(Vec::new());
+                }
+                go_on.notified().await;
+                let counts = context.storage("counts");
+                let before: u64 = counts.get_json("one").await?.unwrap_or(0);
+                counts.put_json("one", &(before + 1)).await?;
+                Ok::<_, HandlerError>(vec![Draft::json("out", json!(1)).idempotency_key("one")])
+            }
+        };
+        handler.named("one").concurrency(8)
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", handler(true))?;
+        for id in 1..=2 {
+            kit.emit(number(id))?;
+        }
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        let first = kit.on("number", handler(false))?;
+        drive(&kit).await;
+        kit.off(first);
+        kit.on("number", handler(false))?;
+        drive(&kit).await;
+        for _ in 0..2 {
+            go_on.notify_one();
+            drive(&kit).await;
+        }
+        assert_eq!(kit.storage("counts").get_json::<u64>("one").await?, Some(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_name_that_came_and_went_while_nobody_drove_keeps_its_beginning() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        let first = kit.on("number", keep("one", &all))?;
+        kit.emit(number(1))?.await?;
+        kit.off(first);
+        kit.emit(number(2))?.await?;
+        kit.on("number", keep("one", &all))?;
+        kit.emit(number(3))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3]);
 }

@@ -69,8 +69,12 @@ impl Dispatcher {
         durable.failures = 0;
         durable.error = None;
         durable.last_id = known.values().map(|known| known.row.id).fold(durable.last_id, u32::max);
+        // The mark of one that begins may be on its way.
+        let marked = std::mem::replace(&mut durable.starts, starts);
+        for (name, start) in marked.into_iter().filter(|(name, _)| !known.contains_key(name)) {
+            durable.starts.entry(name).or_insert(start);
+        }
         durable.known = known;
-        durable.starts = starts;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
         durable.tail = Tail::at(tenure.end);
