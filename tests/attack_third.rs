@@ -411,6 +411,8 @@ struct Slow {
     appends: Arc<tokio::sync::watch::Sender<bool>>,
     loses_commit: Arc<AtomicBool>,
     loses_append: Arc<AtomicBool>,
+    /// The next commit that may be refused lands, and nobody knows.
+    hides_outcome: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -418,6 +420,7 @@ struct SlowPartition {
     inner: Box<dyn Partition>,
     gate: tokio::sync::watch::Receiver<bool>,
     loses: Arc<AtomicBool>,
+    hides: Arc<AtomicBool>,
     is_lost: bool,
 }
 
@@ -426,7 +429,8 @@ impl Default for Slow {
         let gate = || Arc::new(tokio::sync::watch::Sender::new(true));
         let (commits, appends) = (gate(), gate());
         let inner = Memory::new();
-        Self { inner, commits, appends, loses_commit: Arc::default(), loses_append: Arc::default() }
+        let (loses_commit, loses_append, hides_outcome) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, commits, appends, loses_commit, loses_append, hides_outcome }
     }
 }
 
@@ -451,12 +455,12 @@ impl Store for Slow {
     }
 
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, gate, loses) =
-            (self.inner.claim(partition), self.commits.subscribe(), Arc::clone(&self.loses_commit));
+        let (claim, gate) = (self.inner.claim(partition), self.commits.subscribe());
+        let (loses, hides) = (Arc::clone(&self.loses_commit), Arc::clone(&self.hides_outcome));
         Box::pin(async move {
             let claim = claim.await?;
             Ok(Claim {
-                partition: Box::new(SlowPartition { inner: claim.partition, gate, loses, is_lost: false }),
+                partition: Box::new(SlowPartition { inner: claim.partition, gate, loses, hides, is_lost: false }),
                 ..claim
             })
         })
@@ -473,6 +477,11 @@ impl Store for Slow {
 
 impl Partition for SlowPartition {
     fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        if batch.iter().any(|op| matches!(op, Op::PutNew { .. })) && self.hides.swap(false, Ordering::Relaxed) {
+            self.is_lost = true;
+            drop(self.inner.commit(batch));
+            return lost();
+        }
         self.is_lost |= self.loses.swap(false, Ordering::Relaxed);
         slowly(if self.is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
     }
@@ -786,4 +795,42 @@ fn a_name_that_came_and_went_while_nobody_drove_keeps_its_beginning() {
         Ok(())
     });
     assert_eq!(seen(&all), [1, 2, 3]);
+}
+
+#[test]
+fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
+    let (store, go_on) = (Slow::default(), Arc::new(tokio::sync::Notify::new()));
+    let handler = || {
+        let go_on = Arc::clone(&go_on);
+        let handler = move |_: Json, context: Context| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                go_on.notified().await;
+                let counts = context.storage("counts");
+                let before: u64 = counts.get_json("one").await?.unwrap_or(0);
+                counts.put_json("one", &(before + 1)).await?;
+                Ok::<_, HandlerError>(Draft::json("out", json!(1)).idempotency_key("one"))
+            }
+        };
+        handler.named("one")
+    };
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let first = kit.on("number", handler())?;
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        kit.off(first);
+        drive(&kit).await;
+        store.hides_outcome.store(true, Ordering::Relaxed);
+        go_on.notify_one();
+        drive(&kit).await;
+        assert!(!store.hides_outcome.load(Ordering::Relaxed));
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", handler())?;
+        go_on.notify_one();
+        kit.settle().await;
+        assert_eq!(kit.storage("counts").get_json::<u64>("one").await?, Some(1));
+        Ok(())
+    });
 }

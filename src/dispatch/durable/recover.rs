@@ -146,13 +146,14 @@ impl Dispatcher {
 
     fn forget_deliveries(&mut self) {
         let (in_flight, waiting) = self.take_all_jobs();
+        // Before any of them is let go of: nobody writes any more how far he was.
+        self.subscribers.iter_mut().for_each(|(_, subscriber)| subscriber.reader = None);
         for job in in_flight.into_iter().chain(waiting) {
             self.done.book.deliveries.abandoned += 1;
             self.end(job, Some(NoAnswer::Abandoned));
         }
         for (_, subscriber) in &mut self.subscribers {
             subscriber.keys.clear();
-            subscriber.reader = None;
             (subscriber.is_opening, subscriber.is_broken) = (false, false);
         }
         // The letters that were to be replayed are dead in the store, where they are read again.
