@@ -208,7 +208,7 @@ fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
     let first = |kit: &TestKit| {
         let stuck = |Json(event): Json| async move {
             if id_of(&event) == 1 {
-                pending().await
+                pending().await;
             }
         };
         kit.on("number", stuck.named("one"))
@@ -363,7 +363,7 @@ fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
         kit.on("number", keep("all", &all))?;
         kit.settle().await;
         store.gate.send_replace(false);
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         drive(&kit).await;
         for id in 3_001..=5_000 {
             kit.emit(number(id).delay(Duration::from_secs(2)))?.await?;
@@ -742,7 +742,7 @@ fn what_was_tried_before_its_subscription_went_is_not_done_again() {
             let go_on = Arc::clone(&go_on);
             async move {
                 if is_stuck {
-                    pending().await
+                    pending().await;
                 }
                 if id_of(&event) == 2 {
                     return Ok(Vec::new());

@@ -183,7 +183,9 @@ impl Registry {
         for entry in &removed {
             by_name.remove(entry.name());
         }
-        handlers.iter().for_each(|(entry, _)| list.note_unseen(entry));
+        for (entry, _) in &handlers {
+            list.note_unseen(entry);
+        }
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
         let count = removed.len();

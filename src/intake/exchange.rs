@@ -152,7 +152,9 @@ impl Intake {
     /// Events of these roots that an operator gave out are not there after all.
     pub(crate) fn take_back_lineage(&self, roots: &[EventId]) {
         let mut state = self.lock();
-        roots.iter().for_each(|root| state.roots.take_back(*root));
+        for root in roots {
+            state.roots.take_back(*root);
+        }
     }
 
     /// Counts an event that a handler returned and that goes to the log, or says why its root may not cause it.
