@@ -208,7 +208,7 @@ fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
     let first = |kit: &TestKit| {
         let stuck = |Json(event): Json| async move {
             if id_of(&event) == 1 {
-                pending().await
+                pending().await;
             }
         };
         kit.on("number", stuck.named("one"))
@@ -363,7 +363,7 @@ fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
         kit.on("number", keep("all", &all))?;
         kit.settle().await;
         store.gate.send_replace(false);
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         drive(&kit).await;
         for id in 3_001..=5_000 {
             kit.emit(number(id).delay(Duration::from_secs(2)))?.await?;
@@ -411,6 +411,8 @@ struct Slow {
     appends: Arc<tokio::sync::watch::Sender<bool>>,
     loses_commit: Arc<AtomicBool>,
     loses_append: Arc<AtomicBool>,
+    /// The next commit that may be refused lands, and nobody knows.
+    hides_outcome: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -418,6 +420,8 @@ struct SlowPartition {
     inner: Box<dyn Partition>,
     gate: tokio::sync::watch::Receiver<bool>,
     loses: Arc<AtomicBool>,
+    hides: Arc<AtomicBool>,
+    is_lost: bool,
 }
 
 impl Default for Slow {
@@ -425,7 +429,8 @@ impl Default for Slow {
         let gate = || Arc::new(tokio::sync::watch::Sender::new(true));
         let (commits, appends) = (gate(), gate());
         let inner = Memory::new();
-        Self { inner, commits, appends, loses_commit: Arc::default(), loses_append: Arc::default() }
+        let (loses_commit, loses_append, hides_outcome) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, commits, appends, loses_commit, loses_append, hides_outcome }
     }
 }
 
@@ -450,11 +455,14 @@ impl Store for Slow {
     }
 
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, gate, loses) =
-            (self.inner.claim(partition), self.commits.subscribe(), Arc::clone(&self.loses_commit));
+        let (claim, gate) = (self.inner.claim(partition), self.commits.subscribe());
+        let (loses, hides) = (Arc::clone(&self.loses_commit), Arc::clone(&self.hides_outcome));
         Box::pin(async move {
             let claim = claim.await?;
-            Ok(Claim { partition: Box::new(SlowPartition { inner: claim.partition, gate, loses }), ..claim })
+            Ok(Claim {
+                partition: Box::new(SlowPartition { inner: claim.partition, gate, loses, hides, is_lost: false }),
+                ..claim
+            })
         })
     }
 
@@ -469,8 +477,13 @@ impl Store for Slow {
 
 impl Partition for SlowPartition {
     fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let is_lost = self.loses.swap(false, Ordering::Relaxed);
-        slowly(if is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
+        if batch.iter().any(|op| matches!(op, Op::PutNew { .. })) && self.hides.swap(false, Ordering::Relaxed) {
+            self.is_lost = true;
+            drop(self.inner.commit(batch));
+            return lost();
+        }
+        self.is_lost |= self.loses.swap(false, Ordering::Relaxed);
+        slowly(if self.is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
     }
 
     fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
@@ -716,6 +729,108 @@ fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
         kit.settle().await;
         assert!(!store.loses_commit.load(Ordering::Relaxed));
         assert_eq!((kit.stages()[0].parked_keys, seen(&totals)), (0, vec![1]));
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_tried_before_its_subscription_went_is_not_done_again() {
+    let (store, go_on) = (Memory::new(), Arc::new(tokio::sync::Notify::new()));
+    let handler = |is_stuck: bool| {
+        let go_on = Arc::clone(&go_on);
+        let handler = move |Json(event): Json, context: Context| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                if is_stuck {
+                    pending().await;
+                }
+                if id_of(&event) == 2 {
+                    return Ok(Vec::new());
+                }
+                go_on.notified().await;
+                let counts = context.storage("counts");
+                let before: u64 = counts.get_json("one").await?.unwrap_or(0);
+                counts.put_json("one", &(before + 1)).await?;
+                Ok::<_, HandlerError>(vec![Draft::json("out", json!(1)).idempotency_key("one")])
+            }
+        };
+        handler.named("one").concurrency(8)
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", handler(true))?;
+        for id in 1..=2 {
+            kit.emit(number(id))?;
+        }
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        let first = kit.on("number", handler(false))?;
+        drive(&kit).await;
+        kit.off(first);
+        kit.on("number", handler(false))?;
+        drive(&kit).await;
+        for _ in 0..2 {
+            go_on.notify_one();
+            drive(&kit).await;
+        }
+        assert_eq!(kit.storage("counts").get_json::<u64>("one").await?, Some(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_name_that_came_and_went_while_nobody_drove_keeps_its_beginning() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        let first = kit.on("number", keep("one", &all))?;
+        kit.emit(number(1))?.await?;
+        kit.off(first);
+        kit.emit(number(2))?.await?;
+        kit.on("number", keep("one", &all))?;
+        kit.emit(number(3))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3]);
+}
+
+#[test]
+fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
+    let (store, go_on) = (Slow::default(), Arc::new(tokio::sync::Notify::new()));
+    let handler = || {
+        let go_on = Arc::clone(&go_on);
+        let handler = move |_: Json, context: Context| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                go_on.notified().await;
+                let counts = context.storage("counts");
+                let before: u64 = counts.get_json("one").await?.unwrap_or(0);
+                counts.put_json("one", &(before + 1)).await?;
+                Ok::<_, HandlerError>(Draft::json("out", json!(1)).idempotency_key("one"))
+            }
+        };
+        handler.named("one")
+    };
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let first = kit.on("number", handler())?;
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        kit.off(first);
+        drive(&kit).await;
+        store.hides_outcome.store(true, Ordering::Relaxed);
+        go_on.notify_one();
+        drive(&kit).await;
+        assert!(!store.hides_outcome.load(Ordering::Relaxed));
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", handler())?;
+        go_on.notify_one();
+        kit.settle().await;
+        assert_eq!(kit.storage("counts").get_json::<u64>("one").await?, Some(1));
         Ok(())
     });
 }

@@ -9,7 +9,10 @@ impl Dispatcher {
     /// Sees who has subscribed and who has left since the last time.
     pub(super) fn catch_up(&mut self) {
         self.version = self.parts.registry.version();
-        let (entries, added) = self.parts.registry.catch_up();
+        let (entries, added, unseen) = self.parts.registry.catch_up();
+        for (name, start) in unseen {
+            self.keep_start(&name, start.get().copied());
+        }
         for (entry, call) in added {
             self.add_subscriber(entry, call);
         }

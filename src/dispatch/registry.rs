@@ -14,7 +14,7 @@ use super::meters::Meter;
 use crate::{
     event::{Envelope, EventName, Pattern, Tenant},
     intake::Interest,
-    stage::{Call, HandlerError, Options, Site, contained},
+    stage::{Call, HandlerError, Options, Site, Start, contained},
     store::Seq,
 };
 
@@ -68,6 +68,9 @@ fn free_number(is_taken: impl Fn(u64) -> bool) -> u64 {
     free
 }
 
+/// The name of one that went before it was seen, and where it began, once that is known.
+pub(super) type Unseen = (Arc<str>, Arc<OnceLock<Seq>>);
+
 /// A new subscription and its handler, which goes to the dispatcher.
 type Added = (Arc<Entry>, Box<dyn Call>);
 
@@ -99,10 +102,20 @@ struct List {
     entries: Vec<Arc<Entry>>,
     by_name: HashMap<Arc<str>, u64>,
     added: Vec<Added>,
+    /// Who was taken back before the dispatcher saw him, and where he began.
+    unseen: Vec<Unseen>,
     is_closed: bool,
 }
 
 impl List {
+    /// Notes where one began that nobody will see. The first of a name is where it begins.
+    fn note_unseen(&mut self, entry: &Entry) {
+        let is_marked = entry.options.start == Start::Latest && !entry.options.is_tap;
+        if is_marked && self.unseen.iter().all(|(name, _)| name != entry.name()) {
+            self.unseen.push((Arc::clone(entry.name()), Arc::clone(&entry.start)));
+        }
+    }
+
     /// Where the entry of an id is.
     fn place(&self, id: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
@@ -170,6 +183,9 @@ impl Registry {
         for entry in &removed {
             by_name.remove(entry.name());
         }
+        for (entry, _) in &handlers {
+            list.note_unseen(entry);
+        }
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
         let count = removed.len();
@@ -190,6 +206,9 @@ impl Registry {
         let handler = list.added.binary_search_by_key(&id, |(entry, _)| entry.id).ok();
         let handler = handler.map(|place| list.added.remove(place));
         list.by_name.remove(removed.name());
+        if handler.is_some() {
+            list.note_unseen(&removed);
+        }
         self.version.fetch_add(1, Ordering::Release);
         drop(list);
         Self::let_go(removed, handler);
@@ -265,11 +284,11 @@ impl Registry {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The subscriptions now, and the handlers of those that are new.
-    pub(super) fn catch_up(&self) -> (Vec<Arc<Entry>>, Vec<Added>) {
+    /// The subscriptions now, the handlers of those that are new, and who came and went since the last time.
+    pub(super) fn catch_up(&self) -> (Vec<Arc<Entry>>, Vec<Added>, Vec<Unseen>) {
         let mut list = self.lock();
-        let added = std::mem::take(&mut list.added);
-        (list.entries.clone(), added)
+        let (added, unseen) = (std::mem::take(&mut list.added), std::mem::take(&mut list.unseen));
+        (list.entries.clone(), added, unseen)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     journal::{DueKey, cursor_key, given_back_op},
     queue::CLASSES,
     stage::Start,
-    store::{Class, CommitError, Committed, Op, StoreError, tables},
+    store::{Class, CommitError, Committed, Op, Seq, StoreError, tables},
 };
 
 /// A commit in flight.
@@ -143,17 +143,27 @@ impl Dispatcher {
         let subscriber = &mut self.subscribers[place];
         durable.write_cursors_of(subscriber, 1);
         match &subscriber.reader {
-            Some(reader) => drop(durable.closing.insert(reader.id, durable.batch_number)),
-            // It was marked where it begins, and it keeps that, though it was never opened.
-            None if subscriber.entry.options.start == Start::Latest && !subscriber.entry.options.is_tap => {
-                let (name, start) = (subscriber.entry.name().to_string(), subscriber.entry.start.get().copied());
-                if !durable.known.contains_key(&name)
-                    && let Some(start) = start
-                {
-                    durable.starts.entry(name).or_insert(start);
+            Some(reader) => {
+                durable.closing.insert(reader.id, durable.batch_number);
+                // Also what was written with an outcome that was tried: whoever has the name next begins with that.
+                if let Some(known) = durable.known.get_mut(&**subscriber.entry.name()) {
+                    known.cursors.clone_from(&reader.cursors);
                 }
             }
+            None if subscriber.entry.options.start == Start::Latest && !subscriber.entry.options.is_tap => {
+                let (name, start) = (Arc::clone(subscriber.entry.name()), subscriber.entry.start.get().copied());
+                self.keep_start(&name, start);
+            }
             None => {}
+        }
+    }
+
+    /// A name was marked where it begins, and it keeps that, though it was never opened.
+    pub(in crate::dispatch) fn keep_start(&mut self, name: &str, start: Option<Seq>) {
+        if let (Some(durable), Some(start)) = (&mut self.durable, start)
+            && !durable.known.contains_key(name)
+        {
+            durable.starts.entry(name.to_owned()).or_insert(start);
         }
     }
 

@@ -89,16 +89,8 @@ impl Dispatcher {
             |other: &str| self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == other);
         // Somebody else may have the earlier name still, or again.
         let was = entry.options.was.as_deref().filter(|was| !durable.known.contains_key(&name) && !is_named(was));
-        let known = if let Some(known) = durable.known.get(&name).or_else(|| durable.known.get(was?)) {
-            known.clone()
-        } else {
-            // What was marked and never opened holds what came after it.
-            let marked = was.and_then(|was| durable.starts.get(was)).copied();
-            let Some(start) = durable.beginning(&entry).into_iter().chain(marked).min() else { return false };
-            durable.last_id += 1;
-            let row = Subscribed { id: durable.last_id, pattern: String::new(), origin: name.clone() };
-            Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) }
-        };
+        let known = durable.known.get(&name).or_else(|| durable.known.get(was?)).cloned();
+        let Some(known) = known.or_else(|| durable.first_known(&entry, was)) else { return false };
         let id = known.row.id;
         let is_held = self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id));
         if is_held || !durable.is_closed(id) {
@@ -229,6 +221,16 @@ impl Durable {
     pub(super) fn beginning(&self, entry: &Entry) -> Option<Seq> {
         let marked = self.starts.get(&**entry.name()).copied();
         marked.or_else(|| Self::start_of(entry.options.start, entry.start.get().copied()))
+    }
+
+    /// A subscription that the store does not know; none while it is not known where it begins.
+    fn first_known(&mut self, entry: &Entry, was: Option<&str>) -> Option<Known> {
+        // An earlier name that was marked and never opened holds what came after its mark.
+        let marked = was.and_then(|was| self.starts.get(was)).copied();
+        let start = self.beginning(entry).into_iter().chain(marked).min()?;
+        self.last_id += 1;
+        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: entry.name().to_string() };
+        Some(Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) })
     }
 
     /// Whether all is in the store that a reader of before has written.

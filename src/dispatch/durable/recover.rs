@@ -72,7 +72,12 @@ impl Dispatcher {
         durable.failures = 0;
         durable.error = None;
         durable.last_id = durable.last_id.max(names.last_id);
-        (durable.known, durable.harmed, durable.starts) = (names.known, names.harmed, names.starts);
+        // The mark of one that begins may be on its way.
+        let marked = std::mem::replace(&mut durable.starts, names.starts);
+        for (name, start) in marked.into_iter().filter(|(name, _)| !names.known.contains_key(name)) {
+            durable.starts.entry(name).or_insert(start);
+        }
+        (durable.known, durable.harmed) = (names.known, names.harmed);
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
@@ -151,13 +156,14 @@ impl Dispatcher {
         if let Some(durable) = &mut self.durable {
             durable.care.lose();
         }
+        // Before any of them is let go of: nobody writes any more how far he was.
+        self.subscribers.iter_mut().for_each(|(_, subscriber)| subscriber.reader = None);
         for job in in_flight.into_iter().chain(waiting) {
             self.done.book.deliveries.abandoned += 1;
             self.end(job, Some(NoAnswer::Abandoned));
         }
         for (_, subscriber) in &mut self.subscribers {
             subscriber.keys.clear();
-            subscriber.reader = None;
             (subscriber.is_opening, subscriber.is_broken) = (false, false);
         }
         // The letters that were to be replayed are dead in the store, where they are read again.
