@@ -49,6 +49,8 @@ pub(crate) struct Parts {
     /// Where events survive, in a durable runtime.
     pub(crate) home: Option<Home>,
     pub(crate) retention: Retention,
+    /// The most bytes of the log's end that are kept in memory.
+    pub(crate) recent_bytes: usize,
     /// How the operator stages are.
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) quotas: Quotas,
@@ -127,7 +129,7 @@ impl Dispatcher {
     pub(crate) fn new(mut parts: Parts) -> Self {
         let beat = Arc::new(Beat::default());
         let now = parts.intake.clock.now();
-        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, now)));
+        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, parts.recent_bytes, now)));
         Self {
             now,
             random: fastrand::Rng::with_seed(parts.seed),

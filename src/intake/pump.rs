@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Group, Held, Intake, Outcome, PersistError, State, Teller};
+use super::{Group, Held, Intake, Outcome, PersistError, State, Teller, Told};
 use crate::{
     event::{Envelope, EventId, EventName},
     store::{Class, CommitError, Committed, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables},
@@ -283,8 +283,9 @@ impl Load {
             Ok(committed) if matches!(self, Self::Events(_) | Self::Group(_)) => {
                 state.tally.route(wanted);
                 let pairs = committed.appended.iter().zip(events);
-                let places = pairs.map(|(&seq, held)| (seq, Arc::clone(&held.event))).collect();
-                state.log.land(committed, places);
+                let bytes = |held: &Held| held.stored().map_or(0, |stored| stored.bytes.len());
+                let told = pairs.map(|(&seq, held)| Told { seq, event: Arc::clone(&held.event), bytes: bytes(held) });
+                state.log.land(committed, told.collect());
             }
             Ok(_) => {}
             Err(CommitError::Conflict { table, .. }) if *table == tables::ONCE => state.tally.duplicate += count,

@@ -120,6 +120,8 @@ pub(super) struct Durable {
     closing: HashMap<u32, u64>,
     last_id: u32,
     tail: Tail,
+    /// The most bytes of it.
+    recent_bytes: usize,
     /// All of the tail before it was told to those who keep up.
     told: Seq,
     horizon: Horizon,
@@ -163,8 +165,8 @@ pub(super) struct Durable {
 #[derive(Default)]
 pub(super) struct Batch {
     ops: Vec<Op>,
-    /// Events that are appended, in the order of `ops`.
-    events: Vec<Arc<Envelope>>,
+    /// Events that are appended, in the order of `ops`, and what the record of each takes.
+    events: Vec<(Arc<Envelope>, usize)>,
     /// Delayed events that are written.
     delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
@@ -222,7 +224,7 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_LOSSES: u32 = 5;
 
 impl Durable {
-    pub(super) fn new(home: Home, now: Timestamp) -> Self {
+    pub(super) fn new(home: Home, recent_bytes: usize, now: Timestamp) -> Self {
         Self {
             home,
             hold: Hold::Lost { until: now },
@@ -236,7 +238,8 @@ impl Durable {
             starts: HashMap::new(),
             closing: HashMap::new(),
             last_id: 0,
-            tail: Tail::at(Seq(0)),
+            tail: Tail::at(Seq(0), recent_bytes),
+            recent_bytes,
             told: Seq(0),
             horizon: Horizon::default(),
             batch: Batch::default(),
@@ -380,9 +383,12 @@ impl Dispatcher {
         let mut state = self.parts.intake.lock();
         let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
         let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
-        let landed = state.log.shore.take();
+        let (landed, forgotten) = (state.log.shore.take(), state.log.shore.take_forgotten());
         drop(state);
-        let moved = !landed.is_empty() || !delayed.is_empty();
+        let moved = !landed.is_empty() || !delayed.is_empty() || forgotten.is_some();
+        if let Some((begin, end)) = forgotten {
+            durable.tail.land_unread(begin, end);
+        }
         if has_forgotten {
             durable.horizon.forget();
         }

@@ -298,7 +298,7 @@ impl super::Batch {
     pub(super) fn append(&mut self, event: Arc<Envelope>, bytes: Bytes) {
         let (class, record) = (class_of(&event), record(&event, bytes));
         self.bytes += record.bytes.len();
-        self.events.push(event);
+        self.events.push((event, record.bytes.len()));
         match self.ops.last_mut() {
             Some(Op::Append { class: last, records }) if *last == class => records.push(record),
             _ => self.ops.push(Op::Append { class, records: vec![record] }),

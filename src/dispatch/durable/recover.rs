@@ -76,7 +76,7 @@ impl Dispatcher {
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
-        durable.tail = Tail::at(tenure.end);
+        durable.tail = Tail::at(tenure.end, durable.recent_bytes);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
