@@ -170,7 +170,8 @@ impl Builder {
         self
     }
 
-    /// The largest data of an event that enters as JSON, in bytes of JSON without spaces.
+    /// The largest data of an event that enters as JSON, in bytes of JSON without spaces. With a [`store`](Self::store) no event may take
+    /// more than 16 MiB as it is written, whatever is set here.
     pub fn max_event_size(mut self, bytes: usize) -> Self {
         self.limits.event_size = bytes;
         self

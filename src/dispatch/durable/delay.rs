@@ -87,7 +87,7 @@ impl Dispatcher {
     fn move_due(&mut self, cx: &mut Context<'_>) -> Result<bool, StoreError> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
         let mut moved = false;
-        if durable.due.is_none() && !durable.is_crowded() {
+        if durable.due.is_none() && !durable.is_crowded() && durable.trial.is_none() {
             let keys: Vec<DueKey> = durable.horizon.take_due(self.now, MOST);
             if let Some(tenure) = durable.tenure().cloned().filter(|_| !keys.is_empty()) {
                 let keys: Vec<_> = keys.into_iter().map(row_key).collect();
@@ -104,7 +104,8 @@ impl Dispatcher {
             for (key, row) in keys.into_iter().zip(rows?) {
                 let row = row.and_then(|bytes| bytes.map(due_event).transpose());
                 match row {
-                    Ok(Some((event, bytes))) => self.append_due(key, event, bytes),
+                    Ok(Some((event, bytes))) if self.make_room(bytes.len()) => self.append_due(key, event, bytes),
+                    Ok(Some(_)) => self.put_off(&key),
                     Ok(None) => {}
                     Err(error) => self.cannot_fire(&error),
                 }
@@ -112,6 +113,13 @@ impl Dispatcher {
             moved = true;
         }
         Ok(moved)
+    }
+
+    /// It is due still, once there is room for it.
+    fn put_off(&mut self, key: &[u8]) {
+        if let (Some(durable), Some(key)) = (&mut self.durable, parse_key(key)) {
+            durable.horizon.add(key);
+        }
     }
 
     /// Somebody has to look at it.

@@ -279,6 +279,12 @@ impl Durable {
         self.batch.ops.len() >= MOST_OPS || self.batch.bytes >= MOST_BYTES
     }
 
+    /// Whether nothing more may be written for now: there is as much as a commit should have, and none can be handed over before it
+    /// is known what became of the outcomes that are being tried.
+    pub(super) fn is_stuffed(&self) -> bool {
+        self.trial.is_some() && self.batch.bytes >= MOST_BYTES
+    }
+
     /// Whether nothing is on its way to or from the store.
     fn is_quiet(&self, now: Timestamp) -> bool {
         self.tenure().is_some()
@@ -305,7 +311,7 @@ impl Durable {
             Hold::Lost { until } => Some(until),
             Hold::Claiming(_) => None,
             Hold::Held(_) => {
-                let delayed = self.horizon.next().filter(|_| self.due.is_none());
+                let delayed = self.horizon.next().filter(|_| self.due.is_none() && self.trial.is_none());
                 delayed.into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
             }
         }
@@ -339,6 +345,11 @@ impl Reader {
 }
 
 impl Dispatcher {
+    /// Whether deliveries must not end for now, for what comes of them could not be written.
+    pub(super) fn is_stuffed(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.is_stuffed())
+    }
+
     /// Does what can be done now about the store. Whether anything moved.
     pub(super) fn durable_round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = self.hold_partition(cx);

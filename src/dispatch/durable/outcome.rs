@@ -219,7 +219,12 @@ impl Dispatcher {
     fn log_standing(&mut self, job: &mut Job, stand: Stand, due: Timestamp) {
         // What cannot be written stays where it is: after a restart it is as if this had not been tried.
         let Some(bytes) = bytes_of(&job.held.event) else { return };
-        self.make_room(bytes.len());
+        let has_room = self.make_room(bytes.len());
+        let is_kept = job.logged.is_some_and(|logged| logged.place != Place::Nowhere);
+        if !has_room && is_kept && self.is_stuffed() {
+            // So does what nobody can write now: it is as it was.
+            return;
+        }
         let Some(logged) = &mut job.logged else { return };
         let Some(durable) = &mut self.durable else { return };
         let Some(reader) = &mut self.subscribers[job.subscriber].reader else { return };

@@ -99,7 +99,7 @@ impl Dispatcher {
             if !reader.is_attached[class] || seq < reader.cursors[class].high {
                 continue;
             }
-            if reader.is_full(class) {
+            if reader.is_full(class) || self.durable.as_ref().is_some_and(|durable| durable.is_stuffed()) {
                 self.detach(place, class, seq);
                 continue;
             }
@@ -200,6 +200,7 @@ impl Dispatcher {
             }
         }
         while let Some(durable) = &mut self.durable
+            && !durable.is_stuffed()
             && let Poll::Ready(Some((place, entry, classes, pages))) = durable.reading.poll_next_unpin(cx)
         {
             moved = true;
@@ -275,7 +276,7 @@ impl Dispatcher {
             if !keeps_up[class] || seq < reader.cursors[class].high {
                 continue;
             }
-            if reader.is_full(class) {
+            if reader.is_full(class) || self.durable.as_ref().is_some_and(|durable| durable.is_stuffed()) {
                 self.detach(place, class, seq);
                 let is_strict = self.subscribers[place].entry.options.order == Order::Strict;
                 (0..CLASSES).filter(|&other| other == class || is_strict).for_each(|class| keeps_up[class] = false);
