@@ -7,8 +7,8 @@ use std::{
 };
 
 use millstream::{
-    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Key, OnError, Priority, Refusal, Replay,
-    Retry, Runtime, Start,
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, Key, OnError, Priority, Refusal,
+    Replay, Retry, Runtime, Start,
     store::{Memory, Redb},
     testing::{self, Probe, TestKit},
 };
@@ -442,4 +442,35 @@ fn an_orphan_is_forgotten_on_purpose_and_a_name_is_changed_on_purpose() {
         assert_eq!(kit.health().findings, Vec::<String>::new());
         Ok(())
     });
+}
+
+#[test]
+fn all_is_handled_once_and_in_order_however_little_of_the_log_is_kept_in_memory() {
+    for recent in [1, 300, 1_000] {
+        testing::run(Runtime::builder().store(Memory::new()).recent_bytes(recent), async |kit: TestKit| {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            for name in ["one", "two"] {
+                let seen = Arc::clone(&seen);
+                let keep = move |Json(event): Json| {
+                    seen.lock().unwrap().push((name, event.as_u64().unwrap()));
+                    async {}
+                };
+                kit.on("number", keep.named(name).concurrency(1))?;
+            }
+            for round in 0..20 {
+                kit.emit_all((0..10).map(|id| Draft::json("number", json!(round * 10 + id))))?;
+                if round % 3 == 0 {
+                    kit.settle().await;
+                }
+            }
+            kit.settle().await;
+            for name in ["one", "two"] {
+                let own: Vec<_> =
+                    seen.lock().unwrap().iter().filter(|(of, _)| *of == name).map(|(_, id)| *id).collect();
+                assert_eq!(own, (0..200).collect::<Vec<_>>(), "{recent}");
+            }
+            kit.assert_balanced();
+            Ok(())
+        });
+    }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Parts {
     /// Where events survive, in a durable runtime.
     pub(crate) home: Option<Home>,
     pub(crate) retention: Retention,
+    /// The most bytes of the log's end that are kept in memory.
+    pub(crate) recent_bytes: usize,
     /// How the operator stages are.
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) quotas: Quotas,
@@ -129,7 +131,7 @@ impl Dispatcher {
     pub(crate) fn new(mut parts: Parts) -> Self {
         let beat = Arc::new(Beat::default());
         let now = parts.intake.clock.now();
-        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, now)));
+        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, parts.recent_bytes, now)));
         Self {
             now,
             random: fastrand::Rng::with_seed(parts.seed),
@@ -203,7 +205,7 @@ impl Dispatcher {
             if !self.dispatch_batch(cx) {
                 return Self::busy(cx);
             }
-            if !moved && self.done.returned.is_empty() && self.ready.is_empty() {
+            if !moved && self.done.returned.is_empty() && (self.ready.is_empty() || self.is_stuffed()) {
                 return self.wait(cx);
             }
         }
@@ -218,7 +220,9 @@ impl Dispatcher {
     /// Nothing moves now: sleeps until the next time at which something does.
     fn wait(&mut self, cx: &mut Context<'_>) -> Progress {
         let in_store = self.durable.as_ref().and_then(|durable| durable.next());
-        let next = [self.timers.next(), self.next_due, in_store].into_iter().flatten().min();
+        // What is due is done once the store can take what comes of it, which wakes.
+        let attempts = self.timers.next().filter(|_| !self.is_stuffed());
+        let next = [attempts, self.next_due, in_store].into_iter().flatten().min();
         if let Some(next) = next {
             let at = self.parts.intake.clock.instant_of(next);
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -264,6 +268,7 @@ impl Dispatcher {
     pub(super) fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while self.aborted == 0
+            && !self.is_stuffed()
             && let Some(job) = self.ready.pop_front()
         {
             moved = true;
@@ -279,7 +284,9 @@ impl Dispatcher {
     fn fire_timers(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         let made = self.timers.made();
-        while let Some(due) = self.timers.pop_due(self.now, made) {
+        while !self.is_stuffed()
+            && let Some(due) = self.timers.pop_due(self.now, made)
+        {
             moved = true;
             match due {
                 Due::Attempt(job) => self.wake_up(*job),
@@ -292,7 +299,9 @@ impl Dispatcher {
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
+        while !self.is_stuffed()
+            && let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx)
+        {
             // An aborted attempt was settled when it was aborted.
             match ended {
                 Ok((place, outcome)) => self.complete(place, outcome),

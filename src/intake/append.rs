@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Held, Intake, Prepared, Refusal, State, What, accept::Entry};
 use crate::{
     event::{Draft, EventId},
-    store::{CommitError, Committed, Op, tables},
+    store::{CommitError, Committed, MAX_BATCH_BYTES, Op, tables},
     tenant::Use,
 };
 
@@ -34,6 +34,9 @@ pub(crate) struct Appending {
     pub(crate) ids: Vec<EventId>,
     pub(crate) landing: oneshot::Receiver<Result<Committed, CommitError>>,
 }
+
+/// What events that are appended together may take: a batch has room for it with all that goes with them.
+const MOST_BYTES: usize = MAX_BATCH_BYTES / 4 * 3;
 
 impl Group {
     /// The row that must be new before any of the events' own.
@@ -72,6 +75,14 @@ impl Intake {
                     return Err((self.hand_back(prepared, std::iter::once(event).chain(drafts)), reason));
                 }
             }
+        }
+        // Each has a row beside its record.
+        let bytes = |prepared: &Prepared| prepared.held.stored().map_or(0, |stored| 2 * stored.bytes.len());
+        let bytes: usize = prepared.iter().map(bytes).sum();
+        if bytes > MOST_BYTES {
+            let what = "events that are appended together".to_owned();
+            let reason = Refusal::TooLargeToStore { what, bytes, limit: MOST_BYTES };
+            return Err((self.hand_back(prepared, drafts), reason));
         }
         let ids: Vec<_> = prepared.iter().map(|prepared| prepared.held.event.id).collect();
         let once = ids.first().and_then(|&first| once(first, now));

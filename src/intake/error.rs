@@ -86,6 +86,16 @@ pub enum Refusal {
         /// `max_event_size`.
         limit: usize,
     },
+    /// The data, as it is written, is larger than what a commit has room for, whatever `max_event_size` allows.
+    #[error("`{what}` would take {bytes} bytes in the store, where at most {limit} have room in a commit")]
+    TooLargeToStore {
+        /// The event's name, or what is to be written together.
+        what: String,
+        /// What it would take.
+        bytes: usize,
+        /// What a commit has room for.
+        limit: usize,
+    },
     /// The name is no subject.
     #[error(transparent)]
     Name(#[from] NameError),

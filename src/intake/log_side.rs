@@ -13,6 +13,15 @@ use crate::{
     store::{CommitError, Committed, Seq},
 };
 
+/// An event of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) seq: Seq,
+    pub(crate) event: Arc<Envelope>,
+    /// What its record takes.
+    pub(crate) bytes: usize,
+}
+
 /// Events that were written together.
 #[derive(Debug)]
 pub(crate) struct Landed {
@@ -20,7 +29,7 @@ pub(crate) struct Landed {
     pub(crate) begin: Seq,
     /// Where it ends after them.
     pub(crate) end: Seq,
-    pub(crate) events: Vec<(Seq, Arc<Envelope>)>,
+    pub(crate) events: Vec<Told>,
 }
 
 /// What has landed and the dispatcher has not seen. It is a short cut past reading the log: what is forgotten for want of
@@ -29,6 +38,9 @@ pub(crate) struct Landed {
 pub(crate) struct Shore {
     landed: VecDeque<Landed>,
     events: usize,
+    bytes: usize,
+    /// From where to where events were forgotten.
+    forgotten: Option<(Seq, Seq)>,
     pub(crate) delayed: Vec<(Timestamp, EventId)>,
     /// Whether delayed events were forgotten.
     pub(crate) has_forgotten: bool,
@@ -48,6 +60,8 @@ pub(crate) struct LogSide {
     /// Those of them, and those that handlers returned, which wait in no queue and are not routed.
     pub(crate) afloat: u64,
     pub(crate) shore: Shore,
+    /// The most bytes of records whose events are on the shore.
+    recent_bytes: usize,
     /// Where the log ends, as far as is known.
     end: Option<Seq>,
     /// Those who begin at the end, and wait until that is known.
@@ -64,43 +78,58 @@ pub(crate) struct LogSide {
     pub(crate) damage: BTreeMap<String, String>,
 }
 
+impl Landed {
+    pub(crate) fn bytes(&self) -> usize {
+        self.events.iter().map(|told| told.bytes).sum()
+    }
+}
+
 impl Shore {
     /// The most events that are kept.
     const MOST: usize = 16_384;
     /// The most delayed ones.
     pub(crate) const MOST_DELAYED: usize = 4_096;
 
-    pub(crate) fn push(&mut self, landed: Landed) {
+    pub(crate) fn push(&mut self, landed: Landed, most_bytes: usize) {
         self.events += landed.events.len();
+        self.bytes += landed.bytes();
         self.landed.push_back(landed);
-        while self.events > Self::MOST
+        while (self.events > Self::MOST || self.bytes > most_bytes)
             && let Some(oldest) = self.landed.pop_front()
         {
             self.events -= oldest.events.len();
+            self.bytes -= oldest.bytes();
+            let begin = self.forgotten.map_or(oldest.begin, |(begin, _)| begin.min(oldest.begin));
+            self.forgotten = Some((begin, oldest.end));
         }
     }
 
+    /// From where to where events were forgotten since this was last asked.
+    pub(crate) fn take_forgotten(&mut self) -> Option<(Seq, Seq)> {
+        self.forgotten.take()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.landed.is_empty() && self.delayed.is_empty()
+        self.landed.is_empty() && self.delayed.is_empty() && self.forgotten.is_none()
     }
 
     pub(crate) fn take(&mut self) -> VecDeque<Landed> {
-        self.events = 0;
+        (self.events, self.bytes) = (0, 0);
         std::mem::take(&mut self.landed)
     }
 }
 
 impl LogSide {
     /// A durable runtime has something to look at in its store before it is at rest.
-    pub(crate) fn new(is_durable: bool) -> Self {
-        Self { unsettled: is_durable, ..Self::default() }
+    pub(crate) fn new(is_durable: bool, recent_bytes: usize) -> Self {
+        Self { unsettled: is_durable, recent_bytes, ..Self::default() }
     }
 
     /// Events are in the log.
-    pub(crate) fn land(&mut self, committed: &Committed, events: Vec<(Seq, Arc<Envelope>)>) {
+    pub(crate) fn land(&mut self, committed: &Committed, events: Vec<Told>) {
         self.begins_at(committed.begin);
         self.end = self.end.max(Some(committed.end));
-        self.shore.push(Landed { begin: committed.begin, end: committed.end, events });
+        self.shore.push(Landed { begin: committed.begin, end: committed.end, events }, self.recent_bytes);
         self.unsettled = true;
     }
 
@@ -163,5 +192,36 @@ impl LogSide {
             }
             None => self.starts.push(Arc::clone(start)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Draft, IdSource, Lineage};
+
+    fn landed(ids: &IdSource, begin: u64, bytes: &[usize]) -> Landed {
+        let told = |(seq, &bytes): (u64, &usize)| {
+            let id = ids.next(Timestamp::EPOCH);
+            let event = Envelope::new(Draft::json("a", 1.into()), id, Timestamp::EPOCH, Lineage::root(id));
+            Told { seq: Seq(seq), event: Arc::new(event), bytes }
+        };
+        let events: Vec<_> = (begin..).zip(bytes).map(told).collect();
+        Landed { begin: Seq(begin), end: Seq(begin + bytes.len() as u64), events }
+    }
+
+    #[test]
+    fn what_has_landed_is_bounded_by_bytes_and_the_oldest_goes() {
+        let (ids, mut shore) = (IdSource::new(1), Shore::default());
+        for begin in [0, 2, 4] {
+            shore.push(landed(&ids, begin, &[30, 30]), 130);
+        }
+        assert_eq!(shore.take_forgotten(), Some((Seq(0), Seq(2))));
+        assert_eq!(shore.take().iter().map(|landed| landed.begin.0).collect::<Vec<_>>(), [2, 4]);
+        shore.push(landed(&ids, 6, &[131]), 130);
+        assert!(!shore.is_empty() && shore.take().is_empty(), "one that is too large is read in the log");
+        assert_eq!((shore.take_forgotten(), shore.is_empty()), (Some((Seq(6), Seq(7))), true));
+        shore.push(landed(&ids, 7, &[130]), 130);
+        assert_eq!(shore.take().len(), 1);
     }
 }

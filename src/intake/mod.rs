@@ -35,7 +35,7 @@ pub(crate) use self::{
     door::{Intake, Limits},
     exchange::{Outlook, Settlement},
     landing::{Landing, Outcome, Teller},
-    log_side::{Landed, LogSide, Shore},
+    log_side::{Landed, LogSide, Shore, Told},
     loops::Roots,
     observe::{Observer, Step},
     prepare::Prepared,

@@ -10,6 +10,7 @@ use super::{Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refu
 use crate::{
     event::{Draft, Envelope, EventId, JsonSize, Lineage, aggregate_key, scoped},
     request::Request,
+    store::MAX_BATCH_BYTES,
 };
 
 /// A draft that was refused. Boxed: the way of those that are not should not be wide.
@@ -26,6 +27,9 @@ pub(crate) struct Prepared {
 
 /// What the header of a stored event may come to beside its data.
 const HEADER: usize = 64 << 10;
+
+/// What the record of an event may take: a commit has room for it beside its aggregate's row, or as a dead letter beside others.
+const MOST_STORED: usize = MAX_BATCH_BYTES / 4;
 
 /// Keys of different tenants are different keys.
 fn once_key(event: &Envelope, key: &str) -> Bytes {
@@ -123,6 +127,13 @@ impl Intake {
         let limit = self.limits.event_size;
         if bytes.len() > limit.saturating_add(HEADER) {
             return Err(Refusal::TooLarge { name: event.name.clone(), limit });
+        }
+        if bytes.len() > MOST_STORED {
+            return Err(Refusal::TooLargeToStore {
+                what: event.name.to_string(),
+                bytes: bytes.len(),
+                limit: MOST_STORED,
+            });
         }
         let until = event.emitted + self.limits.once;
         let once = event.once().map(|key| (once_key(event, key), until));

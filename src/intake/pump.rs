@@ -16,10 +16,12 @@ use std::{
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Group, Held, Intake, Outcome, PersistError, State, Teller};
+use super::{Group, Held, Intake, Outcome, PersistError, State, Teller, Told};
 use crate::{
     event::{Envelope, EventId, EventName},
-    store::{Class, CommitError, Committed, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables},
+    store::{
+        Class, CommitError, Committed, MAX_BATCH_BYTES, Op, PartitionId, Record, RowKey, Store, StoreFuture, tables,
+    },
 };
 
 /// What goes to the store with an event.
@@ -72,6 +74,9 @@ pub(crate) const MARK: &str = "";
 
 /// The most events that are handed over at a time.
 const MOST: usize = 4_096;
+
+/// And the most bytes of their records, unless a single one has more.
+const MOST_BYTES: usize = MAX_BATCH_BYTES / 4;
 
 /// The key of a delayed event's row: its due time, then its id.
 pub(crate) fn delayed_key(due: Timestamp, id: EventId) -> Bytes {
@@ -175,17 +180,23 @@ impl Pump {
         Self::together(events).into_iter().chain(groups).chain(delayed).collect()
     }
 
-    /// Those that depend on nothing go together; one that may be refused goes alone.
+    /// Those that depend on nothing go together, as far as a batch has room; one that may be refused goes alone.
     fn together(events: VecDeque<Held>) -> Vec<Load> {
         let mut loads = Vec::new();
-        let mut is_open = false;
+        let mut room = 0;
         for held in events {
             let is_alone = held.stored().is_none_or(Stored::is_conditional);
+            let bytes = held.stored().map_or(0, |stored| stored.bytes.len());
             match loads.last_mut() {
-                Some(Load::Events(events)) if is_open && !is_alone => events.push(held),
-                _ => loads.push(Load::Events(vec![held])),
+                Some(Load::Events(events)) if bytes <= room && !is_alone => {
+                    room -= bytes;
+                    events.push(held);
+                }
+                _ => {
+                    room = if is_alone { 0 } else { MOST_BYTES.saturating_sub(bytes) };
+                    loads.push(Load::Events(vec![held]));
+                }
             }
-            is_open = !is_alone;
         }
         loads
     }
@@ -299,8 +310,9 @@ impl Load {
             Ok(committed) if matches!(self, Self::Events(_) | Self::Group(_)) => {
                 state.tally.route(wanted);
                 let pairs = committed.appended.iter().zip(events);
-                let places = pairs.map(|(&seq, held)| (seq, Arc::clone(&held.event))).collect();
-                state.log.land(committed, places);
+                let bytes = |held: &Held| held.stored().map_or(0, |stored| stored.bytes.len());
+                let told = pairs.map(|(&seq, held)| Told { seq, event: Arc::clone(&held.event), bytes: bytes(held) });
+                state.log.land(committed, told.collect());
             }
             Ok(_) => {}
             Err(CommitError::Conflict { table, .. }) if *table == tables::ONCE => state.tally.duplicate += count,

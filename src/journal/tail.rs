@@ -1,20 +1,24 @@
 //! The end of the log, in memory: what was written last, in the order of the log, for all subscriptions that keep up.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::{event::Envelope, intake::Landed, store::Seq};
+use crate::{
+    intake::{Landed, Told},
+    store::Seq,
+};
 
 /// The last events of the log. It begins somewhere and has no hole from there on.
 #[derive(Debug)]
 pub(crate) struct Tail {
     from: Seq,
     next: Seq,
-    events: VecDeque<(Seq, Arc<Envelope>)>,
+    events: VecDeque<Told>,
+    bytes: usize,
     /// What has landed behind something that nobody has told yet.
     early: BTreeMap<Seq, Early>,
+    early_events: usize,
+    early_bytes: usize,
+    most_bytes: usize,
 }
 
 /// What was written together, and whether its events are here.
@@ -31,7 +35,7 @@ enum Early {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// The next events.
-    Events(Vec<(Seq, Arc<Envelope>)>),
+    Events(Vec<Told>),
     /// Something lies between that nobody will tell: the tail begins anew behind it. The events before are in the log.
     Gap {
         /// Up to here all were told.
@@ -45,8 +49,18 @@ impl Tail {
     /// The most events that are kept.
     pub(crate) const MOST: usize = 8_192;
 
-    pub(crate) fn at(end: Seq) -> Self {
-        Self { from: end, next: end, events: VecDeque::new(), early: BTreeMap::new() }
+    /// One that keeps events whose records take so many bytes at most, and as much again of what has landed early.
+    pub(crate) fn at(end: Seq, most_bytes: usize) -> Self {
+        Self {
+            from: end,
+            next: end,
+            events: VecDeque::new(),
+            bytes: 0,
+            early: BTreeMap::new(),
+            early_events: 0,
+            early_bytes: 0,
+            most_bytes,
+        }
     }
 
     /// The first place from which on it has everything.
@@ -59,18 +73,34 @@ impl Tail {
         self.next
     }
 
-    /// What was written together has landed.
+    /// What was written together has landed. Where there is no room for it, it is in the log alone.
     pub(crate) fn land(&mut self, landed: Landed) {
         // What was claimed with the partition is read from the log.
-        if landed.begin >= self.next {
+        if landed.begin < self.next {
+            return;
+        }
+        let (events, bytes) = (self.early_events + landed.events.len(), self.early_bytes + landed.bytes());
+        if landed.events.is_empty() || (events <= Self::MOST && bytes <= self.most_bytes) {
+            (self.early_events, self.early_bytes) = (events, bytes);
             self.early.insert(landed.begin, Early::Told(landed));
+        } else {
+            self.land_unread(landed.begin, landed.end);
         }
     }
 
     /// As [`land`](Self::land), where nobody has the events.
     pub(crate) fn land_unread(&mut self, begin: Seq, end: Seq) {
-        if begin >= self.next {
-            self.early.insert(begin, Early::Unread { end });
+        let begin = begin.max(self.next);
+        if begin < end {
+            let before = self.early.insert(begin, Early::Unread { end });
+            self.forget_early(before);
+        }
+    }
+
+    fn forget_early(&mut self, early: Option<Early>) {
+        if let Some(Early::Told(landed)) = early {
+            self.early_events -= landed.events.len();
+            self.early_bytes -= landed.bytes();
         }
     }
 
@@ -93,16 +123,22 @@ impl Tail {
             let begin = *first.key();
             return self.skip_to(begin);
         }
-        let Landed { end, events, .. } = match first.remove() {
+        let landed = match first.remove() {
             Early::Told(landed) => landed,
             Early::Unread { end } => return self.skip_to(end),
         };
+        let bytes = landed.bytes();
+        self.early_events -= landed.events.len();
+        self.early_bytes -= bytes;
+        self.bytes += bytes;
+        let Landed { end, events, .. } = landed;
         self.next = end;
         self.events.extend(events.iter().cloned());
-        while self.events.len() > Self::MOST
-            && let Some((oldest, _)) = self.events.pop_front()
+        while (self.events.len() > Self::MOST || self.bytes > self.most_bytes)
+            && let Some(oldest) = self.events.pop_front()
         {
-            self.from = oldest.next();
+            self.bytes -= oldest.bytes;
+            self.from = oldest.seq.next();
         }
         Step::Events(events)
     }
@@ -111,19 +147,85 @@ impl Tail {
         let told = self.next;
         (self.from, self.next) = (end, end);
         self.events.clear();
+        self.bytes = 0;
+        while let Some(passed) = self.early.first_entry().filter(|first| *first.key() < end) {
+            let passed = passed.remove();
+            self.forget_early(Some(passed));
+        }
         Step::Gap { told }
     }
 
     /// The events at or after a place, if it has all of them.
-    pub(crate) fn since(&self, seq: Seq) -> Option<impl Iterator<Item = &(Seq, Arc<Envelope>)>> {
-        let first = self.events.partition_point(|(at, _)| *at < seq);
+    pub(crate) fn since(&self, seq: Seq) -> Option<impl Iterator<Item = &Told>> {
+        let first = self.events.partition_point(|told| told.seq < seq);
         (seq >= self.from).then(|| self.events.range(first..))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use millstream_operators::Timestamp;
+
     use super::*;
+    use crate::event::{Draft, Envelope, IdSource, Lineage};
+
+    const MOST: usize = 100;
+
+    /// Events of so many bytes each.
+    fn told(begin: u64, bytes: &[usize]) -> Landed {
+        let ids = IdSource::new(begin);
+        let told = |(seq, &bytes): (u64, &usize)| {
+            let id = ids.next(Timestamp::EPOCH);
+            let event = Envelope::new(Draft::json("a", 1.into()), id, Timestamp::EPOCH, Lineage::root(id));
+            Told { seq: Seq(seq), event: Arc::new(event), bytes }
+        };
+        let events: Vec<_> = (begin..).zip(bytes).map(told).collect();
+        Landed { begin: Seq(begin), end: Seq(begin + bytes.len() as u64), events }
+    }
+
+    #[test]
+    fn it_keeps_no_more_bytes_than_it_may_however_few_events_they_are() {
+        let mut tail = Tail::at(Seq(5), MOST);
+        for begin in [5, 7, 9] {
+            tail.land(told(begin, &[30, 30]));
+            assert!(matches!(tail.step(false), Step::Events(events) if events.len() == 2));
+        }
+        assert_eq!((tail.from(), tail.next()), (Seq(8), Seq(11)));
+        assert_eq!(tail.since(Seq(8)).map(Iterator::count), Some(3));
+        assert!(tail.since(Seq(7)).is_none());
+    }
+
+    #[test]
+    fn what_lands_early_beyond_its_bytes_is_read_in_the_log() {
+        let mut tail = Tail::at(Seq(5), MOST);
+        for begin in [7, 9, 11] {
+            tail.land(told(begin, &[30, 30]));
+        }
+        tail.land(told(5, &[1, 1]));
+        assert_eq!((tail.early_events, tail.early_bytes, tail.end()), (4, 62, Seq(13)));
+        assert!(matches!(tail.step(true), Step::Events(_)));
+        assert!(matches!(tail.step(true), Step::Events(_)) && tail.next() == Seq(9));
+        assert!(matches!(tail.step(true), Step::Gap { told: Seq(9) }) && tail.next() == Seq(11));
+        assert!(matches!(tail.step(true), Step::Gap { told: Seq(11) }) && tail.next() == Seq(13));
+        assert_eq!((tail.early_events, tail.early_bytes, tail.bytes), (0, 0, 0));
+        tail.land(told(13, &[101]));
+        assert!(matches!(tail.step(true), Step::Gap { .. }) && tail.next() == Seq(14));
+    }
+
+    #[test]
+    fn what_was_told_within_what_is_read_in_the_log_is_read_there() {
+        let mut tail = Tail::at(Seq(5), MOST);
+        tail.land(told(7, &[30]));
+        tail.land_unread(Seq(3), Seq(9));
+        tail.land(told(9, &[30]));
+        assert!(matches!(tail.step(true), Step::Gap { told: Seq(5) }) && tail.next() == Seq(9));
+        assert!(matches!(tail.step(true), Step::Events(_)) && tail.next() == Seq(10));
+        assert_eq!((tail.early_events, tail.early_bytes), (0, 0));
+        tail.land_unread(Seq(3), Seq(9));
+        assert!(matches!(tail.step(false), Step::Nothing), "that was before");
+    }
 
     fn landed(begin: u64, end: u64) -> Landed {
         Landed { begin: Seq(begin), end: Seq(end), events: Vec::new() }
@@ -131,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_lands_early_waits_for_what_lies_before() {
-        let mut tail = Tail::at(Seq(5));
+        let mut tail = Tail::at(Seq(5), MOST);
         tail.land(landed(7, 9));
         assert!(matches!(tail.step(true), Step::Nothing));
         tail.land(landed(5, 7));
@@ -142,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_hole_that_nobody_fills_begins_the_tail_anew() {
-        let mut tail = Tail::at(Seq(5));
+        let mut tail = Tail::at(Seq(5), MOST);
         tail.land(landed(7, 9));
         assert!(matches!(tail.step(false), Step::Gap { told: Seq(5) }));
         assert!(matches!(tail.step(false), Step::Events(_)));
@@ -151,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_was_there_when_it_began_is_not_told_again() {
-        let mut tail = Tail::at(Seq(5));
+        let mut tail = Tail::at(Seq(5), MOST);
         tail.land(landed(3, 5));
         assert!(matches!(tail.step(false), Step::Nothing));
     }

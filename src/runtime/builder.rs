@@ -44,6 +44,7 @@ use crate::{
 /// | [`store`](Self::store) | none: events are in memory |
 /// | [`retention`](Self::retention) | [`Retention::Handled`] |
 /// | [`idempotency_window`](Self::idempotency_window) | 24 hours |
+/// | [`recent_bytes`](Self::recent_bytes) | 32 MiB |
 /// | [`max_value_size`](Self::max_value_size) | 1 MiB |
 /// | [`watchdog`](Self::watchdog) | on |
 /// | [`clock`](Self::clock) | the system's |
@@ -83,6 +84,7 @@ pub struct Builder {
     observer: Option<Arc<dyn Observer>>,
     home: Option<Home>,
     retention: Retention,
+    recent_bytes: usize,
     max_value_size: usize,
 }
 
@@ -120,6 +122,7 @@ impl Default for Builder {
             observer: None,
             home: None,
             retention: Retention::default(),
+            recent_bytes: 32 << 20,
             max_value_size: 1 << 20,
         }
     }
@@ -182,7 +185,8 @@ impl Builder {
         self
     }
 
-    /// The largest data of an event that enters as JSON, in bytes of JSON without spaces.
+    /// The largest data of an event that enters as JSON, in bytes of JSON without spaces. With a [`store`](Self::store) no event may take
+    /// more than 16 MiB as it is written, whatever is set here.
     pub fn max_event_size(mut self, bytes: usize) -> Self {
         self.limits.event_size = bytes;
         self
@@ -225,6 +229,14 @@ impl Builder {
     /// How long events stay in the log that all have handled, and whether those stay that somebody has not.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// How many bytes of what was written last are kept in memory, for subscriptions that keep up with the log and for those that
+    /// catch up with it; so much each for what they were told, for what has landed out of order, and for what nobody who drives has
+    /// seen yet. A record's bytes count. What is beyond is read from the store: that is slower, and nothing is lost. Default: 32 MiB.
+    pub fn recent_bytes(mut self, bytes: usize) -> Self {
+        self.recent_bytes = bytes;
         self
     }
 
@@ -397,6 +409,7 @@ impl Builder {
             shelf: Arc::clone(&shelf),
             home: self.home.clone(),
             retention: self.retention,
+            recent_bytes: self.recent_bytes,
             statuses: Arc::clone(&statuses),
             quotas: self.quotas,
             batch_size: self.batch_size,
@@ -454,7 +467,7 @@ impl Builder {
             consumer: None,
             dispatch_is_strict: false,
             cancelled: false,
-            log: LogSide::new(self.home.is_some()),
+            log: LogSide::new(self.home.is_some(), self.recent_bytes),
         }
     }
 
@@ -476,6 +489,7 @@ impl Builder {
             (self.limits.event_size == 0, "max_event_size", one),
             (self.dead_letter_size == 0, "dead_letter_size", one),
             (self.max_value_size == 0, "max_value_size", one),
+            (self.recent_bytes == 0, "recent_bytes", one),
             (
                 self.max_value_size > MAX_BATCH_BYTES / 2,
                 "max_value_size",

@@ -51,7 +51,7 @@ fn retention() -> impl Strategy<Value = Retention> {
 type Set = Box<dyn FnOnce(Builder) -> Builder>;
 
 fn setting() -> impl Strategy<Value = (u8, usize, Duration, u32)> {
-    (0_u8..14, size(), time(), prop_oneof![Just(0), Just(1), Just(u32::MAX), any::<u32>()])
+    (0_u8..15, size(), time(), prop_oneof![Just(0), Just(1), Just(u32::MAX), any::<u32>()])
 }
 
 fn apply(builder: Builder, (which, size, time, number): (u8, usize, Duration, u32)) -> Builder {
@@ -71,6 +71,7 @@ fn apply(builder: Builder, (which, size, time, number): (u8, usize, Duration, u3
         12 => Box::new(move |b| {
             b.overflow([Overflow::Refuse, Overflow::DropOldest, Overflow::DropNewest][number as usize % 3])
         }),
+        13 => Box::new(move |b| b.recent_bytes(size)),
         _ => Box::new(move |b| {
             b.unrouted([UnroutedPolicy::Ignore, UnroutedPolicy::Warn, UnroutedPolicy::DeadLetter][number as usize % 3])
         }),

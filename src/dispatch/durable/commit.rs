@@ -12,7 +12,7 @@ use super::{Batch, Durable, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
-    intake::Landed,
+    intake::{Landed, Told},
     journal::{DueKey, cursor_key, given_back_op},
     queue::CLASSES,
     stage::Start,
@@ -22,7 +22,7 @@ use crate::{
 /// A commit in flight.
 pub(super) struct Committing {
     pub(super) number: u64,
-    pub(super) events: Vec<Arc<Envelope>>,
+    pub(super) events: Vec<(Arc<Envelope>, usize)>,
     pub(super) delayed: Vec<DueKey>,
     fired: Vec<Bytes>,
     pub(super) replies: Vec<Reply>,
@@ -68,10 +68,11 @@ impl Dispatcher {
             durable.firing.remove(&key);
         }
         if !events.is_empty() {
-            let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();
+            let wanted: Vec<_> = events.iter().map(|(event, _)| self.parts.registry.wants(&event.name)).collect();
             let count = events.len() as u64;
             let Some(durable) = &mut self.durable else { return };
-            let events = committed.appended.iter().copied().zip(events).collect();
+            let events = committed.appended.iter().zip(events);
+            let events = events.map(|(&seq, (event, bytes))| Told { seq, event, bytes }).collect();
             durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
             let mut state = self.parts.intake.lock();
             state.log.afloat -= count;

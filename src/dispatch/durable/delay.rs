@@ -90,7 +90,7 @@ impl Dispatcher {
     fn move_due(&mut self, cx: &mut Context<'_>) -> Result<bool, StoreError> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
         let mut moved = false;
-        if durable.due.is_none() && !durable.is_crowded() {
+        if durable.due.is_none() && !durable.is_crowded() && durable.trial.is_none() {
             let keys: Vec<DueKey> = durable.horizon.take_due(self.now, MOST);
             if let Some(tenure) = durable.tenure().cloned().filter(|_| !keys.is_empty()) {
                 let keys: Vec<_> = keys.into_iter().map(row_key).collect();

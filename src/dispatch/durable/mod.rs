@@ -122,6 +122,8 @@ pub(super) struct Durable {
     closing: HashMap<u32, u64>,
     last_id: u32,
     tail: Tail,
+    /// The most bytes of it.
+    recent_bytes: usize,
     /// All of the tail before it was told to those who keep up.
     told: Seq,
     horizon: Horizon,
@@ -167,8 +169,8 @@ pub(super) struct Durable {
 #[derive(Default)]
 pub(super) struct Batch {
     ops: Vec<Op>,
-    /// Events that are appended, in the order of `ops`.
-    events: Vec<Arc<Envelope>>,
+    /// Events that are appended, in the order of `ops`, and what the record of each takes.
+    events: Vec<(Arc<Envelope>, usize)>,
     /// Delayed events that are written.
     delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
@@ -226,7 +228,7 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_LOSSES: u32 = 5;
 
 impl Durable {
-    pub(super) fn new(home: Home, now: Timestamp) -> Self {
+    pub(super) fn new(home: Home, recent_bytes: usize, now: Timestamp) -> Self {
         Self {
             home,
             hold: Hold::Lost { until: now },
@@ -240,7 +242,8 @@ impl Durable {
             starts: HashMap::new(),
             closing: HashMap::new(),
             last_id: 0,
-            tail: Tail::at(Seq(0)),
+            tail: Tail::at(Seq(0), recent_bytes),
+            recent_bytes,
             told: Seq(0),
             horizon: Horizon::default(),
             batch: Batch::default(),
@@ -281,6 +284,12 @@ impl Durable {
         self.batch.ops.len() >= MOST_OPS || self.batch.bytes >= MOST_BYTES
     }
 
+    /// Whether nothing more may be written for now: there is as much as a commit should have, and none can be handed over before it
+    /// is known what became of the outcomes that are being tried.
+    pub(super) fn is_stuffed(&self) -> bool {
+        self.trial.is_some() && self.batch.bytes >= MOST_BYTES
+    }
+
     /// Whether nothing is on its way to or from the store.
     fn is_quiet(&self, now: Timestamp) -> bool {
         self.tenure().is_some()
@@ -308,7 +317,7 @@ impl Durable {
             Hold::Lost { until } => Some(until),
             Hold::Claiming(_) => None,
             Hold::Held(_) => {
-                let delayed = self.horizon.next().filter(|_| self.due.is_none());
+                let delayed = self.horizon.next().filter(|_| self.due.is_none() && self.trial.is_none());
                 delayed.into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
             }
         }
@@ -348,6 +357,11 @@ impl Reader {
 }
 
 impl Dispatcher {
+    /// Whether deliveries must not end for now, for what comes of them could not be written.
+    pub(super) fn is_stuffed(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.is_stuffed())
+    }
+
     /// Does what can be done now about the store. Whether anything moved.
     pub(super) fn durable_round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = self.hold_partition(cx);
@@ -393,9 +407,12 @@ impl Dispatcher {
         let mut state = self.parts.intake.lock();
         let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
         let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
-        let landed = state.log.shore.take();
+        let (landed, forgotten) = (state.log.shore.take(), state.log.shore.take_forgotten());
         drop(state);
-        let moved = !landed.is_empty() || !delayed.is_empty();
+        let moved = !landed.is_empty() || !delayed.is_empty() || forgotten.is_some();
+        if let Some((begin, end)) = forgotten {
+            durable.tail.land_unread(begin, end);
+        }
         if has_forgotten {
             // A look that is under way would say of all before it that it was read.
             durable.looking = None;

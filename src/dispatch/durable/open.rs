@@ -77,7 +77,8 @@ impl Dispatcher {
         let Some(tenure) = durable.tenure().cloned() else { return false };
         let entry = Arc::clone(&self.subscribers[place].entry);
         let name = entry.name().to_string();
-        if durable.is_being_forgotten(&name) {
+        // The letters of a name that changes are written all at once.
+        if durable.is_being_forgotten(&name) || entry.options.was.is_some() && durable.trial.is_some() {
             return false;
         }
         if let Some(why) = self.harm_of(&name, entry.options.was.as_deref()) {

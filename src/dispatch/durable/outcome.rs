@@ -223,7 +223,12 @@ impl Dispatcher {
         }
         // What cannot be written stays where it is: after a restart it is as if this had not been tried.
         let Some(bytes) = bytes_of(&job.held.event) else { return };
-        self.make_room(bytes.len());
+        let has_room = self.make_room(bytes.len());
+        let is_kept = job.logged.is_some_and(|logged| logged.place != Place::Nowhere);
+        if !has_room && is_kept && self.is_stuffed() {
+            // So does what nobody can write now: it is as it was.
+            return;
+        }
         let Some(logged) = &mut job.logged else { return };
         let Some(durable) = &mut self.durable else { return };
         let Some(reader) = &mut self.subscribers[job.subscriber].reader else { return };
@@ -302,7 +307,7 @@ impl super::Batch {
     pub(super) fn append(&mut self, event: Arc<Envelope>, bytes: Bytes) {
         let (class, record) = (class_of(&event), record(&event, bytes));
         self.bytes += record.bytes.len();
-        self.events.push(event);
+        self.events.push((event, record.bytes.len()));
         match self.ops.last_mut() {
             Some(Op::Append { class: last, records }) if *last == class => records.push(record),
             _ => self.ops.push(Op::Append { class, records: vec![record] }),

@@ -14,7 +14,7 @@ use super::{Logged, Pending, Place, gap::Found, harm::with_advice, open::failed_
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
-    intake::{Held, MARK},
+    intake::{Held, MARK, Told},
     journal::{Cursor, Step},
     queue::CLASSES,
     stage::{HandlerError, Order},
@@ -53,7 +53,7 @@ impl Dispatcher {
                 Step::Nothing => break,
                 Step::Gap { told } => self.detach_all(told),
                 Step::Events(events) => {
-                    for (seq, event) in events {
+                    for Told { seq, event, .. } in events {
                         self.tell(seq, &event, cx);
                     }
                     if let Some(durable) = &mut self.durable {
@@ -99,7 +99,7 @@ impl Dispatcher {
             if !reader.is_attached[class] || seq < reader.cursors[class].high {
                 continue;
             }
-            if reader.is_full(class) {
+            if reader.is_full(class) || self.durable.as_ref().is_some_and(|durable| durable.is_stuffed()) {
                 self.detach(place, class, seq);
                 continue;
             }
@@ -200,6 +200,7 @@ impl Dispatcher {
             }
         }
         while let Some(durable) = &mut self.durable
+            && !durable.is_stuffed()
             && let Poll::Ready(Some((place, entry, classes, pages))) = durable.reading.poll_next_unpin(cx)
         {
             moved = true;
@@ -253,18 +254,20 @@ impl Dispatcher {
         let Some(events) = durable.tail.since(first) else { return false };
         let pattern = &self.subscribers[place].entry.pattern;
         let missed: Vec<_> = events
-            .filter(|(_, event)| classes.contains(&event.priority.class()) && pattern.matches(event.name.as_str()))
+            .filter(|Told { event, .. }| {
+                classes.contains(&event.priority.class()) && pattern.matches(event.name.as_str())
+            })
             .cloned()
             .collect();
         // A commit on the way says of whoever is attached that all was told: so it is, once it has all of this.
         let mut keeps_up = [true; CLASSES];
-        for (seq, event) in missed {
+        for Told { seq, event, .. } in missed {
             let class = event.priority.class();
             let Some(reader) = &mut self.subscribers[place].reader else { return true };
             if !keeps_up[class] || seq < reader.cursors[class].high {
                 continue;
             }
-            if reader.is_full(class) {
+            if reader.is_full(class) || self.durable.as_ref().is_some_and(|durable| durable.is_stuffed()) {
                 self.detach(place, class, seq);
                 let is_strict = self.subscribers[place].entry.options.order == Order::Strict;
                 (0..CLASSES).filter(|&other| other == class || is_strict).for_each(|class| keeps_up[class] = false);

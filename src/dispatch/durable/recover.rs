@@ -81,7 +81,7 @@ impl Dispatcher {
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
-        durable.tail = Tail::at(tenure.end);
+        durable.tail = Tail::at(tenure.end, durable.recent_bytes);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));

@@ -28,7 +28,7 @@ impl Dispatcher {
             }
             Some(Some(place)) => self.subscribers[place].reader.is_some(),
         };
-        if durable.tenure().is_some() && is_open {
+        if durable.tenure().is_some() && is_open && !durable.is_stuffed() {
             return Some(replay);
         }
         durable.replays.push(replay);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
-    intake::{Landed, Prepared},
+    intake::{Landed, Prepared, Told},
     journal::{Cursor, cursor_key, row_key, unmark_op},
     stage::HandlerError,
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
@@ -189,7 +189,10 @@ impl Dispatcher {
             for prepared in written {
                 match prepared.due {
                     Some(due) => durable.horizon.add((due, prepared.held.event.id.as_u128())),
-                    None => events.push(prepared.held.event),
+                    None => {
+                        let bytes = prepared.held.stored().map_or(0, |stored| stored.bytes.len());
+                        events.push((prepared.held.event, bytes));
+                    }
                 }
             }
             if let Some(writes) = &writes {
@@ -197,8 +200,9 @@ impl Dispatcher {
             }
             ended.push((whose, looped));
         }
-        let wanted: Vec<_> = events.iter().map(|event| self.parts.registry.wants(&event.name)).collect();
-        let places = committed.appended.iter().copied().zip(events).collect();
+        let wanted: Vec<_> = events.iter().map(|(event, _)| self.parts.registry.wants(&event.name)).collect();
+        let places = committed.appended.iter().zip(events);
+        let places = places.map(|(&seq, (event, bytes))| Told { seq, event, bytes }).collect();
         durable.tail.land(Landed { begin: committed.begin, end: committed.end, events: places });
         let mut state = self.parts.intake.lock();
         state.log.afloat -= wanted.len() as u64;

@@ -1,0 +1,247 @@
+//! No commit of a durable runtime is larger than the store takes, however much comes together, and what can never be written is refused
+//! at the door.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream::{
+    DeadLetterFilter, Draft, ExpectedVersion, Handler, HandlerError, Json, Refusal, Retry, Runtime,
+    store::{
+        Claim, Class, CommitError, Committed, Extent, KeyRange, MAX_BATCH_BYTES, Memory, Op, Page, Partition,
+        PartitionId, Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+    },
+    testing::{self, TestKit},
+};
+use serde_json::json;
+use tokio::sync::watch;
+
+/// A store that keeps an outcome that it may refuse waiting until the gate is open, and knows the largest batch that it was given.
+#[derive(Clone, Debug)]
+struct Gate {
+    inner: Memory,
+    open: Arc<watch::Sender<bool>>,
+    largest: Arc<AtomicUsize>,
+    refused: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Debug)]
+struct Gated {
+    inner: Box<dyn Partition>,
+    gate: Gate,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let open = Arc::new(watch::Sender::new(true));
+        Self { inner: Memory::new(), open, largest: Arc::default(), refused: Arc::default() }
+    }
+
+    fn note(&self, batch: &[Op]) {
+        let size = |op: &Op| match op {
+            Op::Append { records, .. } => records.iter().map(|record| record.bytes.len()).sum(),
+            Op::Put { value, .. } | Op::PutNew { value, .. } => value.len(),
+            _ => 0,
+        };
+        self.largest.fetch_max(batch.iter().map(size).sum(), Ordering::Relaxed);
+    }
+
+    fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
+    }
+}
+
+impl Store for Gate {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.note(&batch);
+        self.inner.append(partition, batch)
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (claim, gate) = (self.inner.claim(partition), self.clone());
+        Box::pin(async move {
+            let mut claim = claim.await?;
+            claim.partition = Box::new(Gated { inner: claim.partition, gate });
+            Ok(claim)
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.inner.reader(partition)
+    }
+}
+
+impl Partition for Gated {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.gate.note(&batch);
+        let waits = batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, .. }));
+        let (committed, mut open) = (self.inner.commit(batch), self.gate.open.subscribe());
+        let refused = Arc::clone(&self.gate.refused);
+        Box::pin(async move {
+            if waits {
+                drop(open.wait_for(|open| *open).await);
+            }
+            committed.await.inspect_err(|error| refused.lock().unwrap().push(error.to_string()))
+        })
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.release()
+    }
+}
+
+impl Reader for Gated {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+/// An event of 900 KB.
+fn large(name: &'static str, id: u64) -> Draft {
+    Draft::json(name, json!({"id": id, "text": "x".repeat(900_000)}))
+}
+
+type Seen = Arc<Mutex<Vec<u64>>>;
+
+fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |Json(event): Json| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(event["id"].as_u64().unwrap()) }
+    };
+    handler.named(name)
+}
+
+async fn drive(kit: &TestKit) {
+    drop(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await);
+}
+
+#[test]
+fn many_large_events_that_come_at_once_are_all_written() {
+    let (store, seen) = (Gate::new(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("a", keep("keep", &seen))?;
+        kit.settle().await;
+        for receipt in kit.emit_all((0..80).map(|id| large("a", id)))? {
+            receipt.await?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(*seen.lock().unwrap(), (0..80).collect::<Vec<_>>());
+    assert!(store.largest() <= MAX_BATCH_BYTES / 2, "{}", store.largest());
+}
+
+#[test]
+fn many_large_events_that_are_due_at_once_all_come() {
+    let (store, seen) = (Gate::new(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("a", keep("keep", &seen))?;
+        for id in 0..80 {
+            kit.emit(large("a", id).delay(Duration::from_secs(60)))?.await?;
+        }
+        kit.settle().await;
+        kit.advance(Duration::from_secs(61)).await;
+        kit.settle().await;
+        kit.assert_balanced();
+        Ok(())
+    });
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..80).collect::<Vec<_>>());
+    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+}
+
+#[test]
+fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
+    let (store, again) = (Gate::new(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let once = |_: Json| async { Draft::json("b", json!({"id": 0})).idempotency_key("k") };
+        kit.on("once", once.named("once"))?;
+        for name in ["one", "two", "three"] {
+            let fail = |_: Json| async { Err::<(), _>(HandlerError::transient("closed")) };
+            kit.on("a", fail.named(name).retry(Retry::fixed(Duration::from_hours(1)).attempts(9)))?;
+            let die = |_: Json| async { Err::<(), _>(HandlerError::permanent("no")) };
+            kit.on("a", die.named(format!("dead {name}")))?;
+        }
+        drive(&kit).await;
+        store.open.send_replace(false);
+        kit.emit(Draft::json("once", json!({"id": 1})))?.await?;
+        drive(&kit).await;
+        for id in 0..16 {
+            kit.emit(large("a", id))?.await?;
+            drive(&kit).await;
+        }
+        store.open.send_replace(true);
+        for _ in 0..20 {
+            drive(&kit).await;
+        }
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 3 * 16);
+        assert!(kit.health().findings.iter().all(|finding| !finding.contains("failed")), "{:?}", kit.health());
+        kit.assert_balanced();
+        Ok(())
+    });
+    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        for name in ["one", "two", "three"] {
+            kit.on("a", keep(name, &again))?;
+        }
+        kit.advance(Duration::from_hours(2)).await;
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 3 * 16);
+        Ok(())
+    });
+    let mut again = again.lock().unwrap().clone();
+    again.sort_unstable();
+    assert_eq!(again, (0..16).flat_map(|id| [id; 3]).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_no_commit_has_room_for_is_refused_at_the_door() {
+    testing::run(Runtime::builder().store(Memory::new()).max_event_size(1 << 30), async |kit: TestKit| {
+        let huge = |bytes: usize| Draft::json("a", json!("x".repeat(bytes)));
+        let refused = kit.emit(huge(MAX_BATCH_BYTES / 4)).unwrap_err();
+        let Refusal::TooLargeToStore { bytes, limit, .. } = refused.reason else { panic!("{}", refused.reason) };
+        assert!(limit == MAX_BATCH_BYTES / 4 && bytes > limit);
+        assert!(refused.reason.to_string().contains(&limit.to_string()));
+        kit.emit(huge(MAX_BATCH_BYTES / 5))?.await?;
+        let part = || huge(MAX_BATCH_BYTES / 10);
+        let aggregate = kit.aggregate("a", "1");
+        aggregate.append(ExpectedVersion::New, [part(), part(), part()]).await?;
+        let error = aggregate.append(ExpectedVersion::Any, [part(), part(), part(), part()]).await.unwrap_err();
+        assert!(error.to_string().contains(&(MAX_BATCH_BYTES / 4 * 3).to_string()), "{error}");
+        Ok(())
+    });
+}
