@@ -16,7 +16,8 @@
 //! handles changes of carts in strict order. The stage `totals` sums them up, the stage `calm` waits until a user is quiet,
 //! the stage `windows` puts readings of meters into windows of their own time. Others
 //! append to carts behind a version and write rows from outside, and dead letters are replayed. Where there are tenants, all of
-//! them do so with the same keys. In some runs the log keeps all, in others only what is not handled. A seed decides which of these
+//! them do so with the same keys. In some runs the log keeps all, in others
+//! only what is not handled, or as much as a limit allows. A seed decides which of these
 //! parts [live](plan::Part) in a run.
 //!
 //! # What an image is held to
