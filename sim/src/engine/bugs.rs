@@ -125,7 +125,9 @@ impl EngineBug {
         let later = match self {
             Self::AckBeforeCommit => return Split::Whole(batch),
             Self::TenantForgotten | Self::WatermarkForgotten | Self::TrimTooFar => {
-                batch.iter_mut().for_each(|op| self.mistake(op));
+                for op in &mut batch {
+                    self.mistake(op);
+                }
                 return Split::Whole(batch);
             }
             Self::TimerForgotten | Self::DelayForgotten => {

@@ -59,7 +59,9 @@ impl Parts {
 
     /// These as well.
     fn and(mut self, parts: &[Part]) -> Self {
-        parts.iter().for_each(|part| self.0[*part as usize] = true);
+        for part in parts {
+            self.0[*part as usize] = true;
+        }
         self
     }
 }
@@ -144,6 +146,7 @@ impl Plan {
     }
 
     /// With what is needed to see a bug, whatever the seed says.
+    #[must_use]
     pub fn to_see(self, bug: Option<EngineBug>) -> Self {
         let Some(bug) = bug else { return self };
         Self { parts: self.parts.and(bug.needs()), keeps: bug.keeps().unwrap_or(self.keeps), ..self }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use millstream::{
-    Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, OnError, Retry, Runtime, Stage, StageError,
-    Start, Storage, StorageError, Timestamp, chain, operators::buffer::Windowed, store::Store,
+    Builder, Clock, Context, Draft, EventId, Flow, Handler, HandlerError, Key, OnError, Retry, Runtime, Stage,
+    StageError, Start, Storage, StorageError, Timestamp, chain, operators::buffer::Windowed, store::Store,
 };
 
 use super::{
@@ -300,7 +300,7 @@ impl World {
     }
 
     fn add_windows(&self, runtime: &Runtime) -> Result<(), StageError> {
-        let windows = chain().tumbling(WIDTH, |window| window.to_vec()).map(|window: Windowed<Vec<Reading>>| {
+        let windows = chain().tumbling(WIDTH, Flow::to_vec).map(|window: Windowed<Vec<Reading>>| {
             let first = window.item.first().map_or((0, 0), |reading: &Reading| (reading.tenant, reading.meter));
             let readings = window.item.iter().map(|reading| reading.number).collect();
             Window { tenant: first.0, meter: first.1, start_ms: window.start.as_millis(), readings }
