@@ -129,7 +129,7 @@ impl Level for EngineLevel {
             disk.be_late();
         }
         let setting = life::Setting { opens: &self.opens, disk, bug: self.bug, faults };
-        let chronicle = life::live(Plan::of(seed, rounds).with(self.bug.map_or(&[], EngineBug::needs)), setting)?;
+        let chronicle = life::live(Plan::of(seed, rounds).to_see(self.bug), setting)?;
         Ok(Box::new(Lived { opens: &self.opens, chronicle }))
     }
 

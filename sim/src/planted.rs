@@ -126,7 +126,7 @@ pub fn look_for(planting: Planting, settings: Settings) -> Result<Caught, Hang> 
 }
 
 /// How many images of one seed are looked at.
-const FEW: u64 = 40;
+const FEW: u64 = 60;
 
 /// How much was looked at, and all that was said of it.
 type Seen = (u64, Vec<String>);

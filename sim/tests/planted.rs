@@ -14,7 +14,7 @@ fn assert_caught(bug: Bug) {
 }
 
 fn assert_caught_in_engine(bug: EngineBug) {
-    let caught = look_for(Planting::Engine(bug), Settings { tries: 400, seed: 1, threads: 1 }).unwrap();
+    let caught = look_for(Planting::Engine(bug), Settings { tries: 2_000, seed: 1, threads: 1 }).unwrap();
     assert!(caught.what.is_some(), "{caught:?}");
 }
 
@@ -106,6 +106,11 @@ fn a_stages_state_that_is_kept_without_its_tenant_is_caught() {
 #[test]
 fn a_stages_watermark_that_is_forgotten_is_caught() {
     assert_caught_in_engine(EngineBug::WatermarkForgotten);
+}
+
+#[test]
+fn events_that_are_trimmed_before_they_are_handled_are_caught() {
+    assert_caught_in_engine(EngineBug::TrimTooFar);
 }
 
 #[test]

@@ -237,8 +237,9 @@ impl Life<'_> {
     }
 
     fn change(&self, number: u64, tenant: u8, cart: u32) -> Draft {
-        let class = if self.plan.parts.has(Part::Strict) { mix(&[number, 81]) as usize } else { 0 };
-        let class = [Priority::Normal, Priority::Low, Priority::Critical, Priority::High][class % 4];
+        let classes = [Priority::Normal, Priority::Low, Priority::Critical, Priority::High];
+        let class = if self.plan.has(Part::Strict) { mix(&[number, 81]) % 4 } else { 0 };
+        let class = classes[index(class)];
         Draft::new(Change { number, tenant, cart }).priority(class)
     }
 

@@ -3,10 +3,10 @@
 use std::mem;
 
 use bytes::Bytes;
-use millstream::store::{Op, Table, tables};
+use millstream::store::{Op, Seq, Table, tables};
 use serde_json::Value;
 
-use super::plan::Part;
+use super::plan::{Keeps, Part};
 
 /// What is wrong with an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum EngineBug {
     TenantForgotten,
     /// The watermarks of stages are in memory alone.
     WatermarkForgotten,
+    /// What somebody has not handled goes with what all have.
+    TrimTooFar,
 }
 
 /// How a batch is committed.
@@ -42,6 +44,9 @@ pub enum Split {
     Two(Vec<Op>, Vec<Op>),
 }
 
+/// How many places are trimmed that are not handled.
+const FAR: u64 = 1_000;
+
 /// The tables of stages that bugs are about.
 const STAGE: Table = Table("stage");
 const STAGE_TURN: Table = Table("stage_turn");
@@ -50,7 +55,7 @@ const STAGE_TIMER: Table = Table("stage_timer");
 
 impl EngineBug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AckBeforeCommit,
         Self::CursorApart,
         Self::TimerForgotten,
@@ -61,6 +66,7 @@ impl EngineBug {
         Self::StorageFirst,
         Self::TenantForgotten,
         Self::WatermarkForgotten,
+        Self::TrimTooFar,
     ];
 
     /// What one says of an engine who has seen through it: any of these.
@@ -69,7 +75,7 @@ impl EngineBug {
             Self::AckBeforeCommit => &["was acknowledged and is lost"],
             Self::CursorApart => &["is billed 2 times", "is there twice", "was handled 2 times"],
             Self::TimerForgotten => &["was never calm"],
-            Self::DelayForgotten => &["is lost"],
+            Self::DelayForgotten | Self::TrimTooFar => &["is lost"],
             Self::OutputFirst => &["is there twice", "not what came in"],
             Self::LetterGoneFirst => &["neither billed nor a dead letter"],
             Self::StateWithoutCursor | Self::TenantForgotten | Self::WatermarkForgotten => &["not what came in"],
@@ -88,6 +94,11 @@ impl EngineBug {
         }
     }
 
+    /// What the log must keep, or it cannot be seen.
+    pub fn keeps(self) -> Option<Keeps> {
+        (self == Self::TrimTooFar).then_some(Keeps::Bytes(4_000))
+    }
+
     /// The key of a row, as the bug has it.
     pub fn key(self, table: Table, key: &Bytes) -> Bytes {
         if self == Self::TenantForgotten && table == STAGE_STATE { without_tenant(key) } else { key.clone() }
@@ -96,6 +107,11 @@ impl EngineBug {
     fn mistake(self, op: &mut Op) {
         if let Op::Put { table, key, .. } | Op::PutNew { table, key, .. } | Op::Delete { table, key } = op {
             *key = self.key(*table, key);
+        }
+        if let Op::Trim { below, .. } = op
+            && self == Self::TrimTooFar
+        {
+            *below = Seq(below.0 + FAR);
         }
         if let Op::Put { table: STAGE, value, .. } = op
             && self == Self::WatermarkForgotten
@@ -108,8 +124,10 @@ impl EngineBug {
     pub fn split(self, mut batch: Vec<Op>) -> Split {
         let later = match self {
             Self::AckBeforeCommit => return Split::Whole(batch),
-            Self::TenantForgotten | Self::WatermarkForgotten => {
-                batch.iter_mut().for_each(|op| self.mistake(op));
+            Self::TenantForgotten | Self::WatermarkForgotten | Self::TrimTooFar => {
+                for op in &mut batch {
+                    self.mistake(op);
+                }
                 return Split::Whole(batch);
             }
             Self::TimerForgotten | Self::DelayForgotten => {

@@ -47,11 +47,11 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn keeps_all(&self) -> bool {
-        self.chronicle.plan.keeps_all
+        self.chronicle.plan.keeps_all()
     }
 
     fn has(&self, part: Part) -> bool {
-        self.chronicle.plan.parts.has(part)
+        self.chronicle.plan.has(part)
     }
 
     fn look(&mut self) -> Result<(), String> {

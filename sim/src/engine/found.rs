@@ -46,7 +46,7 @@ impl Found {
     /// # Errors
     /// What the runtime says.
     pub async fn read(runtime: &Runtime, plan: &Plan) -> Result<Self, Box<dyn Error>> {
-        let log = if plan.keeps_all { runtime.history(">")?.events().try_collect().await? } else { Vec::new() };
+        let log = if plan.keeps_all() { runtime.history(">")?.events().try_collect().await? } else { Vec::new() };
         let mut rows = BTreeMap::new();
         for tenant in 0..plan.tenants() {
             for room in rooms::ALL {

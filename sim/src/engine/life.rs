@@ -291,7 +291,7 @@ impl Life<'_> {
     /// Works with it, and leaves it in one way or another.
     async fn work(&self, mut rng: Rng) {
         let count = |parts: &[Part], count: u32| {
-            if parts.iter().any(|part| self.plan.parts.has(*part)) { count } else { 0 }
+            if parts.iter().any(|part| self.plan.has(*part)) { count } else { 0 }
         };
         let emitters = join_all((0..3).map(|_| self.emit_orders(rng.fork())).collect::<Vec<_>>());
         let appenders = (0..count(&[Part::Carts, Part::Strict], 2)).map(|_| self.append_changes(rng.fork()));

@@ -1,7 +1,11 @@
 //! What a seed decides of a run of the whole engine.
 
-use fastrand::Rng;
+use std::time::Duration;
 
+use fastrand::Rng;
+use millstream::{Limits, Retention};
+
+use super::bugs::EngineBug;
 use crate::images::mix;
 
 /// A part of the workload that lives in some runs. Orders, their bills and what comes of them live in all.
@@ -44,7 +48,7 @@ impl Part {
 
 /// The parts that live in a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts([bool; Part::ALL.len()]);
+struct Parts([bool; Part::ALL.len()]);
 
 impl Parts {
     /// Few, half, most or all of them.
@@ -53,15 +57,49 @@ impl Parts {
         Self(Part::ALL.map(|_| rng.u8(..4) < share))
     }
 
-    /// Whether this one lives.
-    pub fn has(&self, part: Part) -> bool {
-        self.0[part as usize]
-    }
-
     /// These as well.
     fn and(mut self, parts: &[Part]) -> Self {
-        parts.iter().for_each(|part| self.0[*part as usize] = true);
+        for part in parts {
+            self.0[*part as usize] = true;
+        }
         self
+    }
+}
+
+/// What stays in the log of what was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// All.
+    All,
+    /// Nothing, once there is enough to trim.
+    Nothing,
+    /// As many as there is room for in so many bytes.
+    Bytes(u64),
+    /// As many as several limits allow, of which this is the one of bytes.
+    Within(u64),
+}
+
+impl Keeps {
+    fn of(rng: &mut Rng) -> Self {
+        let bytes = rng.u64(4_000..60_000);
+        match rng.u8(..8) {
+            0..5 => Self::All,
+            5 => Self::Nothing,
+            6 => Self::Bytes(bytes),
+            _ => Self::Within(bytes),
+        }
+    }
+
+    /// As the runtime has it.
+    pub fn retention(self) -> Retention {
+        match self {
+            Self::All => Retention::All,
+            Self::Nothing => Retention::Handled,
+            Self::Bytes(bytes) => Retention::Bytes(bytes),
+            Self::Within(bytes) => {
+                Retention::Within(Limits::new().bytes(bytes).age(Duration::from_hours(1)).events(3_000))
+            }
+        }
     }
 }
 
@@ -71,11 +109,11 @@ pub struct Plan {
     /// What decides all else.
     pub seed: u64,
     /// What lives in it.
-    pub parts: Parts,
+    parts: Parts,
     /// How many users order: few, or so many that states of stages are kept as deltas.
     pub users: u32,
-    /// Whether what was handled stays in the log.
-    pub keeps_all: bool,
+    /// What stays in the log.
+    pub keeps: Keeps,
     /// How many events an epoch of a stage has.
     pub epoch: usize,
     /// Whether what was written is seen by others before those who wrote it are told.
@@ -98,7 +136,7 @@ impl Plan {
             seed,
             parts,
             users,
-            keeps_all: rng.u8(..4) > 0,
+            keeps: Keeps::of(&mut rng),
             epoch: if users > 16 { 50 } else { rng.usize(1..9) },
             tells_late: rng.u8(..4) > 0,
             is_idle_timed: rng.bool(),
@@ -107,14 +145,26 @@ impl Plan {
         }
     }
 
-    /// With these parts, whatever the seed says.
-    pub fn with(self, parts: &[Part]) -> Self {
-        Self { parts: self.parts.and(parts), ..self }
+    /// With what is needed to see a bug, whatever the seed says.
+    #[must_use]
+    pub fn to_see(self, bug: Option<EngineBug>) -> Self {
+        let Some(bug) = bug else { return self };
+        Self { parts: self.parts.and(bug.needs()), keeps: bug.keeps().unwrap_or(self.keeps), ..self }
+    }
+
+    /// Whether this part lives.
+    pub fn has(&self, part: Part) -> bool {
+        self.parts.0[part as usize]
+    }
+
+    /// Whether the log says all that there was.
+    pub fn keeps_all(&self) -> bool {
+        self.keeps == Keeps::All
     }
 
     /// How many tenants there are, nobody among them.
     pub fn tenants(&self) -> u8 {
-        if self.parts.has(Part::Tenants) { 3 } else { 1 }
+        if self.has(Part::Tenants) { 3 } else { 1 }
     }
 
     /// Of which tenant an order is, by its number.

@@ -159,7 +159,9 @@ impl Stepped {
             let count = count.min(line.untold.len());
             line.untold.drain(..count).collect()
         };
-        answers.into_iter().for_each(|tell| tell());
+        for tell in answers {
+            tell();
+        }
     }
 
     /// Commits all that waits, and tells all.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use millstream::{
-    Builder, Clock, Context, Draft, EventId, Handler, HandlerError, Key, OnError, Retention, Retry, Runtime, Stage,
+    Builder, Clock, Context, Draft, EventId, Flow, Handler, HandlerError, Key, OnError, Retry, Runtime, Stage,
     StageError, Start, Storage, StorageError, Timestamp, chain, operators::buffer::Windowed, store::Store,
 };
 
@@ -116,7 +116,7 @@ impl World {
         let (bills, key) = (context.storage(rooms::BILLS), order.number.to_string());
         let times = bills.get_json::<Bill>(&key).await?.unwrap_or_default().times + 1;
         bills.put_json(&key, &Bill { times, nth }).await?;
-        if self.plan.parts.has(Part::Ledgers) && has_entry(order.number) {
+        if self.plan.has(Part::Ledgers) && has_entry(order.number) {
             let version = count(&context.storage(rooms::LEDGERS), order.user).await?;
             let entry = Draft::new(Entry { order: order.number, user: order.user });
             let entry = entry.aggregate("ledger", order.user.to_string(), version);
@@ -224,8 +224,7 @@ impl World {
     /// What the runtime says against it.
     pub fn open(self: &Arc<Self>, store: impl Store, now: Timestamp, id_seed: u64) -> Result<Runtime, Box<dyn Error>> {
         let plan = &self.plan;
-        let retention = if plan.keeps_all { Retention::All } else { Retention::Handled };
-        let builder = Builder::default().store(store).retention(retention).watchdog(false);
+        let builder = Builder::default().store(store).retention(plan.keeps.retention()).watchdog(false);
         let runtime = builder.clock(Clock::starting_at(now)).seed(plan.seed).id_seed(id_seed).build()?;
         self.subscribe(&runtime)?;
         self.subscribe_to_aggregates(&runtime)?;
@@ -241,7 +240,7 @@ impl World {
         let archive =
             self.handler(move |world, billed, context| async move { world.archive(billed, context, clock).await });
         runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often()))?;
-        if self.plan.parts.has(Part::Halts) {
+        if self.plan.has(Part::Halts) {
             let settle =
                 self.handler(move |world, order, context| async move { world.settle(order, context, clock).await });
             let settle = settle.named("settle").ordered_by_key().halt_key_on_dead();
@@ -252,17 +251,17 @@ impl World {
 
     fn subscribe_to_aggregates(self: &Arc<Self>, runtime: &Runtime) -> Result<(), OnError> {
         let clock = runtime.clock();
-        if self.plan.parts.has(Part::Ledgers) {
+        if self.plan.has(Part::Ledgers) {
             let entries =
                 self.handler(move |world, entry, context| async move { world.enter(entry, context, clock).await });
             runtime.on("ledger.*", entries.named("entries").retry(often()))?;
         }
-        if self.plan.parts.has(Part::Carts) {
+        if self.plan.has(Part::Carts) {
             let carts =
                 self.handler(move |world, change, context| async move { world.change(change, context, clock).await });
             runtime.on("cart.changed", carts.named("carts").retry(often()))?;
         }
-        if self.plan.parts.has(Part::Strict) {
+        if self.plan.has(Part::Strict) {
             let journal =
                 self.handler(move |world, change, context| async move { world.journal(change, context, clock).await });
             let journal = journal.named("journal").strict_key_order().halt_key_on_dead();
@@ -274,7 +273,7 @@ impl World {
     /// The stages, and who keeps what they say.
     fn add_stages(self: &Arc<Self>, runtime: &Runtime) -> Result<(), Box<dyn Error>> {
         let (clock, plan) = (runtime.clock(), &self.plan);
-        if plan.parts.has(Part::Totals) {
+        if plan.has(Part::Totals) {
             let keep =
                 self.handler(move |world, total, context| async move { world.keep(total, context, clock).await });
             runtime.on("order.total", keep.named("keep").ordered_by_key().retry(often()))?;
@@ -284,14 +283,14 @@ impl World {
             });
             runtime.stage("totals", keyed(totals).epoch(plan.epoch))?;
         }
-        if plan.parts.has(Part::Calm) {
+        if plan.has(Part::Calm) {
             let calm = self.handler(move |world, calm, context| async move { world.calm(calm, context, clock).await });
             runtime.on("order.calm", calm.named("calm-keeper").ordered_by_key().retry(often()))?;
             let calm = chain().debounce(Duration::from_mins(1));
             let calm = calm.map(|order: Order| Calm { user: order.user, order: order.number });
             runtime.stage("calm", keyed(calm).epoch(plan.epoch))?;
         }
-        if plan.parts.has(Part::Windows) {
+        if plan.has(Part::Windows) {
             let keeper =
                 self.handler(move |world, window, context| async move { world.window(window, context, clock).await });
             runtime.on("meter.window", keeper.named("windows-keeper").ordered_by_key().retry(often()))?;
@@ -301,7 +300,7 @@ impl World {
     }
 
     fn add_windows(&self, runtime: &Runtime) -> Result<(), StageError> {
-        let windows = chain().tumbling(WIDTH, |window| window.to_vec()).map(|window: Windowed<Vec<Reading>>| {
+        let windows = chain().tumbling(WIDTH, Flow::to_vec).map(|window: Windowed<Vec<Reading>>| {
             let first = window.item.first().map_or((0, 0), |reading: &Reading| (reading.tenant, reading.meter));
             let readings = window.item.iter().map(|reading| reading.number).collect();
             Window { tenant: first.0, meter: first.1, start_ms: window.start.as_millis(), readings }
