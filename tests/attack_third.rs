@@ -208,7 +208,7 @@ fn what_was_begun_under_another_pattern_does_not_stay_open_for_good() {
     let first = |kit: &TestKit| {
         let stuck = |Json(event): Json| async move {
             if id_of(&event) == 1 {
-                pending().await;
+                pending::<()>().await;
             }
         };
         kit.on("number", stuck.named("one"))
@@ -742,7 +742,7 @@ fn what_was_tried_before_its_subscription_went_is_not_done_again() {
             let go_on = Arc::clone(&go_on);
             async move {
                 if is_stuck {
-                    pending().await;
+                    pending::<()>().await;
                 }
                 if id_of(&event) == 2 {
                     return Ok(Vec::new());
