@@ -9,9 +9,10 @@ use std::{
 use millstream::{
     Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, Key, OnError, Priority, Refusal,
     Replay, Retry, Runtime, Start,
-    store::{Memory, Redb},
-    testing::{self, Probe, TestKit},
+    store::{Memory, Redb, Store},
+    testing::{self, FaultyStore, Probe, TestKit},
 };
+use redb::backends::InMemoryBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -473,4 +474,31 @@ fn all_is_handled_once_and_in_order_however_little_of_the_log_is_kept_in_memory(
             Ok(())
         });
     }
+}
+
+async fn a_second_one_is_refused(store: impl Store + Clone) {
+    let build = || Runtime::builder().store(store.clone()).build();
+    let first = build().unwrap();
+    let refused = build().unwrap_err();
+    assert_eq!(refused.refused()[0].setting(), "store");
+    let why = refused.to_string();
+    assert!(why.contains("durable.rs") && why.contains("shut it down"), "{why}");
+    first.on("a", (|_: Json| async {}).named("a")).unwrap();
+    first.emit(Draft::json("a", json!(1))).unwrap().await.unwrap();
+    assert_eq!(first.process().await.unwrap().handled, 1, "nobody has fenced it");
+    let clone = first.clone();
+    drop(first);
+    assert!(build().is_err(), "a clone of it lives");
+    clone.shutdown(Duration::from_secs(1)).await.unwrap();
+    let second = build().unwrap();
+    assert!(build().is_err(), "a stopped one holds nothing, and the second does");
+    drop(second);
+    build().unwrap();
+}
+
+#[tokio::test]
+async fn a_second_runtime_on_a_clone_of_a_store_is_refused_while_the_first_lives() {
+    a_second_one_is_refused(Memory::new()).await;
+    a_second_one_is_refused(Redb::builder().open_on(InMemoryBackend::new()).unwrap()).await;
+    a_second_one_is_refused(FaultyStore::new(Memory::new(), 1).one_in(0)).await;
 }

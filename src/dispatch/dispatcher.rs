@@ -34,6 +34,7 @@ use crate::{
     event::{self, EventName, Tenant},
     intake::{Intake, Outlook, Pulled, Settlement},
     storage::Shelf,
+    store::Occupancy,
     tenant::Quotas,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) shelf: Arc<Shelf>,
     /// Where events survive, in a durable runtime.
     pub(crate) home: Option<Home>,
+    /// The right to run on it.
+    pub(crate) occupancy: Option<Occupancy>,
     pub(crate) retention: Retention,
     /// The most bytes of the log's end that are kept in memory.
     pub(crate) recent_bytes: usize,
@@ -131,7 +134,8 @@ impl Dispatcher {
     pub(crate) fn new(mut parts: Parts) -> Self {
         let beat = Arc::new(Beat::default());
         let now = parts.intake.clock.now();
-        let durable = parts.home.take().map(|home| Box::new(Durable::new(home, parts.recent_bytes, now)));
+        let place = parts.home.take().zip(parts.occupancy.take());
+        let durable = place.map(|place| Box::new(Durable::new(place, parts.recent_bytes, now)));
         Self {
             now,
             random: fastrand::Rng::with_seed(parts.seed),

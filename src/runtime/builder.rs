@@ -1,6 +1,7 @@
 //! How a runtime is built.
 
 use std::{
+    panic::Location,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use crate::{
     queue::{Bounded, CLASSES, Overflow, Room},
     stage::{BoxError, BoxedHandler, Delivery, Extensions, IntoOutputs, Outside, cause_at},
     storage::Shelf,
-    store::{MAX_BATCH_BYTES, PartitionId, Store},
+    store::{MAX_BATCH_BYTES, Occupancy, PartitionId, Store},
     tenant::{Ledger, Quota, Quotas},
 };
 
@@ -216,8 +217,7 @@ impl Builder {
     /// `Ok` of an emit then means queued, and awaiting its [`Receipt`](crate::Receipt) that the event is in the store.
     /// Subscriptions have names, under which the store keeps how far each has come; each event is handled at least once, and
     /// what a handler returns is emitted exactly once. The partition is claimed by whoever drives the runtime first; one runtime
-    /// has it at a time. A second one over a clone of the same store takes it over when it is driven, and then the first does so
-    /// again: nothing is lost, but both handle what neither has finished.
+    /// has it at a time: [`build`](Self::build) refuses a second one over a clone of the same store while the first lives.
     ///
     /// An event holds room in the queue only until it is in the store, so [`queue_size`](Self::queue_size) and
     /// [`overflow`](Self::overflow) bound the way to the disk, not the backlog on it. Requests are refused.
@@ -378,9 +378,12 @@ impl Builder {
     /// Builds the runtime. It does nothing until it is driven by [`process`](Runtime::process) or [`run`](Runtime::run).
     ///
     /// # Errors
-    /// All settings that are impossible, and what is allowed.
+    /// All settings that are impossible, and what is allowed. A [`store`](Self::store) is, while another runtime of this process that was
+    /// built on a clone of it is neither shut down nor dropped.
+    #[track_caller]
     pub fn build(self) -> Result<Runtime, BuildError> {
         SettingsError::collect(self.refused())?;
+        let occupancy = self.occupy(Location::caller())?;
         let clock = self.clock.unwrap_or_else(Clock::system);
         let clock = clock.not_before(self.home.as_ref().and_then(Home::last_now).unwrap_or_default());
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -408,6 +411,7 @@ impl Builder {
             commands: Arc::clone(&commands),
             shelf: Arc::clone(&shelf),
             home: self.home.clone(),
+            occupancy,
             retention: self.retention,
             recent_bytes: self.recent_bytes,
             statuses: Arc::clone(&statuses),
@@ -439,6 +443,21 @@ impl Builder {
             recent: Mutex::default(),
             streams: Mutex::default(),
         }))
+    }
+
+    /// Sees to it that no other runtime of this process runs on the store.
+    fn occupy(&self, holder: &Location<'_>) -> Result<Option<Occupancy>, BuildError> {
+        let Some(home) = &self.home else { return Ok(None) };
+        let refused = |other: Arc<str>| {
+            let why = format!(
+                "is held by a runtime of this process that was built at {other} and still lives: use a clone of that runtime, shut it down or drop it before, or give this one a store of its own"
+            );
+            SettingsError::collect([SettingError::new("store", why)])
+        };
+        match home.store.occupy(home.partition, &holder.to_string()) {
+            Ok(occupancy) => Ok(Some(occupancy)),
+            Err(other) => refused(other).map(|()| None),
+        }
     }
 
     /// A store has the ids of earlier processes, which may have had the same seed and, where the clock's last reading was not

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    CLASSES, Claim, Class, CommitError, Committed, Extent, KeyRange, LogExtent, Op, Page, PageRecord, Partition,
-    PartitionId, Reader, Row, RowKey, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+    CLASSES, Claim, Class, CommitError, Committed, Extent, KeyRange, LogExtent, Occupancy, Occupants, Op, Page,
+    PageRecord, Partition, PartitionId, Reader, Row, RowKey, Seq, Store, StoreError, StoreFuture, Table, Wanted,
     check::{self, Author},
     plan::{Ground, Held, Plan, is_expired},
     watch::Watch,
@@ -34,6 +34,7 @@ pub struct Memory {
 struct Shared {
     parts: Mutex<HashMap<PartitionId, Part>>,
     watch: Arc<Watch>,
+    occupants: Occupants,
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +213,10 @@ impl Store for Memory {
         };
         let held = MemoryPartition { shared: Arc::clone(&self.shared), partition, fence };
         Box::pin(ready(Ok(Claim { partition: Box::new(held), fence, end })))
+    }
+
+    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
+        self.shared.occupants.occupy(partition, holder)
     }
 
     fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {

@@ -12,6 +12,7 @@ mod check;
 mod error;
 mod extent;
 mod memory;
+mod occupy;
 mod page;
 mod plan;
 #[cfg(feature = "redb")]
@@ -22,7 +23,7 @@ mod tenure;
 mod ticket;
 mod watch;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
@@ -39,6 +40,7 @@ pub use self::{
     error::{CommitError, StoreError},
     extent::{Extent, LogExtent},
     memory::Memory,
+    occupy::{Occupancy, Occupants},
     page::{Page, PageRecord, Wanted},
 };
 
@@ -119,6 +121,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Claims a partition: whoever held it before can commit no more.
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>>;
+
+    /// Takes the right to run on a partition in this process, for a runtime that is being built; it is given back when the
+    /// runtime is shut down or dropped. A store whose handles share [`Occupants`] asks these. By default nobody is refused.
+    ///
+    /// # Errors
+    /// Who has it and is alive.
+    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
+        let _ = (partition, holder);
+        Ok(Occupancy::unknown())
+    }
 
     /// Resolves once the partition has a record at or after `seq`; at once if it has.
     ///

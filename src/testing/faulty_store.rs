@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use crate::store::{
-    CLASSES, Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, Partition,
+    CLASSES, Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Occupancy, Op, Page, Partition,
     PartitionId, Reader, Record, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
 };
 
@@ -169,6 +169,10 @@ impl Store for FaultyStore {
             claim.partition = Box::new(FaultyPartition { inner: claim.partition, reader, is_lost: false });
             Ok(claim)
         })
+    }
+
+    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
+        self.shared.inner.occupy(partition, holder)
     }
 
     fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {

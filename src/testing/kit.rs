@@ -55,6 +55,7 @@ impl TestKit {
     ///
     /// # Errors
     /// The builder's impossible settings.
+    #[track_caller]
     pub fn new(builder: Builder) -> Result<Self, crate::BuildError> {
         // For as long as the thread lives: a paused clock is one thread's.
         #[expect(clippy::mem_forget, reason = "nobody is there who could give it back in time")]

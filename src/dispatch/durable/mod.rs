@@ -63,7 +63,7 @@ use crate::{
         parse_key,
     },
     queue::CLASSES,
-    store::{Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
+    store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
 /// The next delayed events, and whether they are the last.
@@ -100,6 +100,8 @@ pub(super) enum Hold {
 /// The dispatcher's side of the store.
 pub(super) struct Durable {
     home: Home,
+    /// No other runtime of this process runs on it until this is gone.
+    _occupancy: Occupancy,
     hold: Hold,
     /// Claims that failed since the last one that did not.
     failures: u32,
@@ -228,9 +230,10 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_LOSSES: u32 = 5;
 
 impl Durable {
-    pub(super) fn new(home: Home, recent_bytes: usize, now: Timestamp) -> Self {
+    pub(super) fn new((home, occupancy): (Home, Occupancy), recent_bytes: usize, now: Timestamp) -> Self {
         Self {
             home,
+            _occupancy: occupancy,
             hold: Hold::Lost { until: now },
             failures: 0,
             losses: 0,

@@ -187,12 +187,11 @@ impl Dispatcher {
         for Proposal { whose, content } in trial.proposals {
             let Content { events: written, looped, writes } = content;
             for prepared in written {
-                match prepared.due {
-                    Some(due) => durable.horizon.add((due, prepared.held.event.id.as_u128())),
-                    None => {
-                        let bytes = prepared.held.stored().map_or(0, |stored| stored.bytes.len());
-                        events.push((prepared.held.event, bytes));
-                    }
+                let Prepared { held, due, .. } = prepared;
+                let bytes = held.stored().map_or(0, |stored| stored.bytes.len());
+                match due {
+                    Some(due) => durable.horizon.add((due, held.event.id.as_u128())),
+                    None => events.push((held.event, bytes)),
                 }
             }
             if let Some(writes) = &writes {

@@ -45,7 +45,7 @@ use self::{
     read::View,
 };
 use super::{
-    Claim, CommitError, Committed, Op, PartitionId, Reader, Seq, Store, StoreError, StoreFuture,
+    Claim, CommitError, Committed, Occupancy, Occupants, Op, PartitionId, Reader, Seq, Store, StoreError, StoreFuture,
     check::{self, Author},
     ticket::ticket,
     watch::Watch,
@@ -105,6 +105,7 @@ struct Shared {
 /// What the handles share: with the last of them the committer ends.
 struct Owner {
     shared: Arc<Shared>,
+    occupants: Occupants,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -193,7 +194,9 @@ impl Redb {
         let committer = Committer::new(Arc::clone(&shared));
         let thread = thread::Builder::new().name("millstream-store".into()).spawn(|| committer.run());
         let thread = thread.map_err(|error| from_io(shared.source.path(), error))?;
-        Ok(Self { owner: Arc::new(Owner { shared, committer: Mutex::new(Some(thread)) }) })
+        Ok(Self {
+            owner: Arc::new(Owner { shared, occupants: Occupants::default(), committer: Mutex::new(Some(thread)) }),
+        })
     }
 }
 
@@ -269,6 +272,10 @@ impl Store for Redb {
             let Granted { permit, end } = pending.await.unwrap_or(Err(StoreError::Closed))?;
             Ok(Claim { partition: Box::new(Held { view, permit }), fence: permit.fence, end })
         })
+    }
+
+    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
+        self.owner.occupants.occupy(partition, holder)
     }
 
     fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
