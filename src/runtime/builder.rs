@@ -400,10 +400,7 @@ impl Builder {
         let commands = Arc::new(Mutex::new(Vec::new()));
         let statuses = Arc::new(Statuses::default());
         let slow = self.watchdog.then(|| Arc::new(SlowPolls::default()));
-        let shelf = Arc::new(match &self.home {
-            Some(home) => Shelf::of(&*home.store, home.partition, self.max_value_size),
-            None => Shelf::in_memory(self.max_value_size),
-        });
+        let shelf = Arc::new(self.shelf());
         let dispatcher = Dispatcher::new(Parts {
             intake: Arc::clone(&intake),
             registry: Arc::clone(&registry),
@@ -443,6 +440,14 @@ impl Builder {
             recent: Mutex::default(),
             streams: Mutex::default(),
         }))
+    }
+
+    /// Where handlers keep what they keep.
+    fn shelf(&self) -> Shelf {
+        match &self.home {
+            Some(home) => Shelf::of(&*home.store, home.partition, self.max_value_size),
+            None => Shelf::in_memory(self.max_value_size),
+        }
     }
 
     /// Sees to it that no other runtime of this process runs on the store.
