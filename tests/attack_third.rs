@@ -834,3 +834,25 @@ fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
         Ok(())
     });
 }
+
+#[test]
+fn a_claim_that_is_lost_once_is_lost_once() {
+    let (store, all) = (Slow::default(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        kit.settle().await;
+        store.loses_commit.store(true, Ordering::Relaxed);
+        store.commits.send_replace(false);
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        store.commits.send_replace(true);
+        let before = kit.elapsed();
+        kit.settle().await;
+        assert_eq!(
+            (seen(&all), kit.elapsed().saturating_sub(before)),
+            (vec![1, 1], Duration::ZERO),
+            "the first time at once"
+        );
+        Ok(())
+    });
+}

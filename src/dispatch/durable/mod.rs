@@ -374,7 +374,9 @@ impl Dispatcher {
         moved |= self.open_subscriptions(cx);
         moved |= self.replay_deferred();
         moved |= self.poll_commits(cx);
-        if self.an_emit_failed() {
+        // What is lost just now is not lost once more for the reason that is told of it.
+        let is_lost = self.durable.as_ref().is_none_or(|durable| durable.tenure().is_none());
+        if is_lost || self.an_emit_failed() {
             return true;
         }
         moved |= self.take_landed();
