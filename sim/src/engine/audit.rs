@@ -93,13 +93,14 @@ impl Audit<'_> {
         }
         rest(&runtime).await?;
         let found = Found::read(&runtime, plan).await?;
-        let mut wrong = check(self.chronicle, self.position, &found);
+        let look = |found: &Found| check(self.chronicle, self.position, found, self.has_crashed_again);
+        let mut wrong = look(&found);
         if !found.letters.is_empty() {
             world.mend(true);
             runtime.replay(&Replay::all());
             rest(&runtime).await?;
             let found = Found::read(&runtime, plan).await?;
-            wrong.extend(check(self.chronicle, self.position, &found));
+            wrong.extend(look(&found));
             wrong.extend(found.letters.iter().map(|letter| format!("a dead letter stays: {}", letter.reason())));
         }
         if !runtime.stats().balances() {

@@ -21,9 +21,17 @@ use super::{
 
 /// What is wrong with what was found in an engine whose disk had recorded so many steps when it crashed. Nothing, if all is
 /// well.
-pub fn check(chronicle: &Chronicle, position: usize, found: &Found) -> Vec<String> {
-    let mut check =
-        Check { chronicle, position, found, there: BTreeSet::new(), billed: BTreeSet::new(), wrong: Vec::new() };
+/// What an earlier recovery was told that is lost, if there was one, nobody knows.
+pub fn check(chronicle: &Chronicle, position: usize, found: &Found, has_crashed_again: bool) -> Vec<String> {
+    let mut check = Check {
+        chronicle,
+        position,
+        found,
+        has_crashed_again,
+        there: BTreeSet::new(),
+        billed: BTreeSet::new(),
+        wrong: Vec::new(),
+    };
     let looked = check.look();
     check.wrong.extend(looked.err());
     check.wrong
@@ -34,6 +42,7 @@ pub(super) struct Check<'a> {
     pub(super) chronicle: &'a Chronicle,
     pub(super) position: usize,
     pub(super) found: &'a Found,
+    pub(super) has_crashed_again: bool,
     /// Orders that are there, by number.
     pub(super) there: BTreeSet<u64>,
     /// Those that were billed.
@@ -57,6 +66,9 @@ impl<'a> Check<'a> {
     fn look(&mut self) -> Result<(), String> {
         self.bills()?;
         self.orders();
+        if self.chronicle.plan.may_lose() {
+            self.slow()?;
+        }
         let parked = self.found.parked.iter().map(|stage| format!("a stage does not go on: {stage}"));
         self.wrong.extend(parked);
         self.what_comes_of_bills()?;
@@ -130,10 +142,8 @@ impl<'a> Check<'a> {
             }
         }
         let asked = &self.chronicle.orders;
-        for (asked, number) in asked.iter().zip(0..) {
-            let is_there = self.there.contains(&number);
-            self.hold(asked, is_there, &format!("order {number}"));
-        }
+        let lost = self.hold_numbered(asked, &self.there.clone(), "order");
+        self.excuse("bill", lost);
         if self.there.iter().any(|&number| self.order(number).is_none()) {
             self.say("an order is there that nobody emitted");
         }
@@ -149,17 +159,29 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Numbers of what is there, and must be or may not: what was lost.
+    pub(super) fn hold_numbered<T>(&mut self, asked: &[Asked<T>], there: &BTreeSet<u64>, what: &str) -> Vec<String> {
+        let mut lost = Vec::new();
+        for (asked, number) in asked.iter().zip(0..) {
+            if there.contains(&number) {
+                self.hold(asked, true, &format!("{what} {number}"));
+            } else if asked.is_acked_by(self.position) {
+                lost.push(format!("{what} {number} was acknowledged and is lost"));
+            }
+        }
+        lost
+    }
+
     /// Events and rows by order: each of those that must be there once.
-    fn once(&mut self, what: &str, found: impl IntoIterator<Item = u64>, expected: &BTreeSet<u64>) {
+    fn once(&mut self, what: &str, subscription: &str, found: impl IntoIterator<Item = u64>, expected: &BTreeSet<u64>) {
         let mut seen = BTreeSet::new();
         for order in found {
             if !seen.insert(order) {
                 self.say(format!("{what} of {order} is there twice"));
             }
         }
-        for order in expected.difference(&seen) {
-            self.wrong.push(format!("{what} of {order} is lost"));
-        }
+        let lost = expected.difference(&seen).map(|order| format!("{what} of {order} is lost"));
+        self.excuse(subscription, lost.collect());
         for order in seen.difference(expected) {
             self.wrong.push(format!("{what} of {order} is there, and nothing led to it"));
         }
@@ -196,14 +218,14 @@ impl<'a> Check<'a> {
             json.get("order").or_else(|| json.get("number"))?.as_u64()
         };
         handled.extend(letters.filter_map(numbers));
-        self.once(room, handled, expected);
+        self.once(room, subscription, handled, expected);
     }
 
     fn what_comes_of_bills(&mut self) -> Result<(), String> {
         let billed = self.billed.clone();
         if self.keeps_all() {
             let found = self.found;
-            self.once("the event of the bill", found.events::<Billed>().map(|(_, billed)| billed.order), &billed);
+            self.once("the event of the bill", "", found.events::<Billed>().map(|(_, billed)| billed.order), &billed);
         }
         let rows = self.orders_rows(rooms::BILLED)?;
         self.handled(rooms::BILLED, "archive", rows, &billed);
@@ -337,7 +359,7 @@ impl<'a> Check<'a> {
             self.say("a change is there that nobody appended");
         }
         if self.keeps_all() {
-            self.once("the change", found.events::<Change>().map(|(_, change)| change.number), &changes);
+            self.once("the change", "", found.events::<Change>().map(|(_, change)| change.number), &changes);
         }
         let chronicle = self.chronicle;
         if self.has(Part::Carts) {
@@ -369,9 +391,9 @@ impl<'a> Check<'a> {
         }
         let billed = self.billed.iter().copied().filter(|_| self.has(Part::Ledgers));
         let expected: BTreeSet<u64> = billed.filter(|order| has_entry(*order)).collect();
-        self.once("the ledger's entry", entries, &expected);
+        self.once("the ledger's entry", "", entries, &expected);
         if self.keeps_all() {
-            self.once("the entry's event", found.events::<Entry>().map(|(_, entry)| entry.order), &expected);
+            self.once("the entry's event", "", found.events::<Entry>().map(|(_, entry)| entry.order), &expected);
         }
         let rows = self.orders_rows(rooms::ENTRIES)?;
         self.handled(rooms::ENTRIES, "entries", rows, &expected);

@@ -68,6 +68,9 @@ pub struct Noted {
     pub value: u64,
 }
 
+/// How many events subscriptions were told that they may have lost, by name.
+pub type Lost = BTreeMap<String, u64>;
+
 /// All that happened in a run.
 #[derive(Debug)]
 pub struct Chronicle {
@@ -81,6 +84,8 @@ pub struct Chronicle {
     pub readings: Vec<Asked<Reading>>,
     /// Rows from outside, in their order.
     pub notes: Vec<Asked<Noted>>,
+    /// How much each subscription had been told that it has lost when the disk had recorded so many steps.
+    pub lost: Vec<(usize, Lost)>,
     /// Which time it was when the disk had recorded so many steps.
     pub moments: Vec<(usize, Timestamp)>,
     /// The keys of all effects.
@@ -120,6 +125,7 @@ impl Chronicle {
             appends: Vec::new(),
             readings: Vec::new(),
             notes: Vec::new(),
+            lost: Vec::new(),
             moments: Vec::new(),
             effects: BTreeMap::new(),
             wrong: Vec::new(),
@@ -131,6 +137,13 @@ impl Chronicle {
     pub fn moment(&self, position: usize) -> Timestamp {
         let at = self.moments.partition_point(|(at, _)| *at < position);
         self.moments.get(at).or(self.moments.last()).map_or(START, |(_, moment)| *moment)
+    }
+
+    /// How much a subscription had been told that it has lost when the disk had recorded so many steps.
+    pub fn lost_by(&self, position: usize, subscription: &str) -> u64 {
+        let at = self.lost.partition_point(|(at, _)| *at < position);
+        let lost = self.lost.get(at).or(self.lost.last());
+        lost.and_then(|(_, lost)| lost.get(subscription)).copied().unwrap_or_default()
     }
 
     /// After how many steps of the disk somebody was told that what he asked for is safe.

@@ -180,9 +180,13 @@ pub mod rooms {
     pub const SETTLERS: &str = "settlers";
     /// The last version of each cart that was handled in its order.
     pub const JOURNAL: &str = "journal";
+    /// How often each order was handled by one who is slow.
+    pub const SLOW: &str = "slow";
     /// What is written from outside.
     pub const NOTES: &str = "notes";
     /// All of them.
-    pub const ALL: [&str; 14] =
-        [BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, READ, WINDOWS, SETTLED, SETTLERS, JOURNAL, NOTES];
+    pub const ALL: [&str; 15] = [
+        BILLS, USERS, LEDGERS, BILLED, ENTRIES, TOTALS, CALM, CARTS, READ, WINDOWS, SETTLED, SETTLERS, JOURNAL, SLOW,
+        NOTES,
+    ];
 }

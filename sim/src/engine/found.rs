@@ -7,6 +7,7 @@ use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Death, Envelope,
 use serde::de::DeserializeOwned;
 
 use super::{
+    chronicle::Lost,
     events::{rooms, tenant},
     plan::Plan,
 };
@@ -27,6 +28,8 @@ pub struct Found {
     pub late: Vec<DeadLetter>,
     /// How many events came late, by the stages' own count.
     pub counted_late: u64,
+    /// How much each subscription was told that it has lost.
+    pub lost: Lost,
     /// Stages that do not go on.
     pub parked: Vec<String>,
     /// By tenant and namespace.
@@ -61,7 +64,7 @@ impl Found {
             stages.into_iter().filter_map(|stage| Some(format!("{}: {}", stage.name, stage.parked?))).collect();
         let carts = aggregates(runtime, plan, "cart", 3).await?;
         let ledgers = aggregates(runtime, plan, "ledger", plan.users).await?;
-        Ok(Self { log, letters, late, counted_late, parked, rows, carts, ledgers })
+        Ok(Self { log, letters, late, counted_late, lost: lost(runtime), parked, rows, carts, ledgers })
     }
 
     /// The rows of a namespace, by the tenant and by the numbers that are their keys.
@@ -83,6 +86,12 @@ impl Found {
         let named = self.log.iter().filter(|event| event.name().as_str() == T::NAME);
         named.filter_map(|event| Some((&**event, event.decode().ok()?)))
     }
+}
+
+/// How much each subscription of a runtime was told that it has lost.
+pub fn lost(runtime: &Runtime) -> Lost {
+    let subscriptions = runtime.describe().subscriptions.into_iter();
+    subscriptions.map(|subscription| (subscription.name, subscription.book.trimmed)).collect()
 }
 
 /// A tenant's storage.

@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     bugs::EngineBug,
-    chronicle::{Chronicle, START},
+    chronicle::{Chronicle, Lost, START},
+    found::lost,
     plan::{Part, Plan},
     stepped::Stepped,
     world::World,
@@ -192,7 +193,7 @@ impl Run<'_> {
         let cut = if rng.u8(..5) < 2 && !is_last { Some(Duration::from_millis(rng.u64(..30_000))) } else { None };
         tokio::select! {
             biased;
-            hang = self.commit(stepped, rng.fork()) => return Err(hang),
+            hang = self.commit(&life, stepped, rng.fork()) => return Err(hang),
             () = life.drive(rng.fork()) => {}
             () = self.mend_disk() => {}
             () = life.work(rng.fork()) => {}
@@ -202,7 +203,8 @@ impl Run<'_> {
     }
 
     /// Lets the store commit what waits and tell of it, sooner or later, little or all of it.
-    async fn commit(&self, stepped: &Stepped, mut rng: Rng) -> Hang {
+    async fn commit(&self, life: &Life<'_>, stepped: &Stepped, mut rng: Rng) -> Hang {
+        let before = self.chronicle.borrow().lost.last().map_or_else(Lost::new, |(_, lost)| lost.clone());
         loop {
             stepped.is_asked().await;
             dawdle(&mut rng).await;
@@ -215,6 +217,7 @@ impl Run<'_> {
                 return hang;
             }
             self.tell_time();
+            life.note_losses(&before);
             // Else others see it before those who wrote it know.
             if !self.plan.tells_late || rng.bool() {
                 stepped.tell(usize::MAX);
@@ -260,6 +263,21 @@ impl Life<'_> {
     /// The chronicle, which is never held while anything is awaited.
     pub(super) fn chronicle(&self) -> RefMut<'_, Chronicle> {
         self.chronicle.borrow_mut()
+    }
+
+    /// Notes what was lost, on top of what earlier lives have lost.
+    fn note_losses(&self, before: &Lost) {
+        if !self.plan.may_lose() {
+            return;
+        }
+        let mut chronicle = self.chronicle();
+        // A runtime that is gone says nothing any more.
+        let mut known = chronicle.lost.last().map_or_else(Lost::new, |(_, lost)| lost.clone());
+        for (name, count) in lost(&self.runtime) {
+            let count = count + before.get(&name).copied().unwrap_or_default();
+            known.insert(name, count);
+        }
+        chronicle.lost.push((self.disk.position(), known));
     }
 
     /// Something failed: that is wrong where nothing was broken.

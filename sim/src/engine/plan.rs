@@ -77,6 +77,8 @@ pub enum Keeps {
     Bytes(u64),
     /// As many as several limits allow, of which this is the one of bytes.
     Within(u64),
+    /// As many as there is room for in so many bytes, whoever has not handled them.
+    Strictly(u64),
 }
 
 impl Keeps {
@@ -85,14 +87,16 @@ impl Keeps {
         match rng.u8(..8) {
             0..5 => Self::All,
             5 => Self::Nothing,
-            6 => Self::Bytes(bytes),
-            _ => Self::Within(bytes),
+            6 if rng.bool() => Self::Bytes(bytes),
+            6 => Self::Within(bytes),
+            _ => Self::Strictly(bytes),
         }
     }
 
     /// As the runtime has it.
     pub fn retention(self) -> Retention {
         match self {
+            Self::Strictly(bytes) => Retention::Within(Limits::new().bytes(bytes).strict()),
             Self::All => Retention::All,
             Self::Nothing => Retention::Handled,
             Self::Bytes(bytes) => Retention::Bytes(bytes),
@@ -152,9 +156,15 @@ impl Plan {
         Self { parts: self.parts.and(bug.needs()), keeps: bug.keeps().unwrap_or(self.keeps), ..self }
     }
 
-    /// Whether this part lives.
+    /// Whether this part lives. Where events may be lost, those do not whose handlers would see that one is missing.
     pub fn has(&self, part: Part) -> bool {
-        self.parts.0[part as usize]
+        let misses_none = !matches!(part, Part::Ledgers | Part::Carts | Part::Notes | Part::Tenants);
+        self.parts.0[part as usize] && !(self.may_lose() && misses_none)
+    }
+
+    /// Whether a subscription may lose what it has not handled, and is told so.
+    pub fn may_lose(&self) -> bool {
+        matches!(self.keeps, Keeps::Strictly(_))
     }
 
     /// Whether the log says all that there was.

@@ -136,6 +136,14 @@ impl World {
         Ok(())
     }
 
+    /// So slow that it is behind when the log has no more room.
+    async fn slow(&self, order: Order, context: Context, clock: Clock) -> Result<(), HandlerError> {
+        self.sees(&context, clock, order.delay_ms, order.tenant);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        count(&context.storage(rooms::SLOW), order.number).await?;
+        Ok(())
+    }
+
     /// Each user's orders come in their order, and none behind one that is a dead letter.
     async fn settle(&self, order: Order, context: Context, clock: Clock) -> Result<(), HandlerError> {
         self.sees(&context, clock, order.delay_ms, order.tenant);
@@ -240,6 +248,11 @@ impl World {
         let archive =
             self.handler(move |world, billed, context| async move { world.archive(billed, context, clock).await });
         runtime.on("order.billed", archive.named("archive").starting_at(Start::Earliest).retry(often()))?;
+        if self.plan.may_lose() {
+            let slow =
+                self.handler(move |world, order, context| async move { world.slow(order, context, clock).await });
+            runtime.on("order.placed", slow.named("slow").concurrency(2).retry(often()))?;
+        }
         if self.plan.has(Part::Halts) {
             let settle =
                 self.handler(move |world, order, context| async move { world.settle(order, context, clock).await });
