@@ -10,7 +10,9 @@ impl Check<'_> {
         let told = self.told(subscription);
         if lost.len() as u64 > told {
             let told = if told > 0 { format!("; `{subscription}` was told of {told}") } else { String::new() };
-            lost.into_iter().for_each(|what| self.say(format!("{what}{told}")));
+            for what in lost {
+                self.say(format!("{what}{told}"));
+            }
         }
     }
 
