@@ -1,6 +1,6 @@
 //! No commit of a durable runtime is larger than the store takes, however much comes together, and what can never be written is refused
 //! at the door.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::{
     sync::{
@@ -170,7 +170,7 @@ fn many_large_events_that_are_due_at_once_all_come() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("a", keep("keep", &seen))?;
         for id in 0..80 {
-            kit.emit(large("a", id).delay(Duration::from_secs(60)))?.await?;
+            kit.emit(large("a", id).delay(Duration::from_mins(1)))?.await?;
         }
         kit.settle().await;
         kit.advance(Duration::from_secs(61)).await;
