@@ -1,6 +1,6 @@
 //! No commit of a durable runtime is larger than the store takes, however much comes together, and what can never be written is refused
 //! at the door.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
     sync::{
