@@ -170,7 +170,7 @@ fn many_large_events_that_are_due_at_once_all_come() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("a", keep("keep", &seen))?;
         for id in 0..80 {
-            kit.emit(large("a", id).delay(Duration::from_secs(60)))?.await?;
+            kit.emit(large("a", id).delay(Duration::from_mins(1)))?.await?;
         }
         kit.settle().await;
         kit.advance(Duration::from_secs(61)).await;

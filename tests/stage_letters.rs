@@ -1,5 +1,5 @@
 //! What an operator stage gave up is taken by it once more: exactly once, in the commit that removes the letter.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::{
     sync::{
@@ -200,7 +200,7 @@ fn what_came_late_is_late_again() {
 async fn mend(kit: &TestKit) {
     for _ in 0..1_000 {
         kit.replay(&Replay::all());
-        match tokio::time::timeout(Duration::from_secs(60), kit.runtime().process()).await {
+        match tokio::time::timeout(Duration::from_mins(1), kit.runtime().process()).await {
             Ok(Err(ProcessError::Store { .. })) => tokio::time::sleep(Duration::from_millis(100)).await,
             Ok(Ok(_)) if letters(kit).is_empty() => return,
             _ => {}

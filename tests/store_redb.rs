@@ -496,7 +496,9 @@ async fn a_damaged_row_is_told_in_its_place_and_hides_no_other() {
             let mut bytes = disk.bytes();
             let places = bytes.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes());
             let places: Vec<_> = places.map(|(place, _)| place + at).collect();
-            places.iter().for_each(|place| bytes[*place] ^= bit);
+            for place in &places {
+                bytes[*place] ^= bit;
+            }
             let store = Redb::builder().check(0).open_on(Disk::holding(bytes)).unwrap();
             let reader = store.reader(HOME);
             for (range, prefix) in [(KeyRange::all(), "key"), (KeyRange::prefix("key-07"), "key-07")] {
