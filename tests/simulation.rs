@@ -249,7 +249,7 @@ async fn log_of<E: Event + DeserializeOwned>(store: &Memory) -> Vec<E> {
         let mine = page.records.iter().filter(|record| &*record.name == E::NAME);
         found.extend(mine.map(|record| {
             let event = Envelope::from_record(&record.bytes).unwrap();
-            serde_json::from_value(event.data().to_json().unwrap().to_owned()).unwrap()
+            serde_json::from_value(event.data().to_json().unwrap()).unwrap()
         }));
         from = page.next;
         if page.is_end {
@@ -319,7 +319,6 @@ fn seeds() -> u64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "it shows its figures to whoever asks for them")]
 fn nothing_is_lost_doubled_or_out_of_order_through_panics_hangs_crashes_faults_and_leaps_of_the_clock() {
     let hook = std::panic::take_hook();
     // What panics on purpose need not be read.

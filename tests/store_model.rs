@@ -2,7 +2,6 @@
 //! sequences there are (1,000 by default).
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-#![expect(clippy::print_stdout, reason = "it shows its figures to whoever asks for them")]
 
 mod disk;
 

@@ -32,8 +32,8 @@ pub fn only(name: &str) -> Option<String> {
     std::env::args().skip_while(|arg| arg != name).nth(1)
 }
 
-fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
-    only(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name} wants a number, and got `{value}`")))
+fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(name: &str) -> Option<T> {
+    only(name).map(|value| value.parse().expect("`--emitters` and `--added` want a number"))
 }
 
 /// A job with each number of emitters on each disk, or on those that `--emitters` and `--added` say; it is told its name, the
