@@ -153,7 +153,7 @@ impl Plan {
     #[must_use]
     pub fn to_see(self, bug: Option<EngineBug>) -> Self {
         let Some(bug) = bug else { return self };
-        Self { parts: self.parts.and(bug.needs()), keeps: bug.keeps().unwrap_or(self.keeps), ..self }
+        Self { parts: self.parts.and(bug.needs()), keeps: bug.keeps().unwrap_or(Keeps::All), ..self }
     }
 
     /// Whether this part lives. Where events may be lost, those do not whose handlers would see that one is missing.
