@@ -77,7 +77,7 @@ impl Intake {
             }
         }
         // Each has a row beside its record.
-        let bytes = |prepared: &Prepared| prepared.held.stored().map_or(0, |stored| 2 * stored.bytes.len());
+        let bytes = |prepared: &Prepared| prepared.held.stored().map_or(0, |stored| 2 * stored.size);
         let bytes: usize = prepared.iter().map(bytes).sum();
         if bytes > MOST_BYTES {
             let what = "events that are appended together".to_owned();

@@ -91,6 +91,7 @@ impl Shore {
     pub(crate) const MOST_DELAYED: usize = 4_096;
 
     pub(crate) fn push(&mut self, landed: Landed, most_bytes: usize) {
+        debug_assert!(landed.events.iter().all(|told| told.bytes > 0), "each event has a record");
         self.events += landed.events.len();
         self.bytes += landed.bytes();
         self.landed.push_back(landed);

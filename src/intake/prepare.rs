@@ -138,7 +138,7 @@ impl Intake {
         let until = event.emitted + self.limits.once;
         let once = event.once().map(|key| (once_key(event, key), until));
         let version = event.aggregate().map(|aggregate| aggregate_key(event.tenant.as_ref(), aggregate));
-        Ok(Stored { bytes, landing: Teller::new(event.id), once, version })
+        Ok(Stored { size: bytes.len(), bytes, landing: Teller::new(event.id), once, version })
     }
 
     /// The id, the due time if that is to come, and the lineage.

@@ -27,7 +27,10 @@ use crate::{
 /// What goes to the store with an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
+    /// The record; gone once it was handed over.
     pub(crate) bytes: Bytes,
+    /// How long the record is.
+    pub(crate) size: usize,
     pub(crate) landing: Teller,
     /// Keeps others of this key out until then.
     pub(crate) once: Option<(Bytes, Timestamp)>,
@@ -186,7 +189,7 @@ impl Pump {
         let mut room = 0;
         for held in events {
             let is_alone = held.stored().is_none_or(Stored::is_conditional);
-            let bytes = held.stored().map_or(0, |stored| stored.bytes.len());
+            let bytes = held.stored().map_or(0, |stored| stored.size);
             match loads.last_mut() {
                 Some(Load::Events(events)) if bytes <= room && !is_alone => {
                     room -= bytes;
@@ -310,7 +313,7 @@ impl Load {
             Ok(committed) if matches!(self, Self::Events(_) | Self::Group(_)) => {
                 state.tally.route(wanted);
                 let pairs = committed.appended.iter().zip(events);
-                let bytes = |held: &Held| held.stored().map_or(0, |stored| stored.bytes.len());
+                let bytes = |held: &Held| held.stored().map_or(0, |stored| stored.size);
                 let told = pairs.map(|(&seq, held)| Told { seq, event: Arc::clone(&held.event), bytes: bytes(held) });
                 state.log.land(committed, told.collect());
             }

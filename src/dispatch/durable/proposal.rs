@@ -61,7 +61,7 @@ impl Content {
     pub(super) fn size(&self) -> usize {
         let stored = self.events.iter().filter_map(|event| event.held.stored());
         // An aggregate's event has a row beside its record.
-        let events: usize = stored.map(|stored| stored.bytes.len() * (1 + usize::from(stored.version.is_some()))).sum();
+        let events: usize = stored.map(|stored| stored.size * (1 + usize::from(stored.version.is_some()))).sum();
         events + self.writes.as_ref().map_or(0, |writes| writes.size())
     }
 

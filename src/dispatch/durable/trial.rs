@@ -188,7 +188,7 @@ impl Dispatcher {
             let Content { events: written, looped, writes } = content;
             for prepared in written {
                 let Prepared { held, due, .. } = prepared;
-                let bytes = held.stored().map_or(0, |stored| stored.bytes.len());
+                let bytes = held.stored().map_or(0, |stored| stored.size);
                 match due {
                     Some(due) => durable.horizon.add((due, held.event.id.as_u128())),
                     None => events.push((held.event, bytes)),
