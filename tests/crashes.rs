@@ -10,6 +10,7 @@ use std::{
 use futures::FutureExt as _;
 use millstream::{
     DeadLetterFilter, Death, Event, Handler, Replay, Runtime, Start,
+    archive::Archive,
     store::{KeyRange, Memory, PartitionId, Store, tables},
     testing::{self, FaultyStore, TestKit},
 };
@@ -155,6 +156,21 @@ fn after_a_shutdown_nothing_is_held_against_what_was_in_flight() {
     assert_eq!(diary.of(1), (10, 0));
     assert!(live(&store, &diary, 99), "it is handled in the end");
     assert_eq!(letters(&store).len(), 0);
+}
+
+#[test]
+fn a_tool_that_had_the_store_in_between_is_no_crash() {
+    let (store, diary) = (Memory::new(), Diary::default());
+    let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let archive = Archive::new(store.clone());
+    tokio.block_on(async { archive.import().await.unwrap().finish().await.unwrap() });
+    fill(&store, 1..=1);
+    tokio.block_on(archive.purge(&DeadLetterFilter::all())).unwrap();
+    assert!(!live(&store, &diary, 1));
+    assert_eq!(marks(&store), 0, "it was begun at once");
+    tokio.block_on(archive.purge(&DeadLetterFilter::all())).unwrap();
+    assert!(!live(&store, &diary, 1));
+    assert_eq!(marks(&store), 1, "but a tool does not make up for a crash");
 }
 
 #[test]

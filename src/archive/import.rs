@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Archive, ArchiveError, COMMIT_BYTES, CloudEvent, append_op, corrupt, log::LogFilter};
 use crate::{
     event::{Envelope, aggregate_key},
-    journal::{dead_row, parse_failed, row_key},
+    journal::{dead_row, parse_failed, pass_on, row_key},
     store::{CommitError, Op, StoreError, Tenure, tables},
 };
 
@@ -103,6 +103,7 @@ impl Archive {
     /// Where the store cannot be claimed or read.
     pub async fn import(&self) -> Result<Import<'_>, ArchiveError> {
         let tenure = Arc::new(Tenure::begin(&*self.store, self.partition).await?);
+        let ops = pass_on(&tenure).await?.into_iter().collect();
         let mut ids = HashSet::new();
         let mut log = self.log(LogFilter::all());
         while let Some(entry) = log.next().await? {
@@ -125,7 +126,7 @@ impl Archive {
             tenure,
             ids,
             versions: HashSet::new(),
-            ops: Vec::new(),
+            ops,
             bytes: 0,
             pending: ImportReport::default(),
             report: ImportReport::default(),

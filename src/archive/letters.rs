@@ -15,7 +15,7 @@ use crate::{
     epoch,
     event::{Clock, Envelope, IdSource, Lineage, aggregate_key},
     intake::class_of,
-    journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, last_now, row_key},
+    journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, last_now, pass_on, row_key},
     store::{Op, Seq, StoreError, Tenure, tables},
 };
 use millstream_operators::Timestamp;
@@ -30,7 +30,8 @@ struct Batch {
 impl Batch {
     async fn begin(archive: &Archive) -> Result<Self, StoreError> {
         let tenure = Tenure::begin(&*archive.store, archive.partition).await?;
-        Ok(Self { tenure: Arc::new(tenure), ops: Vec::new(), bytes: 0 })
+        let ops = pass_on(&tenure).await?.into_iter().collect();
+        Ok(Self { tenure: Arc::new(tenure), ops, bytes: 0 })
     }
 
     /// Steps that are written together, with others or alone.

@@ -29,7 +29,7 @@ pub struct StageCounts {
     pub emitted: u64,
     /// Timers fired.
     pub fired: u64,
-    /// Events that came when the watermark had passed them.
+    /// Events that came when the watermark had passed them; one that is replayed and comes late again counts again.
     pub late: u64,
     /// Events that went to the dead letters, late ones among them where the policy says so.
     pub dead: u64,

@@ -8,14 +8,14 @@ use millstream_operators::Timestamp;
 use super::{
     FailedKey, Names, Standing, dead_row,
     horizon::{DueKey, Horizon, parse_key, row_key},
-    mark::{Endings, GIVEN_BACK, parse_mark},
+    mark::{Endings, GIVEN_BACK, given_back_op, parse_mark},
     parse_failed,
 };
 use crate::{
     dead_letter::DeadLetter,
     epoch,
     event::Envelope,
-    store::{KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
+    store::{KeyRange, Op, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
 };
 
 /// All that is there when a partition is claimed.
@@ -82,13 +82,25 @@ pub(crate) async fn restore(
     Ok(Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now: last_now(now)?, endings })
 }
 
-/// How the claims before this one ended. What cannot be read of that is no reason to stop: it is there for care alone.
-async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
-    let given_back = match tenure.reader().get(tables::ENGINE, &[Bytes::from_static(GIVEN_BACK)]).await {
+/// The fence of the last claim that was given back. Where it cannot be read, it is as if none was.
+async fn given_back(tenure: &Tenure) -> Result<Option<u64>, StoreError> {
+    let fence = match tenure.reader().get(tables::ENGINE, &[Bytes::from_static(GIVEN_BACK)]).await {
         Err(error) if !matches!(error, StoreError::Corrupt { .. }) => return Err(error),
         fence => fence.unwrap_or_default().into_iter().flatten().next(),
     };
-    let fence = given_back.and_then(|fence| fence[..].try_into().ok()).map(u64::from_be_bytes);
+    Ok(fence.and_then(|fence| fence[..].try_into().ok()).map(u64::from_be_bytes))
+}
+
+/// For a claim that handles nothing: what says of it that it is given back, where the one before it was.
+pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<Op>, StoreError> {
+    let before = given_back(tenure).await?;
+    let was_given_back = before.map_or(tenure.fence == 1, |before| before + 1 >= tenure.fence);
+    Ok(was_given_back.then(|| given_back_op(tenure.fence)))
+}
+
+/// How the claims before this one ended. What cannot be read of that is no reason to stop: it is there for care alone.
+async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
+    let given_back = given_back(tenure).await?;
     let mut marks = Vec::new();
     for (key, value) in tenure.reader().scan_each(tables::ATTEMPT, KeyRange::all()).await? {
         match value.and_then(|value| parse_mark(&key, &value)) {
@@ -96,7 +108,7 @@ async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
             Err(error) => tracing::error!(%error, "an attempt that a process ended with cannot be read"),
         }
     }
-    Ok(Endings { given_back: fence, marks })
+    Ok(Endings { given_back, marks })
 }
 
 /// Those that are in the store, or that may be, for their rows cannot be read.
@@ -169,7 +181,7 @@ pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Memory, Op};
+    use crate::store::Memory;
 
     #[tokio::test]
     async fn of_what_was_on_its_way_only_what_has_landed_is_remembered() {

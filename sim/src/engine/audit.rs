@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use millstream::{Draft, Replay, Runtime, Timestamp, store::Store};
+use millstream::{Draft, Runtime, Timestamp, store::Store};
 use tokio::{
     task::yield_now,
     time::{sleep_until, timeout},
@@ -13,7 +13,7 @@ use super::{
     check::check,
     chronicle::{Chronicle, START},
     events::Reading,
-    found::Found,
+    found::{Found, replay},
     life::in_virtual_time,
     plan::Part,
     stepped::Stepped,
@@ -97,7 +97,7 @@ impl Audit<'_> {
         let mut wrong = look(&found);
         if !found.letters.is_empty() {
             world.mend(true);
-            runtime.replay(&Replay::all());
+            replay(&runtime);
             rest(&runtime).await?;
             let found = Found::read(&runtime, plan).await?;
             wrong.extend(look(&found));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use futures::TryStreamExt as _;
-use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Death, Envelope, Event, Runtime, Storage};
+use millstream::{AggregateHandle, DeadLetter, DeadLetterFilter, Death, Envelope, Event, Replay, Runtime, Storage};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -135,4 +135,11 @@ async fn aggregates(runtime: &Runtime, plan: &Plan, kind: &str, count: u32) -> R
         }
     }
     Ok(found)
+}
+
+/// Replays all dead letters but for what came late, which would come later still and be counted once more.
+pub fn replay(runtime: &Runtime) {
+    let letters = runtime.dead_letters(&DeadLetterFilter::all());
+    let numbers = letters.iter().filter(|letter| letter.death != Death::Late).map(|letter| letter.number);
+    runtime.replay(&Replay::of(DeadLetterFilter::all().numbers(numbers)));
 }

@@ -15,7 +15,7 @@ use std::{
 
 use fastrand::Rng;
 use futures::future::join_all;
-use millstream::{Replay, Runtime, Timestamp, store::Store};
+use millstream::{Runtime, Timestamp, store::Store};
 use tokio::{
     task::yield_now,
     time::{Instant, sleep, timeout},
@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     bugs::EngineBug,
     chronicle::{Chronicle, Lost, START},
-    found::lost,
+    found::{lost, replay},
     plan::{Part, Plan},
     stepped::Stepped,
     world::World,
@@ -335,7 +335,7 @@ impl Life<'_> {
     async fn replay_letters(&self, mut rng: Rng) {
         sleep(Duration::from_millis(rng.u64(..40_000))).await;
         self.world.mend(true);
-        self.runtime.replay(&Replay::all());
+        replay(&self.runtime);
         sleep(Duration::from_millis(rng.u64(..3_000))).await;
         self.world.mend(false);
     }
