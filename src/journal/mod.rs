@@ -12,12 +12,14 @@ mod restore;
 mod row;
 mod tail;
 
+#[cfg(feature = "archive")]
+pub(crate) use self::restore::pass_on;
 pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, parse_key, row_key},
     mark::{Endings, Mark, given_back_op, mark_op, unmark_op},
     names::{Harmed, Known, Names},
-    restore::{HarmedRow, NOW, Opened, Restored, last_now, letter_number, next_due, open, pass_on, restore, rows_of},
+    restore::{HarmedRow, NOW, Opened, Restored, last_now, letter_number, next_due, open, restore, rows_of},
     row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
     tail::{Step, Tail},
 };

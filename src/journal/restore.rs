@@ -8,14 +8,14 @@ use millstream_operators::Timestamp;
 use super::{
     FailedKey, Names, Standing, dead_row,
     horizon::{DueKey, Horizon, parse_key, row_key},
-    mark::{Endings, GIVEN_BACK, given_back_op, parse_mark},
+    mark::{Endings, GIVEN_BACK, parse_mark},
     parse_failed,
 };
 use crate::{
     dead_letter::DeadLetter,
     epoch,
     event::Envelope,
-    store::{KeyRange, Op, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
+    store::{KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
 };
 
 /// All that is there when a partition is claimed.
@@ -91,11 +91,12 @@ async fn given_back(tenure: &Tenure) -> Result<Option<u64>, StoreError> {
     Ok(fence.and_then(|fence| fence[..].try_into().ok()).map(u64::from_be_bytes))
 }
 
-/// For a claim that handles nothing: what says of it that it is given back, where the one before it was.
-pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<Op>, StoreError> {
+/// For a tool's claim, which handles nothing: what says of it that it is given back, where the one before it was.
+#[cfg(feature = "archive")]
+pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<crate::store::Op>, StoreError> {
     let before = given_back(tenure).await?;
     let was_given_back = before.map_or(tenure.fence == 1, |before| before + 1 >= tenure.fence);
-    Ok(was_given_back.then(|| given_back_op(tenure.fence)))
+    Ok(was_given_back.then(|| super::given_back_op(tenure.fence)))
 }
 
 /// How the claims before this one ended. What cannot be read of that is no reason to stop: it is there for care alone.
@@ -181,7 +182,7 @@ pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Memory;
+    use crate::store::{Memory, Op};
 
     #[tokio::test]
     async fn of_what_was_on_its_way_only_what_has_landed_is_remembered() {
