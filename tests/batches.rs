@@ -229,6 +229,90 @@ fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
 }
 
 #[test]
+fn large_events_that_die_together_are_dead_letters_in_as_many_commits_as_they_need() {
+    let store = Gate::new();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let fail = |_: Json| async { Err::<(), _>(HandlerError::transient("closed")) };
+        kit.on("a", fail.named("fail").retry(Retry::fixed(Duration::from_hours(1)).attempts(2)))?;
+        for id in 0..80 {
+            kit.emit(large("a", id))?.await?;
+        }
+        drive(&kit).await;
+        kit.advance(Duration::from_hours(2)).await;
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 80);
+        Ok(())
+    });
+    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+}
+
+#[test]
+fn large_events_that_are_stopped_as_a_loop_are_more_than_an_attempt_may_write() {
+    let store = Gate::new();
+    testing::run(Runtime::builder().store(store.clone()).max_event_depth(1), async |kit: TestKit| {
+        let fan_out = |_: Json| async { (0..75).map(|id| large("b", id)).collect::<Vec<_>>() };
+        kit.on("b", fan_out.named("fan out").max_outputs(100))?;
+        let begin = |_: Json| async { Draft::json("b", json!({"id": 0})) };
+        kit.on("a", begin.named("begin"))?;
+        kit.emit(Draft::json("a", json!(1)))?.await?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters.len(), 1, "the delivery is given up, not done again for ever");
+        assert!(letters[0].reason().contains("may write"), "{}", letters[0].reason());
+        Ok(())
+    });
+    assert!(store.refused.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_key_keeps_its_order_over_a_restart_where_there_was_no_room_to_write_who_waits() {
+    let (store, seen) = (Gate::new(), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let once = |_: Json| async { Draft::json("b", json!({"id": 0})).idempotency_key("k") };
+        kit.on("once", once.named("once"))?;
+        let fail = |_: Json| async { Err::<(), _>(HandlerError::transient("closed")) };
+        kit.on("a", fail.named("fill").retry(Retry::fixed(Duration::from_hours(9)).attempts(9)))?;
+        let may_fail = Arc::new(tokio::sync::Notify::new());
+        let held = Arc::clone(&may_fail);
+        let later = move |_: Json| {
+            let held = Arc::clone(&held);
+            async move {
+                held.notified().await;
+                Err::<(), _>(HandlerError::transient("closed"))
+            }
+        };
+        let later = later.named("ordered").ordered_by_key().retry(Retry::fixed(Duration::from_hours(1)).attempts(9));
+        kit.on("k", later.timeout(Duration::from_hours(1)))?;
+        drive(&kit).await;
+        for id in [1, 2] {
+            kit.emit(large("k", id).key("k"))?.await?;
+        }
+        drive(&kit).await;
+        store.open.send_replace(false);
+        kit.emit(Draft::json("once", json!({"id": 1})))?.await?;
+        drive(&kit).await;
+        for id in 0..18 {
+            kit.emit(large("a", id))?.await?;
+            drive(&kit).await;
+        }
+        may_fail.notify_one();
+        drive(&kit).await;
+        store.open.send_replace(true);
+        drive(&kit).await;
+        kit.emit(large("k", 3).key("k"))?.await?;
+        drive(&kit).await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("k", keep("ordered", &seen).ordered_by_key())?;
+        kit.advance(Duration::from_hours(2)).await;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
+}
+
+#[test]
 fn what_no_commit_has_room_for_is_refused_at_the_door() {
     testing::run(Runtime::builder().store(Memory::new()).max_event_size(1 << 30), async |kit: TestKit| {
         let huge = |bytes: usize| Draft::json("a", json!("x".repeat(bytes)));

@@ -174,6 +174,31 @@ fn a_tool_that_had_the_store_in_between_is_no_crash() {
 }
 
 #[test]
+fn tools_between_shutdowns_make_no_crash_of_what_was_in_flight() {
+    let (store, diary) = (Memory::new(), Diary::default());
+    fill(&store, 1..=1);
+    assert!(!live(&store, &diary, 1), "a crash, after which it is marked");
+    let archive = Archive::new(store.clone());
+    for _ in 0..4 {
+        let (store, diary) = (store.clone(), diary.clone());
+        testing::run(Runtime::builder().store(store).max_crashes(1), async move |kit: TestKit| {
+            let end = Arc::new(Notify::new());
+            kit.on("job", work(&diary, 1, &end))?;
+            tokio::select! {
+                biased;
+                () = end.notified() => {}
+                _ = kit.process() => {}
+            }
+            kit.shutdown(Duration::ZERO).await?;
+            Ok(())
+        });
+        archive.purge(&DeadLetterFilter::all().numbers([99])).now_or_never().unwrap().unwrap();
+    }
+    assert_eq!((marks(&store), letters(&store).len()), (0, 0));
+    assert_eq!(diary.of(1), (5, 0));
+}
+
+#[test]
 fn what_was_in_flight_beside_the_culprit_is_begun_alone_and_blamed_for_nothing() {
     let (store, diary) = (Memory::new(), Diary::default());
     fill(&store, 1..=6);

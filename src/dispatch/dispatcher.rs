@@ -257,6 +257,7 @@ impl Dispatcher {
         // Asked for between `obey` and the exchange, when there was nobody to wake.
         let mut moved = cancelled || !looped.is_empty() || self.has_commands();
         for (event, refusal) in looped {
+            self.make_room_for(&event);
             self.loop_died(&event, &refusal);
         }
         if cancelled {
@@ -326,6 +327,7 @@ impl Dispatcher {
         self.count_bad_drops();
         let outlook = self.parts.intake.exchange(&mut self.done, &mut VecDeque::new(), 0, None);
         for (event, refusal) in outlook.looped {
+            self.make_room_for(&event);
             self.loop_died(&event, &refusal);
         }
     }

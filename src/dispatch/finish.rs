@@ -267,6 +267,7 @@ impl Dispatcher {
         self.observe(&job.held.event, job.subscriber, || What::Dead { reason: letter.reason() });
         subscriber.entry.meter.dead.up();
         if self.can_log_letter(&letter.event) {
+            self.make_room_for(&letter.event);
             self.log_end(&job);
         }
         self.let_mark_go(&job);

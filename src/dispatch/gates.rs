@@ -136,7 +136,9 @@ impl Dispatcher {
         let Some(key) = job.order_key() else { return self.pass_slot(job) };
         if let Some(line) = subscriber.keys.get(&key) {
             let is_halted = line.is_halted;
-            if line.head_waits || is_halted {
+            // Those that had no room to leave the log go first after a restart: then so does what comes behind them.
+            let may_leave = line.waiting.back().is_none_or(|last| !last.is_in_log());
+            if (line.head_waits || is_halted) && may_leave {
                 self.log_blocked(&mut job);
             }
             return self.wait_for_key(job, key, is_halted);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_operators::Timestamp;
 
-use super::durable::Logged;
+use super::durable::{Logged, Place};
 use crate::{
     dead_letter::Failure,
     event::{Key, Tenant},
@@ -88,6 +88,11 @@ impl Job {
 
     pub(super) fn tenant(&self) -> Option<&Tenant> {
         self.held.event.tenant.as_ref()
+    }
+
+    /// Whether it is open in its subscription's cursor.
+    pub(super) fn is_in_log(&self) -> bool {
+        self.logged.is_some_and(|logged| logged.place == Place::Log)
     }
 
     /// What order by key goes by.

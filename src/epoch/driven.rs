@@ -243,7 +243,7 @@ where
         self.decoded.clear();
         self.border.take_back(std::mem::take(&mut self.work.sink.done));
         self.work = Draftwork::default();
-        self.in_flight.clear();
+        self.in_flight.drain(..).for_each(|flight| self.border.take_back(flight.done));
         self.unparked.clear();
         self.repeats = (None, 0);
     }

@@ -17,7 +17,7 @@ use crate::{
         Dispatcher,
         job::{Job, Past},
     },
-    journal::{Endings, FailedKey, Mark, mark_op, unmark_op},
+    journal::{Endings, FailedKey, Mark, given_back_op, mark_op, unmark_op},
     stage::HandlerError,
     store::{Op, Seq, Tenure},
 };
@@ -62,6 +62,11 @@ enum Wants {
     Turn,
 }
 
+/// Writes with how many attempts of a delivery a process has ended, when none is under way.
+fn settled_op(key: FailedKey, crashes: u32) -> Op {
+    if crashes == 0 { unmark_op(key) } else { mark_op(key, Mark { times: crashes, fence: 0 }) }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     /// With how many attempts a process has ended.
@@ -71,8 +76,7 @@ struct Begun {
 }
 
 impl Care {
-    /// The partition is held. Marks of attempts that ended with no process lose one; the steps that remove them where
-    /// that was their only one.
+    /// The partition is held. Marks of attempts that ended with no process count one less; the steps that write so.
     pub(super) fn claimed(&mut self, tenure: &Tenure, endings: Endings) -> Vec<Op> {
         let Endings { given_back, marks } = endings;
         let fence = tenure.fence;
@@ -84,15 +88,17 @@ impl Care {
             tracing::warn!("the process before was not shut down: what it may have had in hand is begun with care");
         }
         self.fence = fence;
-        let mut stale = Vec::new();
+        let mut settled = Vec::new();
         for (key, mark) in marks {
-            let is_innocent = mark.fence >= first || given_back == Some(mark.fence);
-            match mark.times.saturating_sub(u32::from(is_innocent)) {
-                0 => stale.push(unmark_op(key)),
-                crashes => drop(self.marks.insert(key, Begun { crashes, is_ours: false })),
+            // One that this process has made, and lost with the claim.
+            let is_innocent = mark.fence >= first;
+            let crashes = mark.times.saturating_sub(u32::from(is_innocent));
+            if crashes > 0 {
+                self.marks.insert(key, Begun { crashes, is_ours: false });
             }
+            settled.extend(is_innocent.then(|| settled_op(key, crashes)));
         }
-        stale
+        settled
     }
 
     /// The partition is lost: all that was begun is dropped, and what is marked is read again.
@@ -102,9 +108,14 @@ impl Care {
         *self = Self { first, until, taken, ..Self::default() };
     }
 
-    /// The fence to be written when the claim is given back, once.
-    pub(super) fn give_back(&mut self) -> Option<u64> {
-        Some(std::mem::take(&mut self.fence)).filter(|fence| *fence > 0)
+    /// The claim is given back: the steps that write so, and that no process has ended with what is under way. Once.
+    pub(super) fn give_back(&mut self) -> Vec<Op> {
+        let fence = std::mem::take(&mut self.fence);
+        if fence == 0 {
+            return Vec::new();
+        }
+        let ours = self.marks.iter().filter(|(_, begun)| begun.is_ours);
+        ours.map(|(key, begun)| settled_op(*key, begun.crashes)).chain([given_back_op(fence)]).collect()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -252,7 +263,9 @@ impl Dispatcher {
     /// Begins what is marked, and marks what waits for that.
     pub(super) fn take_care(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while let Some(job) = self.durable.as_mut().and_then(|durable| durable.care.next()) {
+        while !self.is_stuffed()
+            && let Some(job) = self.durable.as_mut().and_then(|durable| durable.care.next())
+        {
             moved = true;
             self.done.book.deliveries.in_flight -= 1;
             self.start(job, cx);

@@ -13,7 +13,7 @@ use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
     intake::{Landed, Told},
-    journal::{DueKey, cursor_key, given_back_op},
+    journal::{DueKey, cursor_key},
     queue::CLASSES,
     stage::Start,
     store::{Class, CommitError, Committed, Op, Seq, StoreError, tables},
@@ -177,16 +177,21 @@ impl Dispatcher {
         }
     }
 
+    /// Writes that the claim has ended as it should.
+    fn give_back(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            durable.batch.ops.extend(durable.care.give_back());
+        }
+    }
+
     /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(durable) = &mut self.durable {
-            durable.batch.ops.extend(durable.care.give_back().map(given_back_op));
-        }
         loop {
             self.poll_commits(cx);
             // What is being tried says itself how far its subscriptions are, and nothing follows that says otherwise.
             if self.durable.as_ref().is_some_and(|durable| durable.trial.is_none()) {
                 self.write_all_cursors();
+                self.give_back();
             }
             let is_held = self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some());
             if !is_held || !self.commit(cx) {

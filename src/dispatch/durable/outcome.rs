@@ -191,7 +191,8 @@ impl Dispatcher {
             return;
         }
         self.log_standing(job, Stand::Waiting, due);
-        if job.has_key {
+        // Behind one that stays in the log all stay there, or they would overtake each other after a restart.
+        if job.has_key && !job.is_in_log() {
             self.log_line(job);
         }
     }
@@ -204,6 +205,9 @@ impl Dispatcher {
         let mut waiting = std::mem::take(&mut line.waiting);
         for job in &mut waiting {
             self.log_blocked(job);
+            if job.is_in_log() {
+                break;
+            }
         }
         if let Some(line) = self.subscribers[job.subscriber].keys.get_mut(&key) {
             line.waiting = waiting;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 use tokio::sync::oneshot;
 
-use super::trial::Trial;
+use super::{outcome::bytes_of, trial::Trial};
 use crate::{
     dead_letter::DeadLetter,
     dispatch::{Dispatcher, Write, finish::conflict, job::Job},
@@ -62,7 +62,9 @@ impl Content {
         let stored = self.events.iter().filter_map(|event| event.held.stored());
         // An aggregate's event has a row beside its record.
         let events: usize = stored.map(|stored| stored.size * (1 + usize::from(stored.version.is_some()))).sum();
-        events + self.writes.as_ref().map_or(0, |writes| writes.size())
+        // What is stopped as a loop is a dead letter.
+        let looped: usize = self.looped.iter().filter_map(|(event, _)| bytes_of(event)).map(|bytes| bytes.len()).sum();
+        events + looped + self.writes.as_ref().map_or(0, |writes| writes.size())
     }
 
     pub(super) fn is_fresh(&self) -> Result<(), Stale> {

@@ -34,6 +34,11 @@ impl Runner {
     pub(super) fn forget_replays(&mut self) {
         self.queued.clear();
         self.replaying.clear();
+        self.take_replays_back();
+    }
+
+    /// What the stage was given before a loss is its business no more.
+    pub(super) fn take_replays_back(&mut self) {
         if let Some(stage) = &mut self.stage {
             stage.take_back(true);
         }

@@ -196,7 +196,8 @@ impl Runner {
         self.stage = Some(stage);
         if std::mem::take(&mut self.is_lost) {
             self.next = Next::Restore;
-            self.forget_replays();
+            // What is queued was read after the loss.
+            self.take_replays_back();
             return Poll::Ready(Ok(()));
         }
         match &done {

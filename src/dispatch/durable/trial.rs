@@ -211,6 +211,7 @@ impl Dispatcher {
         for (whose, looped) in ended {
             for (event, refusal) in looped {
                 self.parts.intake.count_loop(&event);
+                self.make_room_for(&event);
                 self.loop_died(&event, &refusal);
             }
             match whose {
