@@ -733,6 +733,46 @@ fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
     });
 }
 
+#[cfg(feature = "archive")]
+#[test]
+fn a_letter_that_a_stage_is_to_take_survives_that_the_store_fails_meanwhile() {
+    let (store, totals) = (Slow::default(), Seen::default());
+    let stage = |is_broken: bool| {
+        let chain = chain().map(move |number: Number| {
+            assert!(!is_broken, "it is broken");
+            Total(number.0)
+        });
+        Stage::keyed(|number: &Number| number.0, chain)
+    };
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.stage("totals", stage(true))?;
+        kit.emit(Number(1))?;
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 1);
+        kit.shutdown(Duration::from_secs(1)).await?;
+        let asked =
+            millstream::archive::Archive::new(store.clone()).replay(&millstream::Replay::all(), &kit.clock()).await?;
+        assert_eq!(asked.replayed, 1);
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        store.commits.send_replace(false);
+        store.loses_commit.store(true, Ordering::Relaxed);
+        kit.stage("totals", stage(false))?;
+        kit.on("typed.total", keep("all", &totals))?;
+        drive(&kit).await;
+        store.loses_append.store(true, Ordering::Relaxed);
+        assert!(kit.emit(Number(2))?.await.is_err());
+        drive(&kit).await;
+        store.commits.send_replace(true);
+        drive(&kit).await;
+        kit.settle().await;
+        assert_eq!(seen(&totals), [1]);
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 0);
+        Ok(())
+    });
+}
+
 #[test]
 fn what_was_tried_before_its_subscription_went_is_not_done_again() {
     let (store, go_on) = (Memory::new(), Arc::new(tokio::sync::Notify::new()));

@@ -10,7 +10,6 @@ use std::{
 use futures::FutureExt as _;
 use millstream::{
     DeadLetterFilter, Death, Event, Handler, Replay, Runtime, Start,
-    archive::Archive,
     store::{KeyRange, Memory, PartitionId, Store, tables},
     testing::{self, FaultyStore, TestKit},
 };
@@ -158,11 +157,12 @@ fn after_a_shutdown_nothing_is_held_against_what_was_in_flight() {
     assert_eq!(letters(&store).len(), 0);
 }
 
+#[cfg(feature = "archive")]
 #[test]
 fn a_tool_that_had_the_store_in_between_is_no_crash() {
     let (store, diary) = (Memory::new(), Diary::default());
     let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let archive = Archive::new(store.clone());
+    let archive = millstream::archive::Archive::new(store.clone());
     tokio.block_on(async { archive.import().await.unwrap().finish().await.unwrap() });
     fill(&store, 1..=1);
     tokio.block_on(archive.purge(&DeadLetterFilter::all())).unwrap();
@@ -173,12 +173,13 @@ fn a_tool_that_had_the_store_in_between_is_no_crash() {
     assert_eq!(marks(&store), 1, "but a tool does not make up for a crash");
 }
 
+#[cfg(feature = "archive")]
 #[test]
 fn tools_between_shutdowns_make_no_crash_of_what_was_in_flight() {
     let (store, diary) = (Memory::new(), Diary::default());
     fill(&store, 1..=1);
     assert!(!live(&store, &diary, 1), "a crash, after which it is marked");
-    let archive = Archive::new(store.clone());
+    let archive = millstream::archive::Archive::new(store.clone());
     for _ in 0..4 {
         let (store, diary) = (store.clone(), diary.clone());
         testing::run(Runtime::builder().store(store).max_crashes(1), async move |kit: TestKit| {
