@@ -166,7 +166,7 @@ impl Builder {
     /// ([`Death::Crashed`](crate::Death::Crashed)) instead of ending the next one.
     ///
     /// A process that comes after one that was not [shut down](crate::Runtime::shutdown) counts: what was in the log
-    /// then is written down before it is begun, the first 4,096 deliveries of each subscription. What was begun like that when
+    /// then is written down before it is begun, the first 4,096 attempts of each subscription. What was begun like that when
     /// a process ended, the next one begins alone, so that what is to blame shows. The end of the first process is not
     /// counted, for it wrote nothing down.
     pub fn max_crashes(mut self, attempts: u32) -> Self {

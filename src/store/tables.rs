@@ -2,7 +2,7 @@
 
 use super::Table;
 
-/// The engine's own settings: its clock's last reading, the last number given to a subscription.
+/// The engine's own settings: its clock's last reading, and the last claim that was given back.
 pub const ENGINE: Table = Table("engine");
 /// Durable subscriptions by name.
 pub const SUBSCRIPTION: Table = Table("subscription");

@@ -22,7 +22,7 @@ use crate::{
     store::{Op, Seq, Tenure},
 };
 
-/// Of how many deliveries of a subscription it is taken that the process before may have had them in hand.
+/// How many attempts of a subscription are marked at most where nothing but the end of the process before speaks for it.
 const WINDOW: usize = 4_096;
 
 /// What is begun with care, and what waits for that.
@@ -34,11 +34,11 @@ pub(super) struct Care {
     fence: u64,
     /// What lies before it in the log was there when a process ended.
     until: Seq,
-    /// How many deliveries of each subscription have been taken for such.
+    /// How many attempts of each subscription were taken for such; retries count again.
     taken: HashMap<u32, usize>,
     /// The attempts that are marked in the store, or about to be.
     marks: HashMap<FailedKey, Begun>,
-    /// Deliveries that have their slots and wait to be marked, in their order; or only to come after those, which is not so.
+    /// Deliveries that have their slots and wait, in their order: to be marked, or only to begin after those that are.
     held: VecDeque<(Job, Wants)>,
     /// Those whose marks are on their way, with the commit's number.
     marking: VecDeque<(u64, Job)>,
@@ -67,11 +67,12 @@ fn settled_op(key: FailedKey, crashes: u32) -> Op {
     if crashes == 0 { unmark_op(key) } else { mark_op(key, Mark { times: crashes, fence: 0 }) }
 }
 
+/// What the store says of a delivery.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     /// With how many attempts a process has ended.
     crashes: u32,
-    /// By this process.
+    /// Whether this process has begun the last one.
     is_ours: bool,
 }
 
