@@ -103,8 +103,7 @@ impl Intake {
         state.log.afloat += prepared.len() as u64;
         let events = prepared.into_iter().map(|prepared| prepared.held).collect();
         state.log.to_append.push_back(Group { events, once, now, told });
-        Self::wake(state);
-        self.pump();
+        self.let_in(state);
         Ok(Appending { ids, landing })
     }
 

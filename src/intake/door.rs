@@ -72,6 +72,17 @@ impl Intake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives the lock back after something was taken in. In memory the dispatcher is woken for it; in a durable runtime it goes
+    /// to the store first, and its landing wakes the dispatcher.
+    #[inline]
+    pub(super) fn let_in(&self, mut state: MutexGuard<'_, State>) {
+        let Some(pump) = &self.pump else { return Self::wake(state) };
+        let gone = std::mem::take(&mut state.gone);
+        drop(state);
+        drop(gone);
+        pump.go();
+    }
+
     /// Gives the lock back, then drops what is gone and wakes the dispatcher if it sleeps.
     #[inline]
     pub(crate) fn wake(state: MutexGuard<'_, State>) {

@@ -83,8 +83,7 @@ impl Intake {
         let claim = prepared.claim();
         let mut state = self.lock();
         let accepted = self.accept(&mut state, prepared, entry);
-        Self::wake(state);
-        self.pump();
+        self.let_in(state);
         Ok(claim.receipt(accepted?))
     }
 
@@ -118,8 +117,7 @@ impl Intake {
                 }
             }
         }
-        Self::wake(state);
-        self.pump();
+        self.let_in(state);
         if let Some(refused) = &refused {
             self.count_refusal(refused);
         }
@@ -206,8 +204,7 @@ impl Intake {
             let claim = prepared.claim();
             let mut state = self.lock();
             let accepted = self.accept(&mut state, prepared, Entry::Granted);
-            Self::wake(state);
-            self.pump();
+            self.let_in(state);
             Ok(claim.receipt(accepted?))
         });
         if accepted.is_ok() {
