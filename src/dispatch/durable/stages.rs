@@ -147,6 +147,14 @@ impl Runner {
         self.forget_replays();
     }
 
+    /// Somebody has to look at it, once what it handed over has landed.
+    fn park(&mut self, reason: String) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.park(reason);
+        self.status = stage.status();
+        self.next = Next::Step;
+    }
+
     /// Begins what is next. Whether there is something.
     fn begin(&mut self, tenure: &Arc<Tenure>, start: Option<Seq>, end: Seq, now: Timestamp) -> bool {
         if let Next::Idle { from, deadline } = self.next
@@ -288,9 +296,8 @@ impl Dispatcher {
             StageError::Read(error @ StoreError::Corrupt { .. }) => {
                 let Some(durable) = &mut self.durable else { return false };
                 let runner = &mut durable.stages[place];
-                tracing::error!(stage = &*runner.border().stage, %error, "a stage has met damage and is parked");
-                runner.status.parked = Some(error.to_string());
-                runner.next = Next::Parked;
+                tracing::error!(stage = &*runner.border().stage, %error, "a stage has met damage");
+                runner.park(error.to_string());
                 return false;
             }
             StageError::Read(error) => self.lose(error),

@@ -1,0 +1,293 @@
+//! Where two things happen at once in a durable runtime: a commit is on its way while something else begins or ends.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use millstream::{
+    Builder, Event, Handler, Json, Runtime, Stage, chain,
+    store::{
+        Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, Partition, PartitionId,
+        Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+    },
+    testing::{self, TestKit},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+const HOME: PartitionId = PartitionId(0);
+
+type Landing = Result<Committed, CommitError>;
+type Shared<T> = Arc<Mutex<T>>;
+
+/// A store that keeps what is handed over on its way, and what was read from whoever asked, for as long as a test wants.
+#[derive(Clone, Debug)]
+struct Seams {
+    inner: Memory,
+    commits: Shared<OnWay>,
+    /// Whether those who append are told what became of it.
+    appends: Arc<watch::Sender<bool>>,
+    /// The table whose rows are read at once and told once this is another one.
+    stalled: Arc<watch::Sender<Option<Table>>>,
+}
+
+/// Commits that were handed over.
+#[derive(Debug, Default)]
+struct OnWay {
+    is_held: bool,
+    waiting: VecDeque<(Shared<Box<dyn Partition>>, Vec<Op>, oneshot::Sender<Landing>)>,
+    /// The most that were on their way at once.
+    most: usize,
+}
+
+#[derive(Debug)]
+struct SeamPartition {
+    inner: Shared<Box<dyn Partition>>,
+    reader: SeamReader,
+    commits: Shared<OnWay>,
+}
+
+#[derive(Debug)]
+struct SeamReader {
+    inner: Box<dyn Reader>,
+    stalled: watch::Receiver<Option<Table>>,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        let (appends, stalled) = (Arc::new(watch::Sender::new(true)), Arc::default());
+        Self { inner: Memory::new(), commits: Arc::default(), appends, stalled }
+    }
+}
+
+impl Seams {
+    fn hold_commits(&self) {
+        self.commits.lock().unwrap().is_held = true;
+    }
+
+    /// All that is on its way lands, and so does what is handed over from now on.
+    fn land(&self) {
+        self.commits.lock().unwrap().is_held = false;
+        loop {
+            let Some((partition, batch, done)) = self.commits.lock().unwrap().waiting.pop_front() else { return };
+            let landing = partition.lock().unwrap().commit(batch).now_or_never().unwrap();
+            let _ = done.send(landing);
+        }
+    }
+
+    fn on_way(&self) -> usize {
+        self.commits.lock().unwrap().waiting.len()
+    }
+
+    fn rows(&self, table: Table) -> Vec<Row> {
+        now(self.inner.reader(HOME).scan(table, KeyRange::all(), usize::MAX)).unwrap()
+    }
+
+    fn write(&self, batch: Vec<Op>) {
+        now(async { self.inner.claim(HOME).await.unwrap().partition.commit(batch).await }).unwrap();
+    }
+}
+
+impl SeamReader {
+    /// What was read is told once its table is not stalled.
+    fn told<'a, T: Send + 'a>(&'a self, table: Table, read: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        let mut stalled = self.stalled.clone();
+        Box::pin(async move {
+            let read = read.await;
+            drop(stalled.wait_for(|stalled| *stalled != Some(table)).await);
+            read
+        })
+    }
+}
+
+impl Store for Seams {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let (append, mut told) = (self.inner.append(partition, batch), self.appends.subscribe());
+        Box::pin(async move {
+            let landing = append.await;
+            drop(told.wait_for(|told| *told).await);
+            landing
+        })
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (claim, commits) = (self.inner.claim(partition), Arc::clone(&self.commits));
+        let reader = SeamReader { inner: self.inner.reader(partition), stalled: self.stalled.subscribe() };
+        Box::pin(async move {
+            let claim = claim.await?;
+            let inner = Arc::new(Mutex::new(claim.partition));
+            Ok(Claim { partition: Box::new(SeamPartition { inner, reader, commits }), ..claim })
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        Box::new(SeamReader { inner: self.inner.reader(partition), stalled: self.stalled.subscribe() })
+    }
+}
+
+impl Partition for SeamPartition {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let mut commits = self.commits.lock().unwrap();
+        if !commits.is_held {
+            return self.inner.lock().unwrap().commit(batch);
+        }
+        let (done, landing) = oneshot::channel();
+        commits.waiting.push_back((Arc::clone(&self.inner), batch, done));
+        commits.most = commits.most.max(commits.waiting.len());
+        Box::pin(async move { landing.await.unwrap() })
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Reader for SeamReader {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.told(table, self.inner.get(table, keys))
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.told(table, self.inner.scan(table, range, limit))
+    }
+
+    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.told(table, self.inner.scan_each(table, range))
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+impl Reader for SeamPartition {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.reader.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.reader.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.reader.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.reader.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.reader.read(class, from, max_bytes, wanted)
+    }
+}
+
+/// What a store in memory does is done at once.
+fn now<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never().unwrap()
+}
+
+fn on(store: &Seams) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+type Seen = Shared<Vec<u64>>;
+
+fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |Json(event): Json| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(event.as_u64().unwrap()) }
+    };
+    handler.named(name)
+}
+
+fn seen(seen: &Seen) -> Vec<u64> {
+    seen.lock().unwrap().clone()
+}
+
+/// Drives for a while.
+async fn drive(kit: &TestKit) {
+    drop(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await);
+}
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "sale", key = "shop")]
+struct Sale {
+    shop: u32,
+    cents: u64,
+}
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "total")]
+struct Total(u64);
+
+fn totals() -> Stage<Sale, impl millstream::operators::durable::Durable<Sale, Out = Total, State: Send> + Send + 'static>
+{
+    let chain = chain().scan(0, |sum: &mut u64, sale: Sale| *sum += sale.cents);
+    Stage::keyed(|sale: &Sale| sale.shop, chain.map(Total)).epoch(EPOCH)
+}
+
+/// As many events as a stage looks at in one step, so that the next one is read when these are handed over.
+const EPOCH: usize = 1_024;
+
+#[test]
+fn what_a_stage_handed_over_before_it_was_parked_is_seen_when_it_lands() {
+    let (store, totalled) = (Seams::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        kit.emit(Sale { shop: 2, cents: 1 })?.await?;
+        kit.settle().await;
+        Ok(())
+    });
+    let states = Table("stage_state");
+    let (key, _) = store.rows(states).remove(0);
+    store.write(vec![Op::Put { table: states, key, value: Bytes::from_static(b"\xff\xff\xff") }]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        kit.on("total", keep("keep", &totalled))?;
+        kit.settle().await;
+        store.hold_commits();
+        for shop in std::iter::repeat_n(1, EPOCH).chain([2]) {
+            kit.emit(Sale { shop, cents: 1 })?.await?;
+        }
+        drive(&kit).await;
+        assert!(kit.stages()[0].parked.is_some() && store.on_way() > 0);
+        store.land();
+        drive(&kit).await;
+        assert_eq!(seen(&totalled), (1..=EPOCH as u64).collect::<Vec<_>>());
+        assert!(kit.stages()[0].parked.is_some());
+        let events = kit.stats().events;
+        assert_eq!((events.routed, events.emitted), (2 * EPOCH as u64 + 1, 2 * EPOCH as u64 + 1));
+        Ok(())
+    });
+}
