@@ -3,21 +3,25 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use millstream::{
-    Builder, Event, Handler, Json, Runtime, Stage, chain,
+    Builder, Draft, Event, Handler, HandlerError, Json, Runtime, Stage, chain,
     store::{
         Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, Partition, PartitionId,
-        Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+        Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
     },
     testing::{self, TestKit},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
 const HOME: PartitionId = PartitionId(0);
@@ -34,6 +38,10 @@ struct Seams {
     appends: Arc<watch::Sender<bool>>,
     /// The table whose rows are read at once and told once this is another one.
     stalled: Arc<watch::Sender<Option<Table>>>,
+    /// The table of which the next reading of all rows fails.
+    fails: Shared<Option<Table>>,
+    /// Whether nobody knows what becomes of the next thing that is appended, which lands.
+    hides_append: Arc<AtomicBool>,
 }
 
 /// Commits that were handed over.
@@ -56,12 +64,14 @@ struct SeamPartition {
 struct SeamReader {
     inner: Box<dyn Reader>,
     stalled: watch::Receiver<Option<Table>>,
+    fails: Shared<Option<Table>>,
 }
 
 impl Default for Seams {
     fn default() -> Self {
         let (appends, stalled) = (Arc::new(watch::Sender::new(true)), Arc::default());
-        Self { inner: Memory::new(), commits: Arc::default(), appends, stalled }
+        let (commits, fails, hides_append) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner: Memory::new(), commits, appends, stalled, fails, hides_append }
     }
 }
 
@@ -73,11 +83,24 @@ impl Seams {
     /// All that is on its way lands, and so does what is handed over from now on.
     fn land(&self) {
         self.commits.lock().unwrap().is_held = false;
-        loop {
-            let Some((partition, batch, done)) = self.commits.lock().unwrap().waiting.pop_front() else { return };
-            let landing = partition.lock().unwrap().commit(batch).now_or_never().unwrap();
-            let _ = done.send(landing);
-        }
+        while self.land_one() {}
+    }
+
+    /// The first that is on its way lands, if there is one.
+    fn land_one(&self) -> bool {
+        let Some((partition, batch, done)) = self.commits.lock().unwrap().waiting.pop_front() else { return false };
+        let _ = done.send(now(partition.lock().unwrap().commit(batch)));
+        true
+    }
+
+    /// What is on its way never lands, as where the process ends.
+    fn crash(&self) {
+        *self.commits.lock().unwrap() = OnWay::default();
+    }
+
+    fn open_reader(&self, partition: PartitionId) -> SeamReader {
+        let (inner, fails) = (self.inner.reader(partition), Arc::clone(&self.fails));
+        SeamReader { inner, stalled: self.stalled.subscribe(), fails }
     }
 
     fn on_way(&self) -> usize {
@@ -108,16 +131,17 @@ impl SeamReader {
 impl Store for Seams {
     fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
         let (append, mut told) = (self.inner.append(partition, batch), self.appends.subscribe());
+        let is_hidden = self.hides_append.swap(false, Ordering::Relaxed);
         Box::pin(async move {
             let landing = append.await;
             drop(told.wait_for(|told| *told).await);
-            landing
+            if is_hidden { Err(CommitError::unknown(std::io::Error::other("nobody knows"))) } else { landing }
         })
     }
 
     fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
         let (claim, commits) = (self.inner.claim(partition), Arc::clone(&self.commits));
-        let reader = SeamReader { inner: self.inner.reader(partition), stalled: self.stalled.subscribe() };
+        let reader = self.open_reader(partition);
         Box::pin(async move {
             let claim = claim.await?;
             let inner = Arc::new(Mutex::new(claim.partition));
@@ -130,7 +154,7 @@ impl Store for Seams {
     }
 
     fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        Box::new(SeamReader { inner: self.inner.reader(partition), stalled: self.stalled.subscribe() })
+        Box::new(self.open_reader(partition))
     }
 }
 
@@ -161,6 +185,9 @@ impl Reader for SeamReader {
     }
 
     fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        if self.fails.lock().unwrap().take_if(|fails| *fails == table).is_some() {
+            return Box::pin(async { Err(StoreError::io("reading", std::io::Error::other("a fault"))) });
+        }
         self.told(table, self.inner.scan_each(table, range))
     }
 
@@ -221,6 +248,10 @@ fn on(store: &Seams) -> Builder {
 }
 
 type Seen = Shared<Vec<u64>>;
+
+fn number(id: u64) -> Draft {
+    Draft::json("number", json!(id))
+}
 
 fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
     let seen = Arc::clone(seen);
@@ -290,4 +321,29 @@ fn what_a_stage_handed_over_before_it_was_parked_is_seen_when_it_lands() {
         assert_eq!((events.routed, events.emitted), (2 * EPOCH as u64 + 1, 2 * EPOCH as u64 + 1));
         Ok(())
     });
+}
+
+#[test]
+fn a_delayed_event_whose_row_is_read_while_it_goes_is_emitted_once() {
+    let (store, all) = (Seams::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("all", &all))?;
+        store.appends.send_replace(false);
+        drop(kit.emit(number(1).delay(Duration::from_hours(1)))?);
+        // It is found in the store before the pump is told of it.
+        drive(&kit).await;
+        store.hold_commits();
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        drive(&kit).await;
+        assert!(store.on_way() > 0, "it is on its way to the log");
+        store.stalled.send_replace(Some(tables::DELAYED));
+        store.appends.send_replace(true);
+        drive(&kit).await;
+        store.land();
+        drive(&kit).await;
+        store.stalled.send_replace(None);
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1]);
 }
