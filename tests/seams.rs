@@ -347,3 +347,69 @@ fn a_delayed_event_whose_row_is_read_while_it_goes_is_emitted_once() {
     });
     assert_eq!(seen(&all), [1]);
 }
+
+#[test]
+fn a_name_that_is_forgotten_while_it_is_opened_is_forgotten_where_it_cannot_be_opened() {
+    let (store, all) = (Seams::default(), Seen::default());
+    let fail = || {
+        let handler = |Json(_): Json| async { Err::<(), _>(HandlerError::transient("closed")) };
+        handler
+            .named("all")
+            .retry(millstream::Retry::fixed(Duration::from_hours(1)))
+            .ordered_by_key()
+            .halt_key_on_dead()
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", fail())?;
+        kit.emit(number(1).key("k"))?.await?;
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    let (key, _) = store.rows(tables::FAILED).remove(0);
+    store.write(vec![Op::Put { table: tables::FAILED, key, value: Bytes::from_static(b"\xff\xff\xff\xff\xff") }]);
+    testing::run(on(&store), async |kit: TestKit| {
+        drive(&kit).await;
+        store.stalled.send_replace(Some(tables::FAILED));
+        kit.on("number", keep("all", &all).ordered_by_key().halt_key_on_dead())?;
+        drive(&kit).await;
+        kit.forget("all");
+        drive(&kit).await;
+        store.stalled.send_replace(None);
+        kit.settle().await;
+        kit.emit(number(2))?.await?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [2], "it begins anew");
+    assert!(store.rows(tables::FAILED).is_empty());
+}
+
+#[test]
+fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_a_crash() {
+    let (store, all, again) = (Seams::default(), Seen::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let id = kit.on("number", keep("all", &all))?;
+        kit.settle().await;
+        kit.off(id);
+        kit.settle().await;
+        store.stalled.send_replace(Some(tables::FAILED));
+        kit.forget("all");
+        drive(&kit).await;
+        kit.on("number", keep("all", &all))?;
+        store.hold_commits();
+        kit.emit(number(1))?.await?;
+        store.stalled.send_replace(None);
+        drive(&kit).await;
+        // The process ends when the old name is forgotten and the new one is not written.
+        assert!(store.land_one());
+        Ok(())
+    });
+    store.crash();
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("all", &again))?;
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&again), [1]);
+}

@@ -3,7 +3,7 @@
 //! The rows go some with each commit, and last those that make the name known: after a crash it can be asked for again.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,14 +16,15 @@ use crate::{
     epoch,
     journal::{cursor_key, rows_of},
     queue::CLASSES,
-    store::{Class, Op, RowKey, StoreError, Tenure, tables},
+    stage::Start,
+    store::{Class, Op, RowKey, Seq, StoreError, Tenure, tables},
 };
 
 /// Names that are to be forgotten.
 #[derive(Default)]
 pub(super) struct Forgetting {
     asked: Vec<String>,
-    /// Those whose handlers finish what they have.
+    /// Those whose handlers finish what they have, or are being opened.
     later: Vec<String>,
     /// The first of those that were asked for, once it is begun.
     begun: Option<String>,
@@ -38,8 +39,8 @@ pub(super) struct Forgetting {
 /// Who claims a name.
 enum Claim {
     Nobody,
-    /// Who was taken back, and has not finished.
-    Leaving,
+    /// Who was taken back and has not finished, or is about to be opened, which may not come about.
+    Between,
     Somebody,
 }
 
@@ -105,14 +106,7 @@ impl Dispatcher {
         let Poll::Ready(ops) = rows.as_mut().poll(cx) else { return moved };
         durable.forgetting.rows = None;
         match ops {
-            Ok(ops) if ops.is_empty() => {
-                durable.forget_name(&name);
-                durable.forgetting.begun = None;
-                durable.forgetting.removed.clear();
-                durable.forgetting.ended.push((name.clone(), durable.batch_number));
-                self.open_again(&name);
-                self.tell_orphans();
-            }
+            Ok(ops) if ops.is_empty() => self.end_forgetting(&name),
             Ok(ops) => {
                 let rows = ops.iter().filter_map(|op| match op {
                     Op::Delete { table: table @ (tables::FAILED | tables::ATTEMPT), key } => {
@@ -131,6 +125,34 @@ impl Dispatcher {
             Err(error) => self.lose(error),
         }
         true
+    }
+
+    /// All that it had is gone, or goes with the next commit. Who wants the name has marked where it begins, which stays.
+    fn end_forgetting(&mut self, name: &str) {
+        if self.has_new_subscribers() {
+            self.catch_up();
+        }
+        let marks = self.marks_of_next(name);
+        let Some(durable) = &mut self.durable else { return };
+        durable.forget_name(name);
+        durable.batch.ops.extend(marks);
+        durable.forgetting.begun = None;
+        durable.forgetting.removed.clear();
+        durable.forgetting.ended.push((name.to_owned(), durable.batch_number));
+        self.open_again(name);
+        self.tell_orphans();
+    }
+
+    /// Marks where whoever begins that wants a name which is being forgotten.
+    fn marks_of_next(&self, name: &str) -> Vec<Op> {
+        let mut same = self.subscribers.iter().filter(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let next = same.find(|(_, s)| s.entry.options.start == Start::Latest && !s.entry.options.is_tap);
+        let start = next.and_then(|(_, subscriber)| subscriber.entry.start.get().copied());
+        let mut stages = self.durable.iter().flat_map(|durable| &durable.stages);
+        let stage = stages.find(|stage| &*stage.border().stage == name);
+        let stage = stage.and_then(|stage| stage.beginning(&HashMap::new()));
+        let marks = start.and_then(|start| start_op(name.to_owned(), start));
+        marks.into_iter().chain(stage.and_then(|start| start_op(start_key(name), start))).collect()
     }
 
     /// Somebody has to look at it; what is left of the name stays.
@@ -155,7 +177,7 @@ impl Dispatcher {
             let Some(Durable { forgetting, .. }) = self.durable.as_deref_mut() else { return moved };
             match claim {
                 Claim::Somebody => {}
-                Claim::Leaving => forgetting.later.push(name),
+                Claim::Between => forgetting.later.push(name),
                 Claim::Nobody if forgetting.begun.is_none() => forgetting.begun = Some(name),
                 Claim::Nobody => forgetting.asked.push(name),
             }
@@ -182,11 +204,18 @@ impl Dispatcher {
             None => Claim::Nobody,
             // It was never opened, for its rows cannot be read: it begins anew.
             Some((_, subscriber)) if subscriber.is_broken && subscriber.reader.is_none() => Claim::Nobody,
+            Some((_, s)) if s.is_subscribed && s.reader.is_none() && !s.entry.options.is_tap => Claim::Between,
             Some((_, subscriber)) if subscriber.is_subscribed => Claim::Somebody,
             Some(_) if same.any(|(_, subscriber)| subscriber.is_subscribed) => Claim::Somebody,
-            Some(_) => Claim::Leaving,
+            Some(_) => Claim::Between,
         }
     }
+}
+
+/// Marks where a name begins, as a mark in the log before it does; none where there is nothing before it.
+fn start_op(name: String, start: Seq) -> Option<Op> {
+    let value = Bytes::copy_from_slice(&start.0.checked_sub(1)?.to_be_bytes());
+    Some(Op::Put { table: tables::START, key: name.into(), value })
 }
 
 impl Durable {

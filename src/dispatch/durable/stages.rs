@@ -272,6 +272,10 @@ impl Dispatcher {
         let durable = self.durable.as_mut()?;
         let tenure = Arc::clone(durable.tenure()?);
         let end = durable.tail.end();
+        if durable.is_being_forgotten(&durable.stages[place].new.border.stage) {
+            // It begins anew after that.
+            return None;
+        }
         let runner = &mut durable.stages[place];
         if runner.work.is_none() {
             let start = runner.beginning(&durable.starts);
