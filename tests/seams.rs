@@ -413,3 +413,26 @@ fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_
     });
     assert_eq!(seen(&again), [1]);
 }
+
+#[test]
+fn no_more_than_three_commits_are_on_their_way_however_much_handlers_return() {
+    const EVENTS: u64 = 6;
+    let store = Seams::default();
+    testing::run(on(&store).max_event_size(16 << 20), async |kit: TestKit| {
+        let handler = |Json(_): Json| async { Draft::json("large", json!("x".repeat(9 << 20))) };
+        kit.on("number", handler.named("grow").concurrency(16))?;
+        kit.settle().await;
+        store.hold_commits();
+        for id in 0..EVENTS {
+            kit.emit(number(id))?.await?;
+        }
+        drive(&kit).await;
+        store.land();
+        kit.settle().await;
+        let most = store.commits.lock().unwrap().most;
+        assert!((2..=3).contains(&most), "{most}");
+        let stats = kit.stats();
+        assert_eq!((stats.deliveries.handled, stats.events.emitted), (EVENTS, 2 * EVENTS));
+        Ok(())
+    });
+}

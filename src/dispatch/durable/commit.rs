@@ -120,13 +120,13 @@ impl Dispatcher {
     }
 
     /// Sees to it that so many bytes more can be written: hands over what there is, if need be. False where that cannot be
-    /// now, for nothing may follow what is being tried.
+    /// now, for enough is on its way, or nothing may follow what is being tried.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let Some(durable) = &self.durable else { return true };
         if durable.batch.bytes == 0 || durable.batch.bytes + bytes <= MOST_BYTES {
             return true;
         }
-        durable.trial.is_none() && self.hand_over()
+        durable.can_hand_over() && self.hand_over()
     }
 
     /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
@@ -236,6 +236,11 @@ impl Durable {
     /// Whether nothing that was handed over is unsettled.
     pub(super) fn is_written(&self) -> bool {
         self.committing.is_empty() && self.trial.is_none()
+    }
+
+    /// Whether a batch that has no room for more may be handed over: as a third one beside those that are in flight, if need be.
+    pub(super) fn can_hand_over(&self) -> bool {
+        self.trial.is_none() && self.committing.len() <= MOST
     }
 
     /// Whoever wrote nothing waits for what came before.

@@ -288,9 +288,9 @@ impl Durable {
     }
 
     /// Whether nothing more may be written for now: there is as much as a commit should have, and none can be handed over before it
-    /// is known what became of the outcomes that are being tried.
+    /// is known what became of those that are on their way, or of the outcomes that are being tried.
     pub(super) fn is_stuffed(&self) -> bool {
-        self.trial.is_some() && self.batch.bytes >= MOST_BYTES
+        !self.can_hand_over() && self.batch.bytes >= MOST_BYTES
     }
 
     /// Whether nothing is on its way to or from the store.
