@@ -436,3 +436,54 @@ fn no_more_than_three_commits_are_on_their_way_however_much_handlers_return() {
         Ok(())
     });
 }
+
+/// Begins and never ends. Whether that is marked in the store, as it is after a process that was not shut down.
+fn is_begun_with_care(store: &Seams) -> bool {
+    testing::run(on(store), async |kit: TestKit| {
+        kit.on("number", (|Json(_): Json| std::future::pending::<()>()).named("hang"))?;
+        drive(&kit).await;
+        // Whoever drives is told that the store has failed.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drive(&kit).await;
+        assert_eq!(kit.stats().deliveries.in_flight, 1);
+        Ok(())
+    });
+    !store.rows(tables::ATTEMPT).is_empty()
+}
+
+/// A process that leaves an event in the log, and is shut down.
+fn leave_one(store: &Seams) {
+    testing::run(on(store), async |kit: TestKit| {
+        kit.on("number", (|Json(_): Json| std::future::pending::<()>()).named("hang"))?;
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_claim_whose_reading_fails_is_no_process_that_was_not_shut_down() {
+    let store = Seams::default();
+    leave_one(&store);
+    *store.fails.lock().unwrap() = Some(tables::SUBSCRIPTION);
+    assert!(!is_begun_with_care(&store));
+    assert!(is_begun_with_care(&store), "that one was not");
+}
+
+#[test]
+fn a_shutdown_while_the_store_is_claimed_is_one() {
+    let store = Seams::default();
+    leave_one(&store);
+    testing::run(on(&store), async |kit: TestKit| {
+        store.stalled.send_replace(Some(tables::SUBSCRIPTION));
+        drive(&kit).await;
+        let go_on = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            store.stalled.send_replace(None);
+        };
+        tokio::join!(kit.shutdown(Duration::ZERO), go_on).0?;
+        Ok(())
+    });
+    assert!(!is_begun_with_care(&store));
+}

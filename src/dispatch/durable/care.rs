@@ -28,6 +28,8 @@ const WINDOW: usize = 4_096;
 /// What is begun with care, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Care {
+    /// The fences of this process's last claims that followed one another: the first and the last of them.
+    own: Option<(u64, u64)>,
     /// The fence of this process's first claim.
     first: Option<u64>,
     /// The fence of the claim that is held.
@@ -80,10 +82,11 @@ impl Care {
     /// The partition is held. Marks of attempts that ended with no process count one less; the steps that write so.
     pub(super) fn claimed(&mut self, tenure: &Tenure, endings: Endings) -> Vec<Op> {
         let Endings { given_back, marks } = endings;
-        let fence = tenure.fence;
-        let first = *self.first.get_or_insert(fence);
+        let (fence, is_new) = (tenure.fence, self.first.is_none());
+        let began = self.has_claimed(Some(fence)).unwrap_or(fence);
+        let first = *self.first.get_or_insert(began);
         // Before the first claim of all there was nobody.
-        let has_crashed = first == fence && fence > 1 && given_back.is_none_or(|before| before + 1 < fence);
+        let has_crashed = is_new && first > 1 && given_back.is_none_or(|before| before + 1 < first);
         if has_crashed {
             self.until = tenure.end;
             tracing::warn!("the process before was not shut down: what it may have had in hand is begun with care");
@@ -102,11 +105,19 @@ impl Care {
         settled
     }
 
+    /// A claim was had, though it may have come to nothing. The first of those that it follows, as far as fences are known.
+    pub(super) fn has_claimed(&mut self, fence: Option<u64>) -> Option<u64> {
+        let fence = fence?;
+        let began = self.own.filter(|(_, last)| last + 1 == fence).map_or(fence, |(began, _)| began);
+        self.own = Some((began, fence));
+        Some(began)
+    }
+
     /// The partition is lost: all that was begun is dropped, and what is marked is read again.
     pub(super) fn lose(&mut self) {
-        let Self { first, until, .. } = *self;
+        let Self { own, first, until, .. } = *self;
         let taken = std::mem::take(&mut self.taken);
-        *self = Self { first, until, taken, ..Self::default() };
+        *self = Self { own, first, until, taken, ..Self::default() };
     }
 
     /// The claim is given back: the steps that write so, and that no process has ended with what is under way. Once.

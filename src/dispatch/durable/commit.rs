@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Batch, Durable, MOST_BYTES, Pending, proposal::Reply};
+use super::{Batch, Durable, Hold, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
@@ -184,8 +184,13 @@ impl Dispatcher {
         }
     }
 
-    /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
+    /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held; one that
+    /// is just being claimed is given back after that.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_claiming = |durable: &Durable| matches!(durable.hold, Hold::Claiming(_));
+        if self.durable.as_deref().is_some_and(is_claiming) && !self.hold_partition(cx) {
+            return Poll::Pending;
+        }
         loop {
             self.poll_commits(cx);
             // What is being tried says itself how far its subscriptions are, and nothing follows that says otherwise.
@@ -233,14 +238,14 @@ impl Durable {
         }
     }
 
-    /// Whether nothing that was handed over is unsettled.
-    pub(super) fn is_written(&self) -> bool {
-        self.committing.is_empty() && self.trial.is_none()
-    }
-
     /// Whether a batch that has no room for more may be handed over: as a third one beside those that are in flight, if need be.
     pub(super) fn can_hand_over(&self) -> bool {
         self.trial.is_none() && self.committing.len() <= MOST
+    }
+
+    /// Whether nothing that was handed over is unsettled.
+    pub(super) fn is_written(&self) -> bool {
+        self.committing.is_empty() && self.trial.is_none()
     }
 
     /// Whoever wrote nothing waits for what came before.

@@ -59,8 +59,8 @@ use crate::{
     event::{Envelope, EventName},
     intake::Shore,
     journal::{
-        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number,
-        parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, Unclaimed, last_now,
+        letter_number, parse_key,
     },
     queue::CLASSES,
     store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
@@ -93,7 +93,7 @@ pub(super) enum Hold {
     Lost {
         until: Timestamp,
     },
-    Claiming(Pending<Result<Restored, StoreError>>),
+    Claiming(Pending<Result<(Tenure, Restored), Unclaimed>>),
     Held(Arc<Tenure>),
 }
 

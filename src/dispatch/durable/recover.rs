@@ -12,10 +12,10 @@ use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
-    journal::{Restored, Tail, parse_key, restore},
+    journal::{Restored, Tail, Unclaimed, parse_key, restore},
     request::NoAnswer,
     storage::StorageError,
-    store::StoreError,
+    store::{StoreError, Tenure},
 };
 
 /// How long until a claim that came to nothing is tried again: doubling, from the first to the last.
@@ -43,11 +43,12 @@ impl Dispatcher {
             }
             Hold::Claiming(claim) => match claim.as_mut().poll(cx) {
                 Poll::Pending => false,
-                Poll::Ready(Ok(restored)) => {
-                    self.claimed(restored);
+                Poll::Ready(Ok((tenure, restored))) => {
+                    self.claimed(tenure, restored);
                     true
                 }
-                Poll::Ready(Err(error)) => {
+                Poll::Ready(Err(Unclaimed { error, fence })) => {
+                    durable.care.has_claimed(fence);
                     self.not_claimed(error);
                     true
                 }
@@ -65,9 +66,9 @@ impl Dispatcher {
         durable.hold = Hold::Lost { until: self.now + wait };
     }
 
-    fn claimed(&mut self, restored: Restored) {
+    fn claimed(&mut self, tenure: Tenure, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now, endings } = restored;
+        let Restored { names, stage_cursors, dead, horizon, landed, last_now, endings } = restored;
         durable.lost_delayed = landed;
         durable.failures = 0;
         durable.error = None;
