@@ -487,3 +487,21 @@ fn a_shutdown_while_the_store_is_claimed_is_one() {
     });
     assert!(!is_begun_with_care(&store));
 }
+
+#[test]
+fn a_delayed_event_that_landed_though_nobody_knew_takes_nobody_elses_place_in_the_books() {
+    let store = Seams::default();
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("all", &Seen::default()))?;
+        kit.settle().await;
+        kit.emit(number(1).delay(Duration::from_hours(1)))?.await?;
+        store.hides_append.store(true, Ordering::Relaxed);
+        assert!(kit.emit(number(2).delay(Duration::from_mins(1)))?.await.is_err());
+        drive(&kit).await;
+        kit.advance(Duration::from_mins(2)).await;
+        let events = kit.stats().events;
+        assert_eq!((events.routed, events.delayed, events.dropped.unsaved), (1, 1, 1), "{events:?}");
+        assert_eq!(events.emitted, 3, "one of them comes from the store");
+        Ok(())
+    });
+}

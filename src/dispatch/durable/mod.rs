@@ -410,6 +410,7 @@ impl Dispatcher {
     fn take_landed(&mut self) -> bool {
         let Some(durable) = &mut self.durable else { return false };
         let mut state = self.parts.intake.lock();
+        durable.lost_delayed.extend(state.log.shore.take_unknown());
         let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
         let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
         let (landed, forgotten) = (state.log.shore.take(), state.log.shore.take_forgotten());

@@ -35,6 +35,7 @@ impl Dispatcher {
             Hold::Lost { until } if *until > self.now => false,
             Hold::Lost { .. } => {
                 let home = durable.home.clone();
+                durable.lost_delayed.extend(self.parts.intake.lock().log.shore.take_unknown());
                 let lost = durable.lost_delayed.clone();
                 let claim = async move { restore(&*home.store, home.partition, lost).await };
                 durable.hold = Hold::Claiming(Box::pin(claim));
