@@ -443,3 +443,25 @@ fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
     });
     assert_eq!(seen(&new), [20]);
 }
+
+#[test]
+fn a_number_that_nobody_can_have_is_damage_and_the_next_one_follows_the_last_that_somebody_has() {
+    let (store, both) = (Harmed::default(), [Seen::default(), Seen::default()]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("first", &both[0]))?;
+        kit.settle().await;
+        Ok(())
+    });
+    spoil(&store, tables::CURSOR, &Bytes::from_static(b"\xff\xff\xff\xff\0"));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("first", &both[0]))?;
+        kit.on("number", keep("second", &both[1]))?;
+        emit(&kit, [1]).await?;
+        drive(&kit).await;
+        Ok(())
+    });
+    assert_eq!((seen(&both[0]), seen(&both[1])), (vec![1], vec![1]));
+    let numbers = rows(&store.inner, tables::SUBSCRIPTION).into_iter();
+    let numbers = numbers.map(|(_, row)| serde_json::from_slice::<serde_json::Value>(&row).unwrap()["id"].clone());
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
+}

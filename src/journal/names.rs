@@ -40,6 +40,9 @@ pub(crate) struct Names {
     pub(crate) last_id: u32,
 }
 
+/// The highest number that a subscription may have. Nobody comes as far: in the upper half a number is damage.
+const MOST_ID: u32 = u32::MAX / 2;
+
 /// What the store has of cursors.
 #[derive(Default)]
 struct Cursors {
@@ -101,7 +104,7 @@ impl Names {
         let mut ids: BTreeSet<u32> = cursors.by_key.keys().map(|(id, _)| *id).collect();
         ids.extend(failed_ids(tenure).await?);
         ids.extend(names.ids());
-        names.last_id = ids.last().copied().unwrap_or_default();
+        names.last_id = ids.range(..=MOST_ID).next_back().copied().unwrap_or_default();
         let owned = names.ids();
         ids.retain(|id| !owned.contains(id));
         if let [only] = &mut unread[..] {
