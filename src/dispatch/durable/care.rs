@@ -6,7 +6,7 @@
 //! next one begins one at a time, so that it shows which of them it was; and what was marked too often is a dead letter.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     task::Context,
 };
 
@@ -17,7 +17,8 @@ use crate::{
         Dispatcher,
         job::{Job, Past},
     },
-    journal::{Endings, FailedKey, Mark, given_back_op, mark_op, unmark_op},
+    journal::{Cursor, Endings, FailedKey, Mark, given_back_op, mark_op, unmark_op},
+    queue::CLASSES,
     stage::HandlerError,
     store::{Op, Seq, Tenure},
 };
@@ -40,6 +41,8 @@ pub(super) struct Care {
     taken: HashMap<u32, usize>,
     /// The attempts that are marked in the store, or about to be.
     marks: HashMap<FailedKey, Begun>,
+    /// Of those that earlier processes have marked, the deliveries that are in the log, by subscription.
+    left: HashMap<u32, Vec<FailedKey>>,
     /// Deliveries that have their slots and wait, in their order: to be marked, or only to begin after those that are.
     held: VecDeque<(Job, Wants)>,
     /// Those whose marks are on their way, with the commit's number.
@@ -128,6 +131,42 @@ impl Care {
         }
         let ours = self.marks.iter().filter(|(_, begun)| begun.is_ours);
         ours.map(|(key, begun)| settled_op(*key, begun.crashes)).chain([given_back_op(fence)]).collect()
+    }
+
+    /// A subscription was opened, which has these deliveries as rows.
+    pub(super) fn opened(&mut self, subscription: u32, rows: &HashSet<FailedKey>) {
+        let is_left = |key: &&FailedKey| key.subscription == subscription && !rows.contains(*key);
+        let left: Vec<_> = self.marks.keys().filter(is_left).copied().collect();
+        if !left.is_empty() {
+            self.left.insert(subscription, left);
+        }
+    }
+
+    /// How far a subscription is: the steps that remove the marks of what it has passed and does not begin again, for it wants
+    /// that no more, or it was trimmed.
+    pub(super) fn passed(&mut self, subscription: u32, cursors: &[Cursor; CLASSES]) -> Vec<Op> {
+        let Entry::Occupied(mut left) = self.left.entry(subscription) else { return Vec::new() };
+        let is_over = |key: &mut FailedKey| {
+            let cursor = cursors.get(usize::from(key.class.0));
+            cursor.is_none_or(|cursor| key.seq < cursor.high && !cursor.is_open(key.seq))
+        };
+        let over: Vec<_> = left.get_mut().extract_if(.., is_over).collect();
+        if left.get().is_empty() {
+            left.remove();
+        }
+        // What was begun since, and has not ended, says so itself when it has.
+        let is_left = |key: &FailedKey| self.marks.get(key).is_some_and(|begun| !begun.is_ours);
+        let over: Vec<_> = over.into_iter().filter(is_left).collect();
+        for key in &over {
+            self.marks.remove(key);
+        }
+        over.into_iter().map(unmark_op).collect()
+    }
+
+    /// A subscription is forgotten, and its marks with it.
+    pub(super) fn forget(&mut self, subscription: u32) {
+        self.left.remove(&subscription);
+        self.marks.retain(|key, begun| key.subscription != subscription || begun.is_ours);
     }
 
     pub(super) fn is_quiet(&self) -> bool {

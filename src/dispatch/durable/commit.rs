@@ -219,6 +219,9 @@ impl Durable {
     fn write_cursors_of(&mut self, subscriber: &mut Subscriber, lag: u64) {
         let Some(reader) = &mut subscriber.reader else { return };
         let mut moved = false;
+        for op in self.care.passed(reader.id, &reader.cursors) {
+            self.batch.push(op);
+        }
         for class in 0..CLASSES {
             let cursor = &mut reader.cursors[class];
             if reader.is_attached[class] {

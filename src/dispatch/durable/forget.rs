@@ -234,6 +234,7 @@ impl Durable {
             self.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
         }
         for id in ids {
+            self.care.forget(id);
             #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
             let classes = (0..CLASSES).map(|class| Class(class as u8));
             let cursors = classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(id, class) });

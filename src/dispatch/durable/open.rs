@@ -131,6 +131,7 @@ impl Dispatcher {
             written: std::array::from_fn(|class| known.cursors[class].high),
             rows: opened.rows.len(),
         });
+        durable.care.opened(known.row.id, &opened.rows.iter().map(|(key, ..)| *key).collect());
         self.halt_keys(place);
         let mut blocked = Vec::new();
         for (key, standing, event) in opened.rows {
