@@ -88,7 +88,9 @@ impl Dispatcher {
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead.letters, dead.last);
+        let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = letters.restore(dead.letters, dead.last);
+        drop(letters);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -96,6 +98,7 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        self.let_all_go(gone);
         self.tell_harm();
         self.replay_asked();
         self.tell_orphans();
