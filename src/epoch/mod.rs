@@ -49,7 +49,7 @@ pub(crate) use self::{
     driven::{DurableStage, Replayed, Step},
     error::StageError,
     key::StateKey,
-    restore::{cursors, forget},
+    restore::{cursors, rows_to_forget},
     status::StageStatus,
 };
 pub use self::{

@@ -36,6 +36,8 @@ pub(crate) struct Names {
     pub(crate) harmed: HashMap<String, Harmed>,
     /// Where those begin that are not known; those of stages under their own keys.
     pub(crate) starts: HashMap<String, Seq>,
+    /// Stages with a header or a beginning that cannot be read.
+    pub(crate) harmed_stages: HashMap<String, StoreError>,
     /// The highest number under which anything lies.
     pub(crate) last_id: u32,
 }
@@ -143,7 +145,7 @@ impl Names {
                 Ok(start) => drop(self.starts.insert(name, start)),
                 Err(_) if self.known.contains_key(&name) || self.harmed.contains_key(&name) => {}
                 // A stage's.
-                Err(why) if key.first() == Some(&0) => return Err(why),
+                Err(why) if key.first() == Some(&0) => drop(self.harmed_stages.insert(text(&key.slice(1..)), why)),
                 Err(why) => {
                     self.harmed.insert(name, Harmed { key, ids: Vec::new(), may_be_another, why });
                 }

@@ -30,6 +30,8 @@ pub(crate) struct Restored {
     pub(crate) landed: BTreeSet<DueKey>,
     /// The last reading of the clock that was written.
     pub(crate) last_now: Timestamp,
+    /// Why that cannot be read.
+    pub(crate) harmed_clock: Option<StoreError>,
     /// How earlier claims ended.
     pub(crate) endings: Endings,
 }
@@ -92,14 +94,39 @@ pub(crate) async fn restore(
 }
 
 async fn read(tenure: &Tenure, lost: BTreeSet<DueKey>) -> Result<Restored, StoreError> {
-    let names = Names::read(tenure).await?;
-    let stage_cursors = epoch::cursors(tenure.reader()).await?.into_iter().collect();
+    let mut names = Names::read(tenure).await?;
+    let stage_cursors = stage_cursors(tenure, &mut names).await?;
     let dead = dead(tenure).await?;
-    let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
+    let (last_now, harmed_clock) = clock(tenure).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
     let (landed, endings) = (landed(tenure, lost).await?, endings(tenure).await?);
-    Ok(Restored { names, stage_cursors, dead, horizon, landed, last_now: last_now(now)?, endings })
+    Ok(Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings })
+}
+
+/// How far the stages are. One that has a header misses no beginning; one whose header cannot be read is damaged.
+async fn stage_cursors(tenure: &Tenure, names: &mut Names) -> Result<HashMap<String, Seq>, StoreError> {
+    let mut cursors = HashMap::new();
+    for (name, cursor) in epoch::cursors(tenure.reader()).await? {
+        match cursor {
+            Ok(cursor) => {
+                names.harmed_stages.remove(&name);
+                cursors.insert(name, cursor);
+            }
+            Err(why) => drop(names.harmed_stages.insert(name, why)),
+        }
+    }
+    Ok(cursors)
+}
+
+/// The clock's last reading that was written. Where it cannot be read, it is as if none was, and why.
+async fn clock(tenure: &Tenure) -> Result<(Timestamp, Option<StoreError>), StoreError> {
+    let row = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await;
+    match row.and_then(last_now) {
+        Ok(now) => Ok((now, None)),
+        Err(why @ StoreError::Corrupt { .. }) => Ok((Timestamp::EPOCH, Some(why))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The fence of the last claim that was given back. Where it cannot be read, it is as if none was.

@@ -112,10 +112,15 @@ impl Dispatcher {
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
         let Batch { mut ops, events, delayed, fired, replies, .. } = std::mem::take(&mut durable.batch);
-        ops.extend(durable.clock_op(now));
+        let clock = durable.clock_op(now);
+        let is_told = clock.is_some();
+        ops.extend(clock);
         let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
         durable.batch_number += 1;
         durable.committing.push_back(Committing { number, events, delayed, fired, replies, outcome });
+        if is_told {
+            self.clock_is_whole();
+        }
         true
     }
 

@@ -10,7 +10,12 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Durable, Pending, harm::unread_rows, read::unread, stages::start_key};
+use super::{
+    Durable, Pending,
+    harm::{unread_rows, unread_stage},
+    read::unread,
+    stages::start_key,
+};
 use crate::{
     dispatch::Dispatcher,
     epoch,
@@ -28,8 +33,8 @@ pub(super) struct Forgetting {
     later: Vec<String>,
     /// The first of those that were asked for, once it is begun.
     begun: Option<String>,
-    /// The steps that remove the next of its rows.
-    rows: Option<Pending<Result<Vec<Op>, StoreError>>>,
+    /// The next of its rows.
+    rows: Option<Pending<Result<Vec<RowKey>, StoreError>>>,
     /// Those whose last rows go with a batch, by its number.
     ended: Vec<(String, u64)>,
     /// Rows of its deliveries that were removed: a damaged row may not be found where it lies, and stays.
@@ -62,21 +67,21 @@ impl Forgetting {
     }
 }
 
-/// The steps that remove the next rows of a name, but for those that make it known; none where there are no more.
+/// The next rows of a name, but for those that make it known; none where there are no more.
 async fn next_rows(
     tenure: Arc<Tenure>,
     name: String,
     subscriptions: Vec<u32>,
     removed: HashSet<RowKey>,
-) -> Result<Vec<Op>, StoreError> {
+) -> Result<Vec<RowKey>, StoreError> {
     for table in [tables::FAILED, tables::ATTEMPT] {
         let mut rows = rows_of(&tenure, table, &subscriptions).await?;
         rows.retain(|row| !removed.contains(row));
         if !rows.is_empty() {
-            return Ok(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }).collect());
+            return Ok(rows);
         }
     }
-    epoch::forget(tenure.reader(), &name).await
+    epoch::rows_to_forget(tenure.reader(), &name, &removed).await
 }
 
 impl Dispatcher {
@@ -103,19 +108,17 @@ impl Dispatcher {
             moved = true;
         }
         let Some(rows) = &mut durable.forgetting.rows else { return moved };
-        let Poll::Ready(ops) = rows.as_mut().poll(cx) else { return moved };
+        let Poll::Ready(rows) = rows.as_mut().poll(cx) else { return moved };
         durable.forgetting.rows = None;
-        match ops {
-            Ok(ops) if ops.is_empty() => self.end_forgetting(&name),
-            Ok(ops) => {
-                let rows = ops.iter().filter_map(|op| match op {
-                    Op::Delete { table: table @ (tables::FAILED | tables::ATTEMPT), key } => {
-                        Some(RowKey { table: *table, key: key.clone() })
-                    }
-                    _ => None,
-                });
-                durable.forgetting.removed.extend(rows);
-                durable.batch.ops.extend(ops);
+        match rows {
+            Ok(rows) if rows.is_empty() => self.end_forgetting(&name),
+            Ok(rows) => {
+                // Of those of a stage whose rows are whole there may be many, and none is told again.
+                let is_noted = |row: &&RowKey| {
+                    matches!(row.table, tables::FAILED | tables::ATTEMPT) || durable.harmed_stages.contains_key(&name)
+                };
+                durable.forgetting.removed.extend(rows.iter().filter(is_noted).cloned());
+                durable.batch.ops.extend(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }));
             }
             Err(error @ StoreError::Corrupt { .. }) => {
                 durable.forgetting.begun = None;
@@ -132,13 +135,16 @@ impl Dispatcher {
         if self.has_new_subscribers() {
             self.catch_up();
         }
-        let marks = self.marks_of_next(name);
+        let (marks, is_harmed) = (self.marks_of_next(name), self.harm_of_stage(name).is_some());
         let Some(durable) = &mut self.durable else { return };
         durable.forget_name(name);
         durable.batch.ops.extend(marks);
         durable.forgetting.begun = None;
         durable.forgetting.removed.clear();
         durable.forgetting.ended.push((name.to_owned(), durable.batch_number));
+        if is_harmed {
+            self.begin_stage_again(name);
+        }
         self.open_again(name);
         self.tell_orphans();
     }
@@ -189,6 +195,7 @@ impl Dispatcher {
     fn open_again(&mut self, name: &str) {
         let mut state = self.parts.intake.lock();
         state.log.damage.remove(&unread_rows(name));
+        state.log.damage.remove(&unread_stage(name));
         state.log.damage.remove(&unread(name));
         for (_, subscriber) in self.subscribers.iter_mut().filter(|(_, s)| s.is_broken && s.reader.is_none()) {
             subscriber.is_broken = false;
@@ -197,10 +204,12 @@ impl Dispatcher {
     }
 
     fn claim_of(&self, name: &str) -> Claim {
+        // One whose rows cannot be read is parked: it begins anew.
+        let is_harmed = self.harm_of_stage(name).is_some();
         let runs = self.durable.iter().any(|d| d.stages.iter().any(|stage| &*stage.border().stage == name));
         let mut same = self.subscribers.iter().filter(|(_, subscriber)| &**subscriber.entry.name() == name);
         match same.next() {
-            _ if runs => Claim::Somebody,
+            _ if runs && !is_harmed => Claim::Somebody,
             None => Claim::Nobody,
             // It was never opened, for its rows cannot be read: it begins anew.
             Some((_, subscriber)) if subscriber.is_broken && subscriber.reader.is_none() => Claim::Nobody,
@@ -241,6 +250,7 @@ impl Durable {
             self.batch.ops.extend(cursors);
         }
         self.stage_cursors.remove(name);
+        self.harmed_stages.remove(name);
         self.starts.remove(name);
         self.starts.remove(&start_key(name));
         let starts = [own, start_key(name).into_bytes().into()].into_iter().chain(harmed);

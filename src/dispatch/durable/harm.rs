@@ -11,17 +11,35 @@ use crate::{
     store::{Op, StoreError, Table, tables},
 };
 
+/// What is said of a damaged reading of the clock.
+const CLOCK: &str = "the clock's last reading cannot be read";
+
 /// What is said of damaged dead letters.
 const LETTERS: &str = "dead letters that cannot be read stay where they are";
 
 impl Dispatcher {
     /// Says what the claim could not read.
-    pub(super) fn tell_harm(&mut self) {
+    pub(super) fn tell_harm(&mut self, clock: Option<StoreError>) {
         let Some(durable) = &self.durable else { return };
-        let names = durable.harmed.iter();
-        let names: Vec<_> = names.map(|(name, harmed)| (unread(name), with_advice(&harmed.why))).collect();
-        self.parts.intake.lock().log.damage.extend(names);
+        let names = durable.harmed.iter().map(|(name, harmed)| (unread(name), with_advice(&harmed.why)));
+        let stages = durable.harmed_stages.iter().map(|(name, why)| (unread_stage(name), stage_advice(why)));
+        let clock = clock.map(|why| (CLOCK.to_owned(), format!("{why}; it is written anew with the next commits")));
+        let all: Vec<_> = names.chain(stages).chain(clock).collect();
+        for (what, why) in &all {
+            tracing::error!(what, why, "the store has damaged rows");
+        }
+        self.parts.intake.lock().log.damage.extend(all);
         self.tell_harmed_letters();
+    }
+
+    /// The clock's reading is written anew.
+    pub(super) fn clock_is_whole(&self) {
+        self.parts.intake.lock().log.damage.remove(CLOCK);
+    }
+
+    /// Why a stage cannot begin: what the store has of it cannot be read.
+    pub(super) fn harm_of_stage(&self, stage: &str) -> Option<String> {
+        self.durable.as_ref()?.harmed_stages.get(stage).map(stage_advice)
     }
 
     fn tell_harmed_letters(&mut self) {
@@ -101,6 +119,16 @@ impl Dispatcher {
         }
         self.tell_harmed_letters();
     }
+}
+
+/// What is said of a stage whose header or beginning is damaged.
+pub(super) fn unread_stage(name: &str) -> String {
+    format!("stage `{name}` cannot go on")
+}
+
+/// Why a stage cannot go on, and what to do about it.
+fn stage_advice(why: &StoreError) -> String {
+    format!("{why}; where it is never to be read, `forget` it, and the stage begins anew where it is to start")
 }
 
 /// Why a subscription cannot read on, and what to do about it.

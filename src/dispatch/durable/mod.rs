@@ -113,6 +113,8 @@ pub(super) struct Durable {
     known: HashMap<String, Known>,
     /// Those of which it has rows that cannot be read.
     harmed: HashMap<String, Harmed>,
+    /// Stages of which it has rows that cannot be read.
+    harmed_stages: HashMap<String, StoreError>,
     /// Dead letters that cannot be read.
     harmed_letters: Vec<HarmedRow>,
     /// Damaged rows that were counted.
@@ -240,6 +242,7 @@ impl Durable {
             error: None,
             known: HashMap::new(),
             harmed: HashMap::new(),
+            harmed_stages: HashMap::new(),
             harmed_letters: Vec::new(),
             counted: HashSet::new(),
             starts: HashMap::new(),

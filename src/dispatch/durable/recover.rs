@@ -69,7 +69,7 @@ impl Dispatcher {
 
     fn claimed(&mut self, tenure: Tenure, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { names, stage_cursors, dead, horizon, landed, last_now, endings } = restored;
+        let Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings } = restored;
         durable.lost_delayed = landed;
         durable.failures = 0;
         durable.error = None;
@@ -80,6 +80,7 @@ impl Dispatcher {
             durable.starts.entry(name).or_insert(start);
         }
         (durable.known, durable.harmed) = (names.known, names.harmed);
+        durable.harmed_stages = names.harmed_stages;
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
@@ -99,7 +100,7 @@ impl Dispatcher {
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
         self.let_all_go(gone);
-        self.tell_harm();
+        self.tell_harm(harmed_clock);
         self.replay_asked();
         self.tell_orphans();
     }
@@ -203,6 +204,7 @@ impl Dispatcher {
         let subscriptions = subscriptions.chain(durable.harmed.keys().map(String::as_str));
         let stages = stages.into_iter().map(|name| &name[STAGE.len_utf8()..]);
         let stages = stages.chain(durable.stage_cursors.keys().map(String::as_str));
+        let stages = stages.chain(durable.harmed_stages.keys().map(String::as_str));
         let nobody = subscriptions.filter(|name| !is_claimed(name)).chain(stages.filter(|name| !runs(name)));
         let mut orphans: Vec<_> = nobody.map(str::to_owned).collect();
         orphans.sort_unstable();

@@ -229,6 +229,14 @@ impl Runner {
 }
 
 impl Dispatcher {
+    /// A stage that was parked for its damaged rows begins anew: they are gone.
+    pub(super) fn begin_stage_again(&mut self, stage: &str) {
+        let Some(durable) = &mut self.durable else { return };
+        if let Some(runner) = durable.stages.iter_mut().find(|runner| &*runner.border().stage == stage) {
+            runner.next = Next::Restore;
+        }
+    }
+
     /// A stage joins.
     pub(in crate::dispatch) fn add_stage(&mut self, new: NewStage) {
         if let Some(durable) = &mut self.durable {
@@ -276,7 +284,13 @@ impl Dispatcher {
             // It begins anew after that.
             return None;
         }
+        let stage = Arc::clone(&durable.stages[place].new.border.stage);
+        let harm = self.harm_of_stage(&stage);
+        let durable = self.durable.as_mut()?;
         let runner = &mut durable.stages[place];
+        if let Some(why) = harm.filter(|_| runner.next == Next::Restore && runner.work.is_none()) {
+            runner.park(why);
+        }
         if runner.work.is_none() {
             let start = runner.beginning(&durable.starts);
             if !runner.begin(&tenure, start, end, self.now) {
