@@ -37,9 +37,16 @@ impl Dispatcher {
         self.parts.intake.lock().log.damage.remove(CLOCK);
     }
 
-    /// Why a stage cannot begin: what the store has of it cannot be read.
+    /// Why a stage cannot begin: what the store has of it cannot be read, or its name is somebody else's.
     pub(super) fn harm_of_stage(&self, stage: &str) -> Option<String> {
-        self.durable.as_ref()?.harmed_stages.get(stage).map(stage_advice)
+        let durable = self.durable.as_ref()?;
+        let is_anothers = durable.known.contains_key(stage) && !durable.stage_cursors.contains_key(stage);
+        let anothers = || {
+            "the store knows a subscription of this name: give the stage another one, or `forget` the subscription"
+                .to_owned()
+        };
+        let harmed = durable.harmed_stages.get(stage).map(stage_advice);
+        harmed.or_else(|| is_anothers.then(anothers))
     }
 
     fn tell_harmed_letters(&mut self) {
@@ -83,6 +90,23 @@ impl Dispatcher {
         let why = format!("{}, the first: {why}", harmed.len());
         self.parts.intake.lock().log.damage.insert(unread_rows(&name), why);
         true
+    }
+
+    /// Whether the store knows a stage of a name, which nobody else may have.
+    pub(super) fn is_of_a_stage(&self, name: &str) -> bool {
+        let knows = |durable: &Durable| durable.stage_cursors.contains_key(name) && !durable.known.contains_key(name);
+        self.durable.as_deref().is_some_and(knows)
+    }
+
+    /// A subscription has the name of a stage that the store knows: its rows and letters would be taken for each other's.
+    pub(super) fn cannot_open(&mut self, place: usize) {
+        let subscriber = &mut self.subscribers[place];
+        subscriber.is_broken = true;
+        let name = subscriber.entry.name();
+        tracing::error!(subscription = &**name, "the store knows a stage of this name");
+        let why = "the store knows a stage of this name: give it another one, or `forget` the stage, and it begins"
+            .to_owned();
+        self.parts.intake.lock().log.damage.insert(unread(name), why);
     }
 
     /// Why a name cannot be opened: what the store has of it, or may have, cannot be read.

@@ -81,6 +81,10 @@ impl Dispatcher {
         if durable.is_being_forgotten(&name) || entry.options.was.is_some() && durable.trial.is_some() {
             return false;
         }
+        if self.is_of_a_stage(&name) {
+            self.cannot_open(place);
+            return true;
+        }
         if let Some(why) = self.harm_of(&name, entry.options.was.as_deref()) {
             self.cannot_read(place, &[], why);
             return true;

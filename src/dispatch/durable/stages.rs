@@ -58,6 +58,8 @@ pub(super) struct Runner {
     pub(super) next: Next,
     /// The partition was lost: whatever the work comes to, it is restored.
     is_lost: bool,
+    /// Whether it knows how far it is.
+    is_restored: bool,
     /// Keys whose timers are to fire again.
     unpark: Vec<StateKey>,
     /// Those of them that the stage knows of, since all was last committed.
@@ -98,6 +100,7 @@ impl Runner {
             work: None,
             next: Next::Restore,
             is_lost: false,
+            is_restored: false,
             unpark: Vec::new(),
             unparked: Vec::new(),
             replaying: HashMap::new(),
@@ -112,8 +115,7 @@ impl Runner {
 
     /// All before it is done.
     pub(super) fn cursor(&self) -> Option<Seq> {
-        // Not restored, it does not know.
-        (self.next != Next::Restore).then_some(self.status.cursor)
+        (self.is_restored && self.next != Next::Restore).then_some(self.status.cursor)
     }
 
     pub(super) fn is_quiet(&self, end: Seq, now: Timestamp) -> bool {
@@ -142,7 +144,7 @@ impl Runner {
 
     pub(super) fn lose(&mut self) {
         self.is_lost = self.work.is_some();
-        self.next = Next::Restore;
+        (self.is_restored, self.next) = (false, Next::Restore);
         self.new.border.forget_letters();
         self.forget_replays();
     }
@@ -211,7 +213,10 @@ impl Runner {
         match &done {
             Done::Stepped(Ok(Step::Idle { .. })) => self.unparked.clear(),
             // What it knew is gone with all that is not committed.
-            Done::Restored(_) => self.unpark.append(&mut self.unparked),
+            Done::Restored(restored) => {
+                self.is_restored = restored.is_ok();
+                self.unpark.append(&mut self.unparked);
+            }
             _ => {}
         }
         let (next, result) = match done {
