@@ -17,6 +17,7 @@ use millstream_operators::{Timestamp, durable::Durable};
 use super::{
     StageError, StageStatus, StateKey,
     border::{Border, Death, Done, Origin, Sink},
+    contained::Contained,
     header::{Reached, StageCounts},
     input::Input,
     lane::Lane,
@@ -123,7 +124,7 @@ pub(super) struct Decoded<In> {
 
 #[derive(Debug)]
 pub(super) struct Item<In> {
-    pub(super) value: In,
+    pub(super) value: Contained<In>,
     pub(super) key: StateKey,
     /// The event's own time.
     pub(super) time: Timestamp,

@@ -13,6 +13,7 @@
 //! [`restore`] reads it again.
 
 mod border;
+mod contained;
 mod cut;
 mod delta;
 #[cfg(feature = "testing")]

@@ -14,7 +14,8 @@ use crate::{
     dead_letter::DeadLetter,
     dispatch::Dispatcher,
     epoch::{DurableStage, Replayed, StageError, StageStatus, StateKey, Step},
-    stage::Start,
+    event,
+    stage::{Start, contained},
     store::{Seq, StoreError, Tenure},
 };
 
@@ -347,6 +348,19 @@ impl Statuses {
 
     pub(crate) fn get(&self) -> BTreeMap<Arc<str>, StageStatus> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// The chain is the user's: a panic while it goes is contained.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let (stage, work) = (self.stage.take(), self.work.take());
+        for gone in [contained(|| drop(work)), contained(|| drop(stage))] {
+            if let Err(error) = gone {
+                tracing::error!(stage = &*self.new.border.stage, %error, "a stage panicked while it was dropped");
+                event::add_dropped_badly(1);
+            }
+        }
     }
 }
 
