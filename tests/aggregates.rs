@@ -8,8 +8,8 @@ use std::{
 
 use futures::TryStreamExt;
 use millstream::{
-    AggregateHandle, AppendError, Builder, Draft, Envelope, ExpectedVersion, Handler, HistoryError, Json, Priority,
-    Quota, Refusal, Retention, Runtime, Start,
+    AggregateHandle, AppendError, Builder, Context, DeadLetterFilter, Draft, Envelope, ExpectedVersion, Handler,
+    HistoryError, Json, Priority, Quota, Refusal, Retention, Retry, Runtime, Start,
     store::{KeyRange, Memory, Op, PartitionId, Redb, Store, Table},
     testing::{self, FaultyStore, Probe, TestKit},
 };
@@ -327,6 +327,25 @@ fn a_key_that_is_taken_and_has_ended_at_once_is_damage_and_not_tried_for_ever() 
     testing::run(on(&store), async |kit| {
         let error = append(kit.clone()).await.unwrap_err();
         assert!(format!("{error:?}").contains("is taken and has ended"), "{error:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_returned_again_because_its_version_was_taken_counts_once_against_its_root() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        kit.runtime().aggregate("order", "7").append(ExpectedVersion::New, [event(0)]).await?;
+        let handler = |Json(_): Json, context: Context| async move {
+            // The first ones are taken.
+            let version = if context.attempt() < 6 { 1 } else { 2 };
+            Draft::json("order.changed", json!(1)).aggregate("order", "7", version)
+        };
+        let retry = Retry::fixed(Duration::from_secs(1)).attempts(9);
+        kit.on("order.placed", handler.named("change").max_events_per_root(2).retry(retry))?;
+        kit.emit(Draft::json("order.placed", json!(1)))?.await?;
+        kit.advance(Duration::from_mins(1)).await;
+        assert_eq!(kit.stats().events.dropped.loops, 0, "{:?}", kit.dead_letters(&DeadLetterFilter::all()));
+        assert_eq!(kit.runtime().aggregate("order", "7").version().await?, Some(2));
         Ok(())
     });
 }

@@ -10,7 +10,7 @@ use std::{
 use futures::FutureExt as _;
 use millstream::{
     DeadLetterFilter, Death, Event, Handler, Replay, Runtime, Start,
-    store::{KeyRange, Memory, PartitionId, Store, tables},
+    store::{Class, KeyRange, Memory, Op, PartitionId, Seq, Store, tables},
     testing::{self, FaultyStore, TestKit},
 };
 use serde::{Deserialize, Serialize};
@@ -381,4 +381,41 @@ fn a_process_that_a_handler_aborts_is_up_again_after_a_few_starts() {
         let letters = runtime.dead_letters(&DeadLetterFilter::all());
         assert_eq!(letters.iter().map(|letter| letter.death).collect::<Vec<_>>(), [Death::Crashed]);
     });
+}
+
+#[test]
+fn what_a_subscription_does_not_want_any_more_leaves_no_marks() {
+    let (store, diary) = (Memory::new(), Diary::default());
+    fill(&store, 1..=3);
+    assert!(!live(&store, &diary, 2));
+    assert!(!live(&store, &diary, 2));
+    assert_eq!(marks(&store), 3);
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("other", work(&diary, 2, &Arc::new(Notify::new())))?;
+        kit.process().await?;
+        Ok(())
+    });
+    assert_eq!(marks(&store), 0);
+}
+
+#[test]
+fn what_was_trimmed_before_it_was_begun_again_leaves_no_marks() {
+    let (store, diary) = (Memory::new(), Diary::default());
+    fill(&store, 1..=3);
+    assert!(!live(&store, &diary, 2));
+    assert!(!live(&store, &diary, 2));
+    assert_eq!(marks(&store), 3);
+    fill(&store, 4..=4);
+    store
+        .claim(PartitionId(0))
+        .now_or_never()
+        .unwrap()
+        .unwrap()
+        .partition
+        .commit((0..4).map(|class| Op::Trim { class: Class(class), below: Seq(u64::MAX / 2) }).collect())
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    live(&store, &diary, 2);
+    assert_eq!(marks(&store), 0);
 }

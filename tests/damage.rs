@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt as _;
 use millstream::{
-    Builder, DeadLetterFilter, Draft, Handler, HandlerError, Json, Retry, Runtime, Start,
+    Builder, DeadLetterFilter, Draft, Envelope, Handler, HandlerError, Json, Retry, Runtime, Stage, Start, chain,
     store::{
         Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
@@ -442,4 +442,120 @@ fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
         Ok(())
     });
     assert_eq!(seen(&new), [20]);
+}
+
+#[test]
+fn a_number_that_nobody_can_have_is_damage_and_the_next_one_follows_the_last_that_somebody_has() {
+    let (store, both) = (Harmed::default(), [Seen::default(), Seen::default()]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("first", &both[0]))?;
+        kit.settle().await;
+        Ok(())
+    });
+    spoil(&store, tables::CURSOR, &Bytes::from_static(b"\xff\xff\xff\xff\0"));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("first", &both[0]))?;
+        kit.on("number", keep("second", &both[1]))?;
+        emit(&kit, [1]).await?;
+        drive(&kit).await;
+        Ok(())
+    });
+    assert_eq!((seen(&both[0]), seen(&both[1])), (vec![1], vec![1]));
+    let numbers = rows(&store.inner, tables::SUBSCRIPTION).into_iter();
+    let numbers = numbers.map(|(_, row)| serde_json::from_slice::<serde_json::Value>(&row).unwrap()["id"].clone());
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
+}
+
+/// Sums, one sum for each stage.
+fn sums(kit: &TestKit, names: &[&'static str]) -> testing::Outcome {
+    for name in names {
+        let sum = chain().scan(0, |sum: &mut u64, number: Arc<Envelope>| {
+            *sum += number.data().to_json().unwrap().as_u64().unwrap();
+        });
+        let total = format!("total.{name}");
+        kit.stage(name, Stage::new(sum.map(move |sum| Draft::json(&total, json!(sum)))).pattern("number"))?;
+    }
+    Ok(())
+}
+
+/// What is damaged of the first of two stages stops that one until it is forgotten, and lets nothing be trimmed.
+fn only_the_first_stage_is_stopped(store: &Harmed) {
+    let (first, second) = (Seen::default(), Seen::default());
+    let kept = of_the_log(store);
+    testing::run(on(store), async |kit: TestKit| {
+        sums(&kit, &["first", "second"])?;
+        kit.on("total.first", keep("of_first", &first))?;
+        kit.on("total.second", keep("of_second", &second))?;
+        emit(&kit, 2_000..4_500).await?;
+        drive(&kit).await;
+        assert!(finding(&kit, "stage `first` is parked").contains("forget"));
+        assert!(of_the_log(store) >= kept + 2_500, "nothing is trimmed");
+        assert!(seen(&first).is_empty() && seen(&second).len() >= 2_500);
+        kit.forget("first");
+        drive(&kit).await;
+        emit(&kit, [7]).await?;
+        drive(&kit).await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        Ok(())
+    });
+    assert_eq!(seen(&first).last(), Some(&((2_000..4_500).sum::<u64>() + 7)), "it begins anew");
+}
+
+#[test]
+fn a_damaged_header_of_a_stage_stops_that_stage_alone() {
+    let prepare = |store: &Harmed| {
+        testing::run(on(store), async |kit: TestKit| {
+            sums(&kit, &["first", "second"])?;
+            emit(&kit, [1]).await?;
+            drive(&kit).await;
+            Ok(())
+        });
+    };
+    each_harm(prepare, |_| (Table("stage"), Bytes::from_static(b"first\0")), only_the_first_stage_is_stopped);
+}
+
+#[test]
+fn a_damaged_beginning_of_a_stage_stops_that_stage_alone() {
+    let prepare = |store: &Harmed| {
+        testing::run(on(store), async |kit: TestKit| {
+            sums(&kit, &["second"])?;
+            drive(&kit).await;
+            // It is marked, and the process ends before anybody drives.
+            sums(&kit, &["first"])?;
+            emit(&kit, [1]).await?;
+            Ok(())
+        });
+    };
+    each_harm(prepare, |_| (tables::START, Bytes::from_static(b"\0first")), only_the_first_stage_is_stopped);
+}
+
+#[test]
+fn a_damaged_reading_of_the_clock_stops_nobody() {
+    let prepare = |store: &Harmed| {
+        testing::run(on(store), async |kit: TestKit| {
+            kit.on("number", keep("one", &Seen::default()))?;
+            tokio::time::advance(Duration::from_secs(2)).await;
+            emit(&kit, [1]).await?;
+            drive(&kit).await;
+            Ok(())
+        });
+    };
+    each_harm(
+        prepare,
+        |_| (tables::ENGINE, Bytes::from_static(b"now")),
+        |store| {
+            let one = Seen::default();
+            testing::run(on(store), async |kit: TestKit| {
+                kit.on("number", keep("one", &one))?;
+                emit(&kit, [2]).await?;
+                drive(&kit).await;
+                tokio::time::advance(Duration::from_secs(2)).await;
+                emit(&kit, [3]).await?;
+                drive(&kit).await;
+                assert!(kit.health().findings.is_empty(), "it is written anew: {:?}", kit.health());
+                Ok(())
+            });
+            assert_eq!(seen(&one), [2, 3]);
+        },
+    );
 }

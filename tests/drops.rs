@@ -2,11 +2,18 @@
 
 use std::{
     future::{Future, pending},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use millstream::{BoxError, Draft, Event, Handler, Json, OnError, Overflow, Runtime, testing};
+use millstream::{
+    BoxError, Draft, Event, Handler, Json, OnError, Overflow, Runtime, Stage, chain,
+    store::{Memory, PartitionId, Store},
+    testing,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -307,3 +314,61 @@ fn nothing_is_subscribed_while_a_shutdown_lets_go_of_the_handlers() {
         Ok(())
     });
 }
+
+/// A state of a stage that is a bomb once it is armed.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct BombState(u64);
+
+static IS_ARMED: AtomicBool = AtomicBool::new(false);
+
+impl Drop for BombState {
+    fn drop(&mut self) {
+        assert!(self.0 == 0 || !IS_ARMED.load(Ordering::Relaxed), "a bomb went off");
+    }
+}
+
+#[tokio::test]
+async fn a_state_of_a_stage_that_panics_while_it_is_dropped_stops_nobody() {
+    let store = Memory::new();
+    let runtime = Runtime::builder().store(store.clone()).build().unwrap();
+    let bomb = ARMED;
+    let sum = chain().scan(BombState::default(), move |sum: &mut BombState, tick: Tick| {
+        keep(&bomb);
+        sum.0 += tick.0;
+    });
+    let stage = Stage::keyed(|tick: &Tick| tick.0, sum.map(|sum| Total(sum.0)));
+    runtime.stage("sums", stage).unwrap();
+    let totals = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&totals);
+    let handler = move |total: Total| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(total.0) }
+    };
+    runtime.on("total", handler.named("keep")).unwrap();
+    for number in 1..=20 {
+        runtime.emit(Tick(number)).unwrap().await.unwrap();
+    }
+    runtime.process().await.unwrap();
+    assert_eq!(totals.lock().unwrap().len(), 20);
+    IS_ARMED.store(true, Ordering::Relaxed);
+    // What the stage has in memory is dropped with the claim.
+    store.claim(PartitionId(0)).await.unwrap();
+    runtime.emit(Total(0)).unwrap().await.unwrap();
+    while runtime.stats().deliveries.panics < 20 {
+        drop(runtime.process().await);
+    }
+    IS_ARMED.store(false, Ordering::Relaxed);
+    runtime.emit(Tick(30)).unwrap().await.unwrap();
+    runtime.process().await.unwrap();
+    assert_eq!(totals.lock().unwrap().last(), Some(&30));
+    IS_ARMED.store(true, Ordering::Relaxed);
+    runtime.shutdown(Duration::from_secs(1)).await.unwrap();
+}
+
+#[derive(Clone, Serialize, Deserialize, Event)]
+#[event(name = "tick")]
+struct Tick(u64);
+
+#[derive(Clone, Serialize, Deserialize, Event)]
+#[event(name = "total")]
+struct Total(u64);

@@ -502,3 +502,27 @@ async fn a_second_runtime_on_a_clone_of_a_store_is_refused_while_the_first_lives
     a_second_one_is_refused(Redb::builder().open_on(InMemoryBackend::new()).unwrap()).await;
     a_second_one_is_refused(FaultyStore::new(Memory::new(), 1).one_in(0)).await;
 }
+
+#[test]
+fn of_more_letters_than_a_smaller_room_has_the_oldest_go_and_are_counted() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        let die = (|_: OrderPlaced| async { Err::<(), _>(HandlerError::permanent("no")) }).named("die");
+        kit.on("order.*", die)?;
+        for id in 1..=5 {
+            kit.emit(OrderPlaced { id })?.await?;
+        }
+        kit.settle().await;
+        Ok(())
+    });
+    for dropped in [3, 0] {
+        testing::run(on(&store).dead_letter_size(2), async |kit: TestKit| {
+            kit.settle().await;
+            let letters = kit.dead_letters(&DeadLetterFilter::all());
+            assert_eq!(letters.iter().map(|letter| letter.number).collect::<Vec<_>>(), [4, 5]);
+            assert_eq!(kit.stats().dead_letters_dropped, dropped);
+            kit.shutdown(Duration::from_secs(1)).await?;
+            Ok(())
+        });
+    }
+}

@@ -8,7 +8,8 @@ use std::{
 };
 
 use millstream::{
-    DeadLetterFilter, Death, Draft, Event, Handler, Late, ProcessError, Runtime, Stage, StageError, Start, chain,
+    DeadLetterFilter, Death, Draft, Event, Handler, Late, OnError, ProcessError, Runtime, Stage, StageError, Start,
+    chain,
     store::Memory,
     testing::{self, FaultyStore, Probe, TestKit},
 };
@@ -258,4 +259,37 @@ async fn whoever_waits_for_rest_beside_a_driver_sees_a_timer_of_a_stage_end() {
     let both = async { tokio::join!(kit.run(), waits) };
     let (ran, ()) = tokio::time::timeout(Duration::from_hours(1), both).await.unwrap();
     ran.unwrap();
+}
+
+#[test]
+fn a_stage_and_a_subscription_have_no_name_in_common() {
+    let store = Memory::new();
+    let nothing = || (|_: Total| async {}).named("totals");
+    let parked = |kit: &TestKit| kit.stages()[0].parked.clone();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        assert!(matches!(kit.on("total", nothing()), Err(OnError::NameOfStage { .. })));
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("total", nothing())?;
+        assert!(matches!(kit.stage("totals", totals()), Err(StageError::NameOfSubscription { .. })));
+        kit.settle().await;
+        let findings = kit.health().findings;
+        assert!(findings.iter().any(|finding| finding.contains("a stage of this name")), "{findings:?}");
+        // Without the stage the name is the subscription's.
+        kit.forget("totals");
+        kit.settle().await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        kit.emit(Total { shop: 1, cents: 1 })?.await?;
+        assert_eq!(kit.settle().await.handled, 1);
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        kit.settle().await;
+        assert!(parked(&kit).is_some_and(|why| why.contains("a subscription of this name")), "{:?}", kit.stages());
+        Ok(())
+    });
 }

@@ -39,15 +39,15 @@ impl DeadLetters {
         self.last + 1
     }
 
-    /// What a store had kept of an earlier process replaces what is here.
+    /// What a store had kept of an earlier process replaces what is here; returns the letters that have no room here, for it
+    /// may have had more.
     /// No new one gets the number of one that is there, which `last` is the highest of: it may be one that cannot be read.
-    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>, last: u64) {
+    #[must_use]
+    pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>, last: u64) -> Vec<DeadLetter> {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
         self.readings += 1;
         self.last = letters.iter().map(|letter| letter.number).fold(self.last.max(last), u64::max);
-        for letter in letters {
-            self.insert(letter);
-        }
+        letters.into_iter().flat_map(|letter| self.keep(letter)).collect()
     }
 
     /// Keeps a letter, gives it its number, and returns the letters that had to go for it.

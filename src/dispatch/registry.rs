@@ -79,6 +79,8 @@ type Added = (Arc<Entry>, Box<dyn Call>);
 pub(crate) enum AddError {
     /// The name that was given.
     Taken(String),
+    /// It is a stage's.
+    OfStage(String),
     /// The runtime is stopped.
     Closed,
 }
@@ -116,6 +118,10 @@ impl List {
         }
     }
 
+    fn has_stage(&self, name: &str) -> bool {
+        self.stages.iter().any(|(stage, _)| &**stage == name)
+    }
+
     /// Where the entry of an id is.
     fn place(&self, id: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
@@ -142,13 +148,15 @@ impl Registry {
         if list.is_closed {
             return Err(AddError::Closed);
         }
+        let is_taken = |name: &str| list.by_name.contains_key(name) || list.has_stage(name);
         let name: Arc<str> = match given {
+            Some(name) if list.has_stage(name) => return Err(AddError::OfStage(name.to_owned())),
             Some(name) if list.by_name.contains_key(name) => return Err(AddError::Taken(name.to_owned())),
             Some(name) => name.into(),
             None => {
                 let numbered = |number| format!("{suggested}#{number}");
-                if list.by_name.contains_key(suggested) {
-                    numbered(free_number(|n| list.by_name.contains_key(numbered(n).as_str()))).into()
+                if is_taken(suggested) {
+                    numbered(free_number(|n| is_taken(numbered(n).as_str()))).into()
                 } else {
                     suggested.into()
                 }
@@ -227,24 +235,33 @@ impl Registry {
     pub(crate) fn free_name(&self, stem: &str) -> String {
         let list = self.lock();
         let numbered = |number| format!("{stem}#{number}");
-        let is_taken = |number| list.by_name.contains_key(numbered(number).as_str());
+        let is_taken = |number| {
+            let name = numbered(number);
+            list.by_name.contains_key(name.as_str()) || list.has_stage(&name)
+        };
         numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 
-    /// A stage of this name takes events of a pattern, for good; `false` where there is one.
-    pub(crate) fn add_stage(&self, name: &str, pattern: Pattern) -> bool {
+    /// A stage of this name takes events of a pattern, for good.
+    ///
+    /// # Errors
+    /// [`AddError`]: a subscription or a stage has the name.
+    pub(crate) fn add_stage(&self, name: &str, pattern: Pattern) -> Result<(), AddError> {
         let mut list = self.lock();
-        if list.stages.iter().any(|(other, _)| &**other == name) {
-            return false;
+        if list.has_stage(name) {
+            return Err(AddError::OfStage(name.to_owned()));
+        }
+        if list.by_name.contains_key(name) {
+            return Err(AddError::Taken(name.to_owned()));
         }
         list.stages.push((name.into(), pattern));
         self.version.fetch_add(1, Ordering::Release);
-        true
+        Ok(())
     }
 
     /// Whether there is a stage of this name.
     pub(crate) fn has_stage(&self, name: &str) -> bool {
-        self.lock().stages.iter().any(|(other, _)| &**other == name)
+        self.lock().has_stage(name)
     }
 
     /// Whether any subscription or stage selects events of this name.

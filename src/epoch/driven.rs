@@ -17,6 +17,7 @@ use millstream_operators::{Timestamp, durable::Durable};
 use super::{
     StageError, StageStatus, StateKey,
     border::{Border, Death, Done, Origin, Sink},
+    contained::Contained,
     header::{Reached, StageCounts},
     input::Input,
     lane::Lane,
@@ -95,6 +96,9 @@ pub(crate) trait DurableStage: fmt::Debug + Send {
     /// restored.
     fn take_back(&mut self, all: bool) -> Vec<u64>;
 
+    /// Parks it, for the store has damaged rows of it: it is stepped on until what it handed over has landed.
+    fn park(&mut self, reason: String);
+
     /// Fires the timers of a parked key again, from the next step on. Says whether there was one.
     fn unpark(&mut self, key: &StateKey) -> bool;
 }
@@ -120,7 +124,7 @@ pub(super) struct Decoded<In> {
 
 #[derive(Debug)]
 pub(super) struct Item<In> {
-    pub(super) value: In,
+    pub(super) value: Contained<In>,
     pub(super) key: StateKey,
     /// The event's own time.
     pub(super) time: Timestamp,
@@ -229,10 +233,18 @@ where
     In: super::StageItem,
     O: Durable<In, Out: crate::event::IntoDraft, State: Send> + Send,
 {
+    /// What was handed over is waited for all the same: nobody else tells what it has written.
     pub(super) fn park(&mut self, reason: String) {
         tracing::error!(stage = self.name, reason, "the stage is parked");
+        let in_flight = std::mem::take(&mut self.in_flight);
         self.blank();
+        self.in_flight = in_flight;
         self.phase = Phase::Parked(reason);
+    }
+
+    /// A stage that is parked has come to rest once all has landed that it handed over.
+    fn parked(&self) -> Step {
+        if self.in_flight.is_empty() { Step::Parked } else { Step::Committing }
     }
 
     /// Drops all that is in memory. What was handed over goes its own way.
@@ -261,7 +273,7 @@ where
             LoadError::Store(error) => Err(StageError::Read(error)),
             LoadError::Unfit(reason) => {
                 self.park(reason);
-                Ok(Step::Parked)
+                Ok(self.parked())
             }
         }
     }
@@ -269,7 +281,7 @@ where
     async fn run_step(&mut self, now: Timestamp) -> Result<Step, StageError> {
         self.land()?;
         let reading = match (&self.phase, &self.tenure) {
-            (Phase::Parked(_), _) => return Ok(Step::Parked),
+            (Phase::Parked(_), _) => return Ok(self.parked()),
             (Phase::Running, Some(tenure)) => Reading(Arc::clone(tenure)),
             _ => return Err(StageError::Blank),
         };
@@ -293,7 +305,7 @@ where
             return Ok(Step::Again);
         }
         if matches!(self.phase, Phase::Parked(_)) {
-            return Ok(Step::Parked);
+            return Ok(self.parked());
         }
         if self.has_work() {
             return self.cut_epoch(&reading).await;
@@ -447,6 +459,10 @@ where
             self.take_replays_back();
         }
         std::mem::take(&mut self.returned)
+    }
+
+    fn park(&mut self, reason: String) {
+        Driven::park(self, reason);
     }
 
     fn unpark(&mut self, key: &StateKey) -> bool {

@@ -7,6 +7,7 @@ use millstream_operators::{Operator, Timestamp};
 
 use super::{
     border::Origin,
+    contained::Contained,
     moment::{Kind, Next},
 };
 use crate::store::{PageRecord, Seq};
@@ -17,7 +18,7 @@ const OVERHEAD: usize = 320;
 /// A state that the chain can step.
 #[derive(Debug)]
 pub(super) struct Live<In, S> {
-    pub(super) state: S,
+    pub(super) state: Contained<S>,
     /// Items that the watermark has not reached, by time and place.
     pub(super) waiting: VecDeque<Waiting<In>>,
     /// The largest depth among the events taken.
@@ -34,7 +35,7 @@ pub(super) struct Waiting<In> {
     pub(super) at: Timestamp,
     pub(super) record: PageRecord,
     /// None where it comes from disk: then it is read when it is due.
-    pub(super) item: Option<(In, Origin)>,
+    pub(super) item: Option<(Contained<In>, Origin)>,
 }
 
 impl<In, S> Live<In, S> {
@@ -49,7 +50,7 @@ impl<In, S> Live<In, S> {
         }
     }
 
-    pub(super) fn wait(&mut self, at: Timestamp, record: PageRecord, item: In, origin: Origin) {
+    pub(super) fn wait(&mut self, at: Timestamp, record: PageRecord, item: Contained<In>, origin: Origin) {
         let place = self.waiting.partition_point(|other| (other.at, other.record.seq) < (at, record.seq));
         self.waiting.insert(place, Waiting { at, record, item: Some((item, origin)) });
     }

@@ -13,6 +13,7 @@
 //! [`restore`] reads it again.
 
 mod border;
+mod contained;
 mod cut;
 mod delta;
 #[cfg(feature = "testing")]
@@ -49,7 +50,7 @@ pub(crate) use self::{
     driven::{DurableStage, Replayed, Step},
     error::StageError,
     key::StateKey,
-    restore::{cursors, forget},
+    restore::{cursors, rows_to_forget},
     status::StageStatus,
 };
 pub use self::{

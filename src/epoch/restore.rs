@@ -3,7 +3,10 @@
 //! The newest state of a key is in the newest delta that names it, and where none does, in its row. So only the header, the
 //! deltas and the parked keys are read; rows and timers come when they are needed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use millstream_operators::durable::Durable;
@@ -19,7 +22,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
-    store::{KeyRange, Op, Reader, Row, Seq, StoreError, Table, Tenure},
+    store::{FoundRow, KeyRange, Reader, Row, RowKey, Seq, StoreError, Table, Tenure},
 };
 
 /// How many rows are read at a time.
@@ -145,35 +148,51 @@ where
     }
 }
 
+/// How far a stage is, or why that cannot be read.
+pub(crate) type StageCursor = Result<Seq, StoreError>;
+
 /// How far each stage is that the store knows, whether it runs or not.
 ///
 /// # Errors
-/// Where the store cannot be read, or a header is damaged.
-pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, Seq)>, StoreError> {
-    let headers = all_rows(reader, HEADERS, KeyRange::all()).await?;
-    let cursor = |(row, header): (Bytes, Bytes)| {
+/// Where the store cannot be read. A damaged header is said of its stage alone.
+pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCursor)>, StoreError> {
+    let headers = reader.scan_each(HEADERS, KeyRange::all()).await?;
+    let cursor = |(row, header): FoundRow| {
         let name = String::from_utf8_lossy(row.strip_suffix(&[0]).unwrap_or(&row)).into_owned();
         let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
-        let cursor = Header::decode(&header).map_err(damaged)?.cursor;
-        Ok((name, Seq(cursor)))
+        let cursor = header.and_then(|header| Header::decode(&header).map_err(damaged));
+        (name, cursor.map(|header| Seq(header.cursor)))
     };
-    headers.into_iter().map(cursor).collect()
+    Ok(headers.into_iter().map(cursor).collect())
 }
 
-/// The operations that remove all that a stage has in the store, a batch at a time: hand each over, and ask again until there
-/// is none. The stage must not be running.
+/// The rows that a stage has in the store, a batch of them at a time: remove each, and ask again until there is none. The stage
+/// must not be running. A damaged row may stay where it is: those that were `removed` are not told again.
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub(crate) async fn forget(reader: &dyn Reader, stage: &str) -> Result<Vec<Op>, StoreError> {
+pub(crate) async fn rows_to_forget(
+    reader: &dyn Reader,
+    stage: &str,
+    removed: &HashSet<RowKey>,
+) -> Result<Vec<RowKey>, StoreError> {
     /// How many rows are removed in one batch.
     const BATCH: usize = 4_096;
     let rows = super::rows::Rows::of(stage);
     // The header last: until then the stage is known, and the work goes on after a crash.
     for table in TABLES.into_iter().rev() {
-        let found = reader.scan(table, rows.all(), BATCH).await?;
+        let found: Vec<Bytes> = match reader.scan(table, rows.all(), BATCH).await {
+            Ok(found) => found.into_iter().map(|(key, _)| key).collect(),
+            Err(StoreError::Corrupt { .. }) => {
+                let found = reader.scan_each(table, rows.all()).await?.into_iter();
+                found.map(|(key, _)| key).filter(|key| rows.all().contains(key)).collect()
+            }
+            Err(error) => return Err(error),
+        };
+        let found = found.into_iter().map(|key| RowKey { table, key });
+        let found: Vec<_> = found.filter(|row| !removed.contains(row)).take(BATCH).collect();
         if !found.is_empty() {
-            return Ok(found.into_iter().map(|(key, _)| Op::Delete { table, key }).collect());
+            return Ok(found);
         }
     }
     Ok(Vec::new())

@@ -14,6 +14,7 @@ use millstream_operators::{Timestamp, durable::Durable};
 use super::{
     StageItem, StateKey,
     border::{Cause, Death, Origin},
+    contained::Contained,
     driven::{CHUNK, Decoded, Driven, Item, Replayed, Taken},
     entry::{Live, Touch, Waiting},
     moment::{Kind, Moment},
@@ -133,7 +134,7 @@ where
         if key.as_bytes().len() > usize::from(u16::MAX) {
             return Err(Death::Undecodable("its key is longer than 65,535 bytes".to_owned()));
         }
-        Ok(Item { value: item, key, time: envelope.time(), origin: origin_of(&envelope) })
+        Ok(Item { value: item.into(), key, time: envelope.time(), origin: origin_of(&envelope) })
     }
 
     /// Steps the chain as far as memory has what it needs. Says whether anything was done.
@@ -281,13 +282,17 @@ where
     }
 
     /// An item that has waited, unless it is to be given up.
-    fn due_item(&self, record: &PageRecord, item: Option<(In, Origin)>) -> Result<(In, Origin), Death> {
+    fn due_item(
+        &self,
+        record: &PageRecord,
+        item: Option<(Contained<In>, Origin)>,
+    ) -> Result<(Contained<In>, Origin), Death> {
         if let Some(death) = self.poisoned.get(&record.seq) {
             return Err(death.clone());
         }
         match item {
             Some(item) => Ok(item),
-            None => read_item(record).map(|(item, envelope)| (item, origin_of(&envelope))),
+            None => read_item::<In>(record).map(|(item, envelope)| (Contained::from(item), origin_of(&envelope))),
         }
     }
 
@@ -332,7 +337,7 @@ where
         self.states.update_next(&key);
     }
 
-    fn feed(&mut self, key: &StateKey, item: In, origin: Origin, touch: Touch, effects: &mut Vec<Effect>) {
+    fn feed(&mut self, key: &StateKey, item: Contained<In>, origin: Origin, touch: Touch, effects: &mut Vec<Effect>) {
         let at = origin.at;
         let live = self.states.live(key);
         let is_fresh = !std::mem::replace(&mut live.is_started, true);
@@ -348,7 +353,7 @@ where
                 chain.on_time(&mut live.state, due, &mut out);
             }
             if !chain.closed(&live.state) {
-                chain.on_item(&mut live.state, item, at, &mut out);
+                chain.on_item(&mut live.state, item.into_inner(), at, &mut out);
             }
         });
     }

@@ -313,7 +313,13 @@ impl<In, O: Durable<In>> States<In, O> {
         load.finish().map_err(|misfit| misfit.to_string())?;
         let waiting = waiting.into_iter().map(|(at, record)| Waiting { at, record, item: None }).collect();
         Ok((
-            Live { state, waiting, depth: preface.depth, origin: preface.origin, is_started: preface.is_started },
+            Live {
+                state: state.into(),
+                waiting,
+                depth: preface.depth,
+                origin: preface.origin,
+                is_started: preface.is_started,
+            },
             preface,
         ))
     }
@@ -415,7 +421,7 @@ impl<In, O: Durable<In>> States<In, O> {
         #[expect(clippy::expect_used, reason = "whoever asks has seen that it is awake")]
         let entry = lanes[lane].get_mut(key).expect("a key in memory");
         let live = entry.live.get_or_insert_with(|| Live {
-            state: chain.init(),
+            state: chain.init().into(),
             waiting: VecDeque::new(),
             depth: 0,
             origin: None,

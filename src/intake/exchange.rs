@@ -183,6 +183,11 @@ impl Intake {
     pub(crate) fn settle_refused(&self, events: &[Prepared], is_duplicate: bool) {
         let mut state = self.lock();
         for prepared in events {
+            let lineage = prepared.held.event.lineage;
+            if lineage.depth > 0 {
+                // Returned again, it would count again.
+                state.roots.take_back(lineage.root);
+            }
             match prepared.due {
                 Some(_) => state.tally.undelay(1),
                 None => state.log.afloat -= 1,

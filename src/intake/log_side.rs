@@ -44,6 +44,8 @@ pub(crate) struct Shore {
     pub(crate) delayed: Vec<(Timestamp, EventId)>,
     /// Whether delayed events were forgotten.
     pub(crate) has_forgotten: bool,
+    /// Delayed events of which nobody knows whether they have landed: counted as not saved, they are new where they have.
+    pub(crate) unknown: Vec<(Timestamp, EventId)>,
 }
 
 /// The intake's side of the log, under its lock.
@@ -108,6 +110,11 @@ impl Shore {
     /// From where to where events were forgotten since this was last asked.
     pub(crate) fn take_forgotten(&mut self) -> Option<(Seq, Seq)> {
         self.forgotten.take()
+    }
+
+    /// The keys of the delayed events of which nobody knew whether they have landed when this was last asked.
+    pub(crate) fn take_unknown(&mut self) -> impl Iterator<Item = (Timestamp, u128)> {
+        self.unknown.drain(..).map(|(due, id)| (due, id.as_u128()))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

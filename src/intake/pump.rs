@@ -306,7 +306,11 @@ impl Load {
             Self::Mark(name) => return state.log.marked(name, landed),
             Self::Events(_) | Self::Group(_) => state.log.afloat -= count,
             Self::Delayed(due, held) if landed.is_ok() => state.log.land_delayed(*due, held.event.id),
-            Self::Delayed(..) => state.tally.undelay(count),
+            Self::Delayed(due, held) => {
+                state.tally.undelay(count);
+                let is_known = landed.as_ref().is_err_and(|error| !error.is_loss());
+                state.log.shore.unknown.extend((!is_known).then_some((*due, held.event.id)));
+            }
         }
         state.log.on_way -= events.len();
         match landed {

@@ -36,9 +36,14 @@ pub(crate) struct Names {
     pub(crate) harmed: HashMap<String, Harmed>,
     /// Where those begin that are not known; those of stages under their own keys.
     pub(crate) starts: HashMap<String, Seq>,
+    /// Stages with a header or a beginning that cannot be read.
+    pub(crate) harmed_stages: HashMap<String, StoreError>,
     /// The highest number under which anything lies.
     pub(crate) last_id: u32,
 }
+
+/// The highest number that a subscription may have. Nobody comes as far: in the upper half a number is damage.
+const MOST_ID: u32 = u32::MAX / 2;
 
 /// What the store has of cursors.
 #[derive(Default)]
@@ -101,7 +106,7 @@ impl Names {
         let mut ids: BTreeSet<u32> = cursors.by_key.keys().map(|(id, _)| *id).collect();
         ids.extend(failed_ids(tenure).await?);
         ids.extend(names.ids());
-        names.last_id = ids.last().copied().unwrap_or_default();
+        names.last_id = ids.range(..=MOST_ID).next_back().copied().unwrap_or_default();
         let owned = names.ids();
         ids.retain(|id| !owned.contains(id));
         if let [only] = &mut unread[..] {
@@ -140,7 +145,7 @@ impl Names {
                 Ok(start) => drop(self.starts.insert(name, start)),
                 Err(_) if self.known.contains_key(&name) || self.harmed.contains_key(&name) => {}
                 // A stage's.
-                Err(why) if key.first() == Some(&0) => return Err(why),
+                Err(why) if key.first() == Some(&0) => drop(self.harmed_stages.insert(text(&key.slice(1..)), why)),
                 Err(why) => {
                     self.harmed.insert(name, Harmed { key, ids: Vec::new(), may_be_another, why });
                 }

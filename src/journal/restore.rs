@@ -21,7 +21,6 @@ use crate::{
 /// All that is there when a partition is claimed.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    pub(crate) tenure: Tenure,
     pub(crate) names: Names,
     /// How far each stage is.
     pub(crate) stage_cursors: HashMap<String, Seq>,
@@ -31,6 +30,8 @@ pub(crate) struct Restored {
     pub(crate) landed: BTreeSet<DueKey>,
     /// The last reading of the clock that was written.
     pub(crate) last_now: Timestamp,
+    /// Why that cannot be read.
+    pub(crate) harmed_clock: Option<StoreError>,
     /// How earlier claims ended.
     pub(crate) endings: Endings,
 }
@@ -63,6 +64,14 @@ pub(super) fn corrupt(table: Table, why: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { what: format!("a row of `{}` ({why})", table.0) }
 }
 
+/// A claim that has come to nothing.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    pub(crate) error: StoreError,
+    /// Its fence, where the partition was claimed and could not be read.
+    pub(crate) fence: Option<u64>,
+}
+
 /// Claims a partition and reads what is there. Of what may be a million it reads the first page alone.
 ///
 /// Of `lost` it says which are there: delayed events that were on their way when the partition was lost.
@@ -70,16 +79,54 @@ pub(crate) async fn restore(
     store: &dyn Store,
     partition: PartitionId,
     lost: BTreeSet<DueKey>,
-) -> Result<Restored, StoreError> {
-    let tenure = Tenure::begin(store, partition).await?;
-    let names = Names::read(&tenure).await?;
-    let stage_cursors = epoch::cursors(tenure.reader()).await?.into_iter().collect();
-    let dead = dead(&tenure).await?;
-    let now = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await?;
+) -> Result<(Tenure, Restored), Unclaimed> {
+    let tenure = Tenure::begin(store, partition).await.map_err(|error| Unclaimed { error, fence: None })?;
+    match read(&tenure, lost).await {
+        Ok(restored) => Ok((tenure, restored)),
+        Err(error) => {
+            // It has had nothing in hand, and says so if it can: whoever comes next may be another process.
+            if let Ok(Some(op)) = pass_on(&tenure).await {
+                drop(tenure.commit(vec![op]).await);
+            }
+            Err(Unclaimed { error, fence: Some(tenure.fence) })
+        }
+    }
+}
+
+async fn read(tenure: &Tenure, lost: BTreeSet<DueKey>) -> Result<Restored, StoreError> {
+    let mut names = Names::read(tenure).await?;
+    let stage_cursors = stage_cursors(tenure, &mut names).await?;
+    let dead = dead(tenure).await?;
+    let (last_now, harmed_clock) = clock(tenure).await?;
     let mut horizon = Horizon::default();
     horizon.forget();
-    let (landed, endings) = (landed(&tenure, lost).await?, endings(&tenure).await?);
-    Ok(Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now: last_now(now)?, endings })
+    let (landed, endings) = (landed(tenure, lost).await?, endings(tenure).await?);
+    Ok(Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings })
+}
+
+/// How far the stages are. One that has a header misses no beginning; one whose header cannot be read is damaged.
+async fn stage_cursors(tenure: &Tenure, names: &mut Names) -> Result<HashMap<String, Seq>, StoreError> {
+    let mut cursors = HashMap::new();
+    for (name, cursor) in epoch::cursors(tenure.reader()).await? {
+        match cursor {
+            Ok(cursor) => {
+                names.harmed_stages.remove(&name);
+                cursors.insert(name, cursor);
+            }
+            Err(why) => drop(names.harmed_stages.insert(name, why)),
+        }
+    }
+    Ok(cursors)
+}
+
+/// The clock's last reading that was written. Where it cannot be read, it is as if none was, and why.
+async fn clock(tenure: &Tenure) -> Result<(Timestamp, Option<StoreError>), StoreError> {
+    let row = tenure.reader().get(tables::ENGINE, &[Bytes::from_static(NOW)]).await;
+    match row.and_then(last_now) {
+        Ok(now) => Ok((now, None)),
+        Err(why @ StoreError::Corrupt { .. }) => Ok((Timestamp::EPOCH, Some(why))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The fence of the last claim that was given back. Where it cannot be read, it is as if none was.
@@ -91,8 +138,7 @@ async fn given_back(tenure: &Tenure) -> Result<Option<u64>, StoreError> {
     Ok(fence.and_then(|fence| fence[..].try_into().ok()).map(u64::from_be_bytes))
 }
 
-/// For a tool's claim, which handles nothing: what says of it that it is given back, where the one before it was.
-#[cfg(feature = "archive")]
+/// For a claim that handles nothing, as a tool's: what says of it that it is given back, where the one before it was.
 pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<crate::store::Op>, StoreError> {
     let before = given_back(tenure).await?;
     let was_given_back = before.map_or(tenure.fence == 1, |before| before + 1 >= tenure.fence);
@@ -191,7 +237,7 @@ mod tests {
         let mut claim = store.claim(home).await.unwrap();
         let op = Op::Put { table: tables::DELAYED, key: row_key(keys[0]), value: Bytes::new() };
         claim.partition.commit(vec![op]).await.unwrap();
-        let restored = restore(&store, home, BTreeSet::from(keys)).await.unwrap();
+        let (_, restored) = restore(&store, home, BTreeSet::from(keys)).await.unwrap();
         assert_eq!(restored.landed, BTreeSet::from([keys[0]]));
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Runtime;
 use crate::{
-    dispatch::{Command, NewStage, StageBorder, start_key},
+    dispatch::{AddError, Command, NewStage, StageBorder, start_key},
     epoch::{Stage, StageCounts, StageItem, StateKey},
     event::{IntoDraft, Key, Tenant},
     intake::Intake,
@@ -28,6 +28,12 @@ pub enum StageError {
     /// There is a stage of this name.
     #[error("there is a stage named `{name}` already")]
     DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// The name is a subscription's: what the store keeps goes by names.
+    #[error("there is a subscription named `{name}`; a subscription and a stage have no name in common")]
+    NameOfSubscription {
         /// The name.
         name: String,
     },
@@ -144,9 +150,11 @@ impl Runtime {
         let border = StageBorder::new(name.into(), Arc::clone(&self.shared.intake), Arc::clone(&self.shared.letters));
         let built = asked.build(name, Arc::clone(&border) as _);
         let stage = built.map_err(|wrong| StageError::Settings { name: name.to_owned(), wrong })?;
-        if !self.shared.registry.add_stage(name, stage.pattern().clone()) {
-            return Err(StageError::DuplicateName { name: name.to_owned() });
-        }
+        self.shared.registry.add_stage(name, stage.pattern().clone()).map_err(|error| match error {
+            AddError::OfStage(name) => StageError::DuplicateName { name },
+            AddError::Taken(name) => StageError::NameOfSubscription { name },
+            AddError::Closed => StageError::Stopped,
+        })?;
         let end = Arc::default();
         self.shared.command(Command::Stage(NewStage { stage, border, start, end: Arc::clone(&end) }));
         let mut intake = self.shared.intake.lock();

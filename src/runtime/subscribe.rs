@@ -29,6 +29,12 @@ pub enum OnError {
         /// The name.
         name: String,
     },
+    /// The name is a stage's: what the store keeps goes by names.
+    #[error("there is a stage named `{name}`; a subscription and a stage have no name in common")]
+    NameOfStage {
+        /// The name.
+        name: String,
+    },
     /// Options that are impossible, all at once.
     #[error("subscription `{subscription}`: {wrong}")]
     Settings {
@@ -107,6 +113,7 @@ impl Runtime {
         });
         let entry = added.map_err(|error| match error {
             AddError::Taken(name) => OnError::DuplicateName { name },
+            AddError::OfStage(name) => OnError::NameOfStage { name },
             AddError::Closed => OnError::Stopped,
         })?;
         self.begin(&entry);

@@ -6,7 +6,7 @@
 //! next one begins one at a time, so that it shows which of them it was; and what was marked too often is a dead letter.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     task::Context,
 };
 
@@ -17,7 +17,8 @@ use crate::{
         Dispatcher,
         job::{Job, Past},
     },
-    journal::{Endings, FailedKey, Mark, given_back_op, mark_op, unmark_op},
+    journal::{Cursor, Endings, FailedKey, Mark, given_back_op, mark_op, unmark_op},
+    queue::CLASSES,
     stage::HandlerError,
     store::{Op, Seq, Tenure},
 };
@@ -28,6 +29,8 @@ const WINDOW: usize = 4_096;
 /// What is begun with care, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Care {
+    /// The fences of this process's last claims that followed one another: the first and the last of them.
+    own: Option<(u64, u64)>,
     /// The fence of this process's first claim.
     first: Option<u64>,
     /// The fence of the claim that is held.
@@ -38,6 +41,8 @@ pub(super) struct Care {
     taken: HashMap<u32, usize>,
     /// The attempts that are marked in the store, or about to be.
     marks: HashMap<FailedKey, Begun>,
+    /// Of those that earlier processes have marked, the deliveries that are in the log, by subscription.
+    left: HashMap<u32, Vec<FailedKey>>,
     /// Deliveries that have their slots and wait, in their order: to be marked, or only to begin after those that are.
     held: VecDeque<(Job, Wants)>,
     /// Those whose marks are on their way, with the commit's number.
@@ -80,10 +85,11 @@ impl Care {
     /// The partition is held. Marks of attempts that ended with no process count one less; the steps that write so.
     pub(super) fn claimed(&mut self, tenure: &Tenure, endings: Endings) -> Vec<Op> {
         let Endings { given_back, marks } = endings;
-        let fence = tenure.fence;
-        let first = *self.first.get_or_insert(fence);
+        let (fence, is_new) = (tenure.fence, self.first.is_none());
+        let began = self.has_claimed(Some(fence)).unwrap_or(fence);
+        let first = *self.first.get_or_insert(began);
         // Before the first claim of all there was nobody.
-        let has_crashed = first == fence && fence > 1 && given_back.is_none_or(|before| before + 1 < fence);
+        let has_crashed = is_new && first > 1 && given_back.is_none_or(|before| before + 1 < first);
         if has_crashed {
             self.until = tenure.end;
             tracing::warn!("the process before was not shut down: what it may have had in hand is begun with care");
@@ -102,11 +108,19 @@ impl Care {
         settled
     }
 
+    /// A claim was had, though it may have come to nothing. The first of those that it follows, as far as fences are known.
+    pub(super) fn has_claimed(&mut self, fence: Option<u64>) -> Option<u64> {
+        let fence = fence?;
+        let began = self.own.filter(|(_, last)| last + 1 == fence).map_or(fence, |(began, _)| began);
+        self.own = Some((began, fence));
+        Some(began)
+    }
+
     /// The partition is lost: all that was begun is dropped, and what is marked is read again.
     pub(super) fn lose(&mut self) {
-        let Self { first, until, .. } = *self;
+        let Self { own, first, until, .. } = *self;
         let taken = std::mem::take(&mut self.taken);
-        *self = Self { first, until, taken, ..Self::default() };
+        *self = Self { own, first, until, taken, ..Self::default() };
     }
 
     /// The claim is given back: the steps that write so, and that no process has ended with what is under way. Once.
@@ -117,6 +131,42 @@ impl Care {
         }
         let ours = self.marks.iter().filter(|(_, begun)| begun.is_ours);
         ours.map(|(key, begun)| settled_op(*key, begun.crashes)).chain([given_back_op(fence)]).collect()
+    }
+
+    /// A subscription was opened, which has these deliveries as rows.
+    pub(super) fn opened(&mut self, subscription: u32, rows: &HashSet<FailedKey>) {
+        let is_left = |key: &&FailedKey| key.subscription == subscription && !rows.contains(*key);
+        let left: Vec<_> = self.marks.keys().filter(is_left).copied().collect();
+        if !left.is_empty() {
+            self.left.insert(subscription, left);
+        }
+    }
+
+    /// How far a subscription is: the steps that remove the marks of what it has passed and does not begin again, for it wants
+    /// that no more, or it was trimmed.
+    pub(super) fn passed(&mut self, subscription: u32, cursors: &[Cursor; CLASSES]) -> Vec<Op> {
+        let Entry::Occupied(mut left) = self.left.entry(subscription) else { return Vec::new() };
+        let is_over = |key: &mut FailedKey| {
+            let cursor = cursors.get(usize::from(key.class.0));
+            cursor.is_none_or(|cursor| key.seq < cursor.high && !cursor.is_open(key.seq))
+        };
+        let over: Vec<_> = left.get_mut().extract_if(.., is_over).collect();
+        if left.get().is_empty() {
+            left.remove();
+        }
+        // What was begun since, and has not ended, says so itself when it has.
+        let is_left = |key: &FailedKey| self.marks.get(key).is_some_and(|begun| !begun.is_ours);
+        let over: Vec<_> = over.into_iter().filter(is_left).collect();
+        for key in &over {
+            self.marks.remove(key);
+        }
+        over.into_iter().map(unmark_op).collect()
+    }
+
+    /// A subscription is forgotten, and its marks with it.
+    pub(super) fn forget(&mut self, subscription: u32) {
+        self.left.remove(&subscription);
+        self.marks.retain(|key, begun| key.subscription != subscription || begun.is_ours);
     }
 
     pub(super) fn is_quiet(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Batch, Durable, MOST_BYTES, Pending, proposal::Reply};
+use super::{Batch, Durable, Hold, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
     event::Envelope,
@@ -112,21 +112,26 @@ impl Dispatcher {
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
         let Batch { mut ops, events, delayed, fired, replies, .. } = std::mem::take(&mut durable.batch);
-        ops.extend(durable.clock_op(now));
+        let clock = durable.clock_op(now);
+        let is_told = clock.is_some();
+        ops.extend(clock);
         let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
         durable.batch_number += 1;
         durable.committing.push_back(Committing { number, events, delayed, fired, replies, outcome });
+        if is_told {
+            self.clock_is_whole();
+        }
         true
     }
 
     /// Sees to it that so many bytes more can be written: hands over what there is, if need be. False where that cannot be
-    /// now, for nothing may follow what is being tried.
+    /// now, for enough is on its way, or nothing may follow what is being tried.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let Some(durable) = &self.durable else { return true };
         if durable.batch.bytes == 0 || durable.batch.bytes + bytes <= MOST_BYTES {
             return true;
         }
-        durable.trial.is_none() && self.hand_over()
+        durable.can_hand_over() && self.hand_over()
     }
 
     /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
@@ -184,8 +189,13 @@ impl Dispatcher {
         }
     }
 
-    /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held.
+    /// Writes all that came of the deliveries, for a partition that is given back. Ready at once where it is not held; one that
+    /// is just being claimed is given back after that.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_claiming = |durable: &Durable| matches!(durable.hold, Hold::Claiming(_));
+        if self.durable.as_deref().is_some_and(is_claiming) && !self.hold_partition(cx) {
+            return Poll::Pending;
+        }
         loop {
             self.poll_commits(cx);
             // What is being tried says itself how far its subscriptions are, and nothing follows that says otherwise.
@@ -214,6 +224,9 @@ impl Durable {
     fn write_cursors_of(&mut self, subscriber: &mut Subscriber, lag: u64) {
         let Some(reader) = &mut subscriber.reader else { return };
         let mut moved = false;
+        for op in self.care.passed(reader.id, &reader.cursors) {
+            self.batch.push(op);
+        }
         for class in 0..CLASSES {
             let cursor = &mut reader.cursors[class];
             if reader.is_attached[class] {
@@ -231,6 +244,11 @@ impl Durable {
         if moved && let Some(known) = self.known.get_mut(&**subscriber.entry.name()) {
             known.cursors.clone_from(&reader.cursors);
         }
+    }
+
+    /// Whether a batch that has no room for more may be handed over: as a third one beside those that are in flight, if need be.
+    pub(super) fn can_hand_over(&self) -> bool {
+        self.trial.is_none() && self.committing.len() <= MOST
     }
 
     /// Whether nothing that was handed over is unsettled.

@@ -12,7 +12,7 @@ use super::Pending;
 use crate::{
     dispatch::Dispatcher,
     event::Envelope,
-    journal::{DueKey, next_due, parse_key, row_key},
+    journal::{next_due, parse_key, row_key},
     store::{Op, StoreError, Tenure, tables},
 };
 
@@ -91,9 +91,11 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return Ok(false) };
         let mut moved = false;
         if durable.due.is_none() && !durable.is_crowded() && durable.trial.is_none() {
-            let keys: Vec<DueKey> = durable.horizon.take_due(self.now, MOST);
+            let due = durable.horizon.take_due(self.now, MOST);
+            moved |= !due.is_empty();
+            // One whose row goes just now was told of twice. Read now, the row would be there still, and known when it is gone.
+            let keys: Vec<_> = due.into_iter().map(row_key).filter(|key| !durable.firing.contains(key)).collect();
             if let Some(tenure) = durable.tenure().cloned().filter(|_| !keys.is_empty()) {
-                let keys: Vec<_> = keys.into_iter().map(row_key).collect();
                 let asked = keys.clone();
                 durable.due = Some(Due::Reading(keys, Box::pin(due_rows(tenure, asked))));
                 moved = true;

@@ -3,32 +3,38 @@
 //! The rows go some with each commit, and last those that make the name known: after a crash it can be asked for again.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 
-use super::{Durable, Pending, harm::unread_rows, read::unread, stages::start_key};
+use super::{
+    Durable, Pending,
+    harm::{unread_rows, unread_stage},
+    read::unread,
+    stages::start_key,
+};
 use crate::{
     dispatch::Dispatcher,
     epoch,
     journal::{cursor_key, rows_of},
     queue::CLASSES,
-    store::{Class, Op, RowKey, StoreError, Tenure, tables},
+    stage::Start,
+    store::{Class, Op, RowKey, Seq, StoreError, Tenure, tables},
 };
 
 /// Names that are to be forgotten.
 #[derive(Default)]
 pub(super) struct Forgetting {
     asked: Vec<String>,
-    /// Those whose handlers finish what they have.
+    /// Those whose handlers finish what they have, or are being opened.
     later: Vec<String>,
     /// The first of those that were asked for, once it is begun.
     begun: Option<String>,
-    /// The steps that remove the next of its rows.
-    rows: Option<Pending<Result<Vec<Op>, StoreError>>>,
+    /// The next of its rows.
+    rows: Option<Pending<Result<Vec<RowKey>, StoreError>>>,
     /// Those whose last rows go with a batch, by its number.
     ended: Vec<(String, u64)>,
     /// Rows of its deliveries that were removed: a damaged row may not be found where it lies, and stays.
@@ -38,8 +44,8 @@ pub(super) struct Forgetting {
 /// Who claims a name.
 enum Claim {
     Nobody,
-    /// Who was taken back, and has not finished.
-    Leaving,
+    /// Who was taken back and has not finished, or is about to be opened, which may not come about.
+    Between,
     Somebody,
 }
 
@@ -61,21 +67,21 @@ impl Forgetting {
     }
 }
 
-/// The steps that remove the next rows of a name, but for those that make it known; none where there are no more.
+/// The next rows of a name, but for those that make it known; none where there are no more.
 async fn next_rows(
     tenure: Arc<Tenure>,
     name: String,
     subscriptions: Vec<u32>,
     removed: HashSet<RowKey>,
-) -> Result<Vec<Op>, StoreError> {
+) -> Result<Vec<RowKey>, StoreError> {
     for table in [tables::FAILED, tables::ATTEMPT] {
         let mut rows = rows_of(&tenure, table, &subscriptions).await?;
         rows.retain(|row| !removed.contains(row));
         if !rows.is_empty() {
-            return Ok(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }).collect());
+            return Ok(rows);
         }
     }
-    epoch::forget(tenure.reader(), &name).await
+    epoch::rows_to_forget(tenure.reader(), &name, &removed).await
 }
 
 impl Dispatcher {
@@ -102,26 +108,17 @@ impl Dispatcher {
             moved = true;
         }
         let Some(rows) = &mut durable.forgetting.rows else { return moved };
-        let Poll::Ready(ops) = rows.as_mut().poll(cx) else { return moved };
+        let Poll::Ready(rows) = rows.as_mut().poll(cx) else { return moved };
         durable.forgetting.rows = None;
-        match ops {
-            Ok(ops) if ops.is_empty() => {
-                durable.forget_name(&name);
-                durable.forgetting.begun = None;
-                durable.forgetting.removed.clear();
-                durable.forgetting.ended.push((name.clone(), durable.batch_number));
-                self.open_again(&name);
-                self.tell_orphans();
-            }
-            Ok(ops) => {
-                let rows = ops.iter().filter_map(|op| match op {
-                    Op::Delete { table: table @ (tables::FAILED | tables::ATTEMPT), key } => {
-                        Some(RowKey { table: *table, key: key.clone() })
-                    }
-                    _ => None,
-                });
-                durable.forgetting.removed.extend(rows);
-                durable.batch.ops.extend(ops);
+        match rows {
+            Ok(rows) if rows.is_empty() => self.end_forgetting(&name),
+            Ok(rows) => {
+                // Of those of a stage whose rows are whole there may be many, and none is told again.
+                let is_noted = |row: &&RowKey| {
+                    matches!(row.table, tables::FAILED | tables::ATTEMPT) || durable.harmed_stages.contains_key(&name)
+                };
+                durable.forgetting.removed.extend(rows.iter().filter(is_noted).cloned());
+                durable.batch.ops.extend(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }));
             }
             Err(error @ StoreError::Corrupt { .. }) => {
                 durable.forgetting.begun = None;
@@ -131,6 +128,37 @@ impl Dispatcher {
             Err(error) => self.lose(error),
         }
         true
+    }
+
+    /// All that it had is gone, or goes with the next commit. Who wants the name has marked where it begins, which stays.
+    fn end_forgetting(&mut self, name: &str) {
+        if self.has_new_subscribers() {
+            self.catch_up();
+        }
+        let (marks, is_harmed) = (self.marks_of_next(name), self.harm_of_stage(name).is_some());
+        let Some(durable) = &mut self.durable else { return };
+        durable.forget_name(name);
+        durable.batch.ops.extend(marks);
+        durable.forgetting.begun = None;
+        durable.forgetting.removed.clear();
+        durable.forgetting.ended.push((name.to_owned(), durable.batch_number));
+        if is_harmed {
+            self.begin_stage_again(name);
+        }
+        self.open_again(name);
+        self.tell_orphans();
+    }
+
+    /// Marks where whoever begins that wants a name which is being forgotten.
+    fn marks_of_next(&self, name: &str) -> Vec<Op> {
+        let mut same = self.subscribers.iter().filter(|(_, s)| s.is_subscribed && &**s.entry.name() == name);
+        let next = same.find(|(_, s)| s.entry.options.start == Start::Latest && !s.entry.options.is_tap);
+        let start = next.and_then(|(_, subscriber)| subscriber.entry.start.get().copied());
+        let mut stages = self.durable.iter().flat_map(|durable| &durable.stages);
+        let stage = stages.find(|stage| &*stage.border().stage == name);
+        let stage = stage.and_then(|stage| stage.beginning(&HashMap::new()));
+        let marks = start.and_then(|start| start_op(name.to_owned(), start));
+        marks.into_iter().chain(stage.and_then(|start| start_op(start_key(name), start))).collect()
     }
 
     /// Somebody has to look at it; what is left of the name stays.
@@ -155,7 +183,7 @@ impl Dispatcher {
             let Some(Durable { forgetting, .. }) = self.durable.as_deref_mut() else { return moved };
             match claim {
                 Claim::Somebody => {}
-                Claim::Leaving => forgetting.later.push(name),
+                Claim::Between => forgetting.later.push(name),
                 Claim::Nobody if forgetting.begun.is_none() => forgetting.begun = Some(name),
                 Claim::Nobody => forgetting.asked.push(name),
             }
@@ -167,6 +195,7 @@ impl Dispatcher {
     fn open_again(&mut self, name: &str) {
         let mut state = self.parts.intake.lock();
         state.log.damage.remove(&unread_rows(name));
+        state.log.damage.remove(&unread_stage(name));
         state.log.damage.remove(&unread(name));
         for (_, subscriber) in self.subscribers.iter_mut().filter(|(_, s)| s.is_broken && s.reader.is_none()) {
             subscriber.is_broken = false;
@@ -175,18 +204,27 @@ impl Dispatcher {
     }
 
     fn claim_of(&self, name: &str) -> Claim {
+        // One whose rows cannot be read is parked: it begins anew.
+        let is_harmed = self.harm_of_stage(name).is_some();
         let runs = self.durable.iter().any(|d| d.stages.iter().any(|stage| &*stage.border().stage == name));
         let mut same = self.subscribers.iter().filter(|(_, subscriber)| &**subscriber.entry.name() == name);
         match same.next() {
-            _ if runs => Claim::Somebody,
+            _ if runs && !is_harmed => Claim::Somebody,
             None => Claim::Nobody,
             // It was never opened, for its rows cannot be read: it begins anew.
             Some((_, subscriber)) if subscriber.is_broken && subscriber.reader.is_none() => Claim::Nobody,
+            Some((_, s)) if s.is_subscribed && s.reader.is_none() && !s.entry.options.is_tap => Claim::Between,
             Some((_, subscriber)) if subscriber.is_subscribed => Claim::Somebody,
             Some(_) if same.any(|(_, subscriber)| subscriber.is_subscribed) => Claim::Somebody,
-            Some(_) => Claim::Leaving,
+            Some(_) => Claim::Between,
         }
     }
+}
+
+/// Marks where a name begins, as a mark in the log before it does; none where there is nothing before it.
+fn start_op(name: String, start: Seq) -> Option<Op> {
+    let value = Bytes::copy_from_slice(&start.0.checked_sub(1)?.to_be_bytes());
+    Some(Op::Put { table: tables::START, key: name.into(), value })
 }
 
 impl Durable {
@@ -205,12 +243,14 @@ impl Durable {
             self.batch.ops.push(Op::Delete { table: tables::SUBSCRIPTION, key });
         }
         for id in ids {
+            self.care.forget(id);
             #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
             let classes = (0..CLASSES).map(|class| Class(class as u8));
             let cursors = classes.map(|class| Op::Delete { table: tables::CURSOR, key: cursor_key(id, class) });
             self.batch.ops.extend(cursors);
         }
         self.stage_cursors.remove(name);
+        self.harmed_stages.remove(name);
         self.starts.remove(name);
         self.starts.remove(&start_key(name));
         let starts = [own, start_key(name).into_bytes().into()].into_iter().chain(harmed);

@@ -11,17 +11,42 @@ use crate::{
     store::{Op, StoreError, Table, tables},
 };
 
+/// What is said of a damaged reading of the clock.
+const CLOCK: &str = "the clock's last reading cannot be read";
+
 /// What is said of damaged dead letters.
 const LETTERS: &str = "dead letters that cannot be read stay where they are";
 
 impl Dispatcher {
     /// Says what the claim could not read.
-    pub(super) fn tell_harm(&mut self) {
+    pub(super) fn tell_harm(&mut self, clock: Option<StoreError>) {
         let Some(durable) = &self.durable else { return };
-        let names = durable.harmed.iter();
-        let names: Vec<_> = names.map(|(name, harmed)| (unread(name), with_advice(&harmed.why))).collect();
-        self.parts.intake.lock().log.damage.extend(names);
+        let names = durable.harmed.iter().map(|(name, harmed)| (unread(name), with_advice(&harmed.why)));
+        let stages = durable.harmed_stages.iter().map(|(name, why)| (unread_stage(name), stage_advice(why)));
+        let clock = clock.map(|why| (CLOCK.to_owned(), format!("{why}; it is written anew with the next commits")));
+        let all: Vec<_> = names.chain(stages).chain(clock).collect();
+        for (what, why) in &all {
+            tracing::error!(what, why, "the store has damaged rows");
+        }
+        self.parts.intake.lock().log.damage.extend(all);
         self.tell_harmed_letters();
+    }
+
+    /// The clock's reading is written anew.
+    pub(super) fn clock_is_whole(&self) {
+        self.parts.intake.lock().log.damage.remove(CLOCK);
+    }
+
+    /// Why a stage cannot begin: what the store has of it cannot be read, or its name is somebody else's.
+    pub(super) fn harm_of_stage(&self, stage: &str) -> Option<String> {
+        let durable = self.durable.as_ref()?;
+        let is_anothers = durable.known.contains_key(stage) && !durable.stage_cursors.contains_key(stage);
+        let anothers = || {
+            "the store knows a subscription of this name: give the stage another one, or `forget` the subscription"
+                .to_owned()
+        };
+        let harmed = durable.harmed_stages.get(stage).map(stage_advice);
+        harmed.or_else(|| is_anothers.then(anothers))
     }
 
     fn tell_harmed_letters(&mut self) {
@@ -67,6 +92,23 @@ impl Dispatcher {
         true
     }
 
+    /// Whether the store knows a stage of a name, which nobody else may have.
+    pub(super) fn is_of_a_stage(&self, name: &str) -> bool {
+        let knows = |durable: &Durable| durable.stage_cursors.contains_key(name) && !durable.known.contains_key(name);
+        self.durable.as_deref().is_some_and(knows)
+    }
+
+    /// A subscription has the name of a stage that the store knows: its rows and letters would be taken for each other's.
+    pub(super) fn cannot_open(&mut self, place: usize) {
+        let subscriber = &mut self.subscribers[place];
+        subscriber.is_broken = true;
+        let name = subscriber.entry.name();
+        tracing::error!(subscription = &**name, "the store knows a stage of this name");
+        let why = "the store knows a stage of this name: give it another one, or `forget` the stage, and it begins"
+            .to_owned();
+        self.parts.intake.lock().log.damage.insert(unread(name), why);
+    }
+
     /// Why a name cannot be opened: what the store has of it, or may have, cannot be read.
     pub(super) fn harm_of(&self, name: &str, was: Option<&str>) -> Option<StoreError> {
         let durable = self.durable.as_ref()?;
@@ -101,6 +143,16 @@ impl Dispatcher {
         }
         self.tell_harmed_letters();
     }
+}
+
+/// What is said of a stage whose header or beginning is damaged.
+pub(super) fn unread_stage(name: &str) -> String {
+    format!("stage `{name}` cannot go on")
+}
+
+/// Why a stage cannot go on, and what to do about it.
+fn stage_advice(why: &StoreError) -> String {
+    format!("{why}; where it is never to be read, `forget` it, and the stage begins anew where it is to start")
 }
 
 /// Why a subscription cannot read on, and what to do about it.

@@ -59,8 +59,8 @@ use crate::{
     event::{Envelope, EventName},
     intake::Shore,
     journal::{
-        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number,
-        parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, Unclaimed, last_now,
+        letter_number, parse_key,
     },
     queue::CLASSES,
     store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
@@ -93,7 +93,7 @@ pub(super) enum Hold {
     Lost {
         until: Timestamp,
     },
-    Claiming(Pending<Result<Restored, StoreError>>),
+    Claiming(Pending<Result<(Tenure, Restored), Unclaimed>>),
     Held(Arc<Tenure>),
 }
 
@@ -113,6 +113,8 @@ pub(super) struct Durable {
     known: HashMap<String, Known>,
     /// Those of which it has rows that cannot be read.
     harmed: HashMap<String, Harmed>,
+    /// Stages of which it has rows that cannot be read.
+    harmed_stages: HashMap<String, StoreError>,
     /// Dead letters that cannot be read.
     harmed_letters: Vec<HarmedRow>,
     /// Damaged rows that were counted.
@@ -240,6 +242,7 @@ impl Durable {
             error: None,
             known: HashMap::new(),
             harmed: HashMap::new(),
+            harmed_stages: HashMap::new(),
             harmed_letters: Vec::new(),
             counted: HashSet::new(),
             starts: HashMap::new(),
@@ -288,9 +291,9 @@ impl Durable {
     }
 
     /// Whether nothing more may be written for now: there is as much as a commit should have, and none can be handed over before it
-    /// is known what became of the outcomes that are being tried.
+    /// is known what became of those that are on their way, or of the outcomes that are being tried.
     pub(super) fn is_stuffed(&self) -> bool {
-        self.trial.is_some() && self.batch.bytes >= MOST_BYTES
+        !self.can_hand_over() && self.batch.bytes >= MOST_BYTES
     }
 
     /// Whether nothing is on its way to or from the store.
@@ -410,6 +413,7 @@ impl Dispatcher {
     fn take_landed(&mut self) -> bool {
         let Some(durable) = &mut self.durable else { return false };
         let mut state = self.parts.intake.lock();
+        durable.lost_delayed.extend(state.log.shore.take_unknown());
         let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
         let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
         let (landed, forgotten) = (state.log.shore.take(), state.log.shore.take_forgotten());

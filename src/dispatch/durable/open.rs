@@ -81,6 +81,10 @@ impl Dispatcher {
         if durable.is_being_forgotten(&name) || entry.options.was.is_some() && durable.trial.is_some() {
             return false;
         }
+        if self.is_of_a_stage(&name) {
+            self.cannot_open(place);
+            return true;
+        }
         if let Some(why) = self.harm_of(&name, entry.options.was.as_deref()) {
             self.cannot_read(place, &[], why);
             return true;
@@ -131,6 +135,7 @@ impl Dispatcher {
             written: std::array::from_fn(|class| known.cursors[class].high),
             rows: opened.rows.len(),
         });
+        durable.care.opened(known.row.id, &opened.rows.iter().map(|(key, ..)| *key).collect());
         self.halt_keys(place);
         let mut blocked = Vec::new();
         for (key, standing, event) in opened.rows {

@@ -12,10 +12,10 @@ use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
-    journal::{Restored, Tail, parse_key, restore},
+    journal::{Restored, Tail, Unclaimed, parse_key, restore},
     request::NoAnswer,
     storage::StorageError,
-    store::StoreError,
+    store::{StoreError, Tenure},
 };
 
 /// How long until a claim that came to nothing is tried again: doubling, from the first to the last.
@@ -35,6 +35,7 @@ impl Dispatcher {
             Hold::Lost { until } if *until > self.now => false,
             Hold::Lost { .. } => {
                 let home = durable.home.clone();
+                durable.lost_delayed.extend(self.parts.intake.lock().log.shore.take_unknown());
                 let lost = durable.lost_delayed.clone();
                 let claim = async move { restore(&*home.store, home.partition, lost).await };
                 durable.hold = Hold::Claiming(Box::pin(claim));
@@ -43,11 +44,12 @@ impl Dispatcher {
             }
             Hold::Claiming(claim) => match claim.as_mut().poll(cx) {
                 Poll::Pending => false,
-                Poll::Ready(Ok(restored)) => {
-                    self.claimed(restored);
+                Poll::Ready(Ok((tenure, restored))) => {
+                    self.claimed(tenure, restored);
                     true
                 }
-                Poll::Ready(Err(error)) => {
+                Poll::Ready(Err(Unclaimed { error, fence })) => {
+                    durable.care.has_claimed(fence);
                     self.not_claimed(error);
                     true
                 }
@@ -65,9 +67,9 @@ impl Dispatcher {
         durable.hold = Hold::Lost { until: self.now + wait };
     }
 
-    fn claimed(&mut self, restored: Restored) {
+    fn claimed(&mut self, tenure: Tenure, restored: Restored) {
         let Some(durable) = &mut self.durable else { return };
-        let Restored { tenure, names, stage_cursors, dead, horizon, landed, last_now, endings } = restored;
+        let Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings } = restored;
         durable.lost_delayed = landed;
         durable.failures = 0;
         durable.error = None;
@@ -78,6 +80,7 @@ impl Dispatcher {
             durable.starts.entry(name).or_insert(start);
         }
         (durable.known, durable.harmed) = (names.known, names.harmed);
+        durable.harmed_stages = names.harmed_stages;
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
@@ -86,7 +89,9 @@ impl Dispatcher {
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
-        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).restore(dead.letters, dead.last);
+        let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = letters.restore(dead.letters, dead.last);
+        drop(letters);
         let mut state = self.parts.intake.lock();
         state.log.claimed_at(tenure.end);
         state.log.failure = None;
@@ -94,7 +99,8 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
-        self.tell_harm();
+        self.let_all_go(gone);
+        self.tell_harm(harmed_clock);
         self.replay_asked();
         self.tell_orphans();
     }
@@ -198,6 +204,7 @@ impl Dispatcher {
         let subscriptions = subscriptions.chain(durable.harmed.keys().map(String::as_str));
         let stages = stages.into_iter().map(|name| &name[STAGE.len_utf8()..]);
         let stages = stages.chain(durable.stage_cursors.keys().map(String::as_str));
+        let stages = stages.chain(durable.harmed_stages.keys().map(String::as_str));
         let nobody = subscriptions.filter(|name| !is_claimed(name)).chain(stages.filter(|name| !runs(name)));
         let mut orphans: Vec<_> = nobody.map(str::to_owned).collect();
         orphans.sort_unstable();

@@ -301,6 +301,10 @@ impl super::Durable {
     }
 
     fn stage_floor(&self) -> Option<Seq> {
+        if !self.harmed_stages.is_empty() {
+            // Nobody knows what they have handled.
+            return Some(Seq(0));
+        }
         let is_new = |name: &str| !self.stage_cursors.contains_key(name);
         let given = self.stages.iter().filter(|stage| is_new(&stage.border().stage));
         let given = given.map(|stage| stage.beginning(&self.starts).unwrap_or_default());

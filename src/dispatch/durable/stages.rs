@@ -14,7 +14,8 @@ use crate::{
     dead_letter::DeadLetter,
     dispatch::Dispatcher,
     epoch::{DurableStage, Replayed, StageError, StageStatus, StateKey, Step},
-    stage::Start,
+    event,
+    stage::{Start, contained},
     store::{Seq, StoreError, Tenure},
 };
 
@@ -58,6 +59,8 @@ pub(super) struct Runner {
     pub(super) next: Next,
     /// The partition was lost: whatever the work comes to, it is restored.
     is_lost: bool,
+    /// Whether it knows how far it is.
+    is_restored: bool,
     /// Keys whose timers are to fire again.
     unpark: Vec<StateKey>,
     /// Those of them that the stage knows of, since all was last committed.
@@ -98,6 +101,7 @@ impl Runner {
             work: None,
             next: Next::Restore,
             is_lost: false,
+            is_restored: false,
             unpark: Vec::new(),
             unparked: Vec::new(),
             replaying: HashMap::new(),
@@ -112,8 +116,7 @@ impl Runner {
 
     /// All before it is done.
     pub(super) fn cursor(&self) -> Option<Seq> {
-        // Not restored, it does not know.
-        (self.next != Next::Restore).then_some(self.status.cursor)
+        (self.is_restored && self.next != Next::Restore).then_some(self.status.cursor)
     }
 
     pub(super) fn is_quiet(&self, end: Seq, now: Timestamp) -> bool {
@@ -142,9 +145,17 @@ impl Runner {
 
     pub(super) fn lose(&mut self) {
         self.is_lost = self.work.is_some();
-        self.next = Next::Restore;
+        (self.is_restored, self.next) = (false, Next::Restore);
         self.new.border.forget_letters();
         self.forget_replays();
+    }
+
+    /// Somebody has to look at it, once what it handed over has landed.
+    fn park(&mut self, reason: String) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.park(reason);
+        self.status = stage.status();
+        self.next = Next::Step;
     }
 
     /// Begins what is next. Whether there is something.
@@ -203,7 +214,10 @@ impl Runner {
         match &done {
             Done::Stepped(Ok(Step::Idle { .. })) => self.unparked.clear(),
             // What it knew is gone with all that is not committed.
-            Done::Restored(_) => self.unpark.append(&mut self.unparked),
+            Done::Restored(restored) => {
+                self.is_restored = restored.is_ok();
+                self.unpark.append(&mut self.unparked);
+            }
             _ => {}
         }
         let (next, result) = match done {
@@ -221,6 +235,14 @@ impl Runner {
 }
 
 impl Dispatcher {
+    /// A stage that was parked for its damaged rows begins anew: they are gone.
+    pub(super) fn begin_stage_again(&mut self, stage: &str) {
+        let Some(durable) = &mut self.durable else { return };
+        if let Some(runner) = durable.stages.iter_mut().find(|runner| &*runner.border().stage == stage) {
+            runner.next = Next::Restore;
+        }
+    }
+
     /// A stage joins.
     pub(in crate::dispatch) fn add_stage(&mut self, new: NewStage) {
         if let Some(durable) = &mut self.durable {
@@ -264,7 +286,17 @@ impl Dispatcher {
         let durable = self.durable.as_mut()?;
         let tenure = Arc::clone(durable.tenure()?);
         let end = durable.tail.end();
+        if durable.is_being_forgotten(&durable.stages[place].new.border.stage) {
+            // It begins anew after that.
+            return None;
+        }
+        let stage = Arc::clone(&durable.stages[place].new.border.stage);
+        let harm = self.harm_of_stage(&stage);
+        let durable = self.durable.as_mut()?;
         let runner = &mut durable.stages[place];
+        if let Some(why) = harm.filter(|_| runner.next == Next::Restore && runner.work.is_none()) {
+            runner.park(why);
+        }
         if runner.work.is_none() {
             let start = runner.beginning(&durable.starts);
             if !runner.begin(&tenure, start, end, self.now) {
@@ -288,9 +320,8 @@ impl Dispatcher {
             StageError::Read(error @ StoreError::Corrupt { .. }) => {
                 let Some(durable) = &mut self.durable else { return false };
                 let runner = &mut durable.stages[place];
-                tracing::error!(stage = &*runner.border().stage, %error, "a stage has met damage and is parked");
-                runner.status.parked = Some(error.to_string());
-                runner.next = Next::Parked;
+                tracing::error!(stage = &*runner.border().stage, %error, "a stage has met damage");
+                runner.park(error.to_string());
                 return false;
             }
             StageError::Read(error) => self.lose(error),
@@ -317,6 +348,19 @@ impl Statuses {
 
     pub(crate) fn get(&self) -> BTreeMap<Arc<str>, StageStatus> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// The chain is the user's: a panic while it goes is contained.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let (stage, work) = (self.stage.take(), self.work.take());
+        for gone in [contained(|| drop(work)), contained(|| drop(stage))] {
+            if let Err(error) = gone {
+                tracing::error!(stage = &*self.new.border.stage, %error, "a stage panicked while it was dropped");
+                event::add_dropped_badly(1);
+            }
+        }
     }
 }
 

@@ -1,15 +1,19 @@
 //! More keys than memory, and more timers.
 
+use std::collections::HashSet;
+
 use millstream_operators::{Chain, chain, durable::Durable};
 use serde_json::json;
 
 use super::kit::{Rig, STAGE, Tick, millis, ms, out};
 use crate::{
     epoch::{
-        Stage, Step, forget,
+        Stage, Step,
         rows::{DELTAS, STATES, TABLES, TIMERS},
+        rows_to_forget,
     },
     event::{Draft, Priority},
+    store::{Op, RowKey},
 };
 
 const KEYS: u32 = 3_000;
@@ -102,12 +106,13 @@ async fn a_stage_that_is_forgotten_leaves_nothing() {
     rig.settle().await;
     let mut batches = 0;
     loop {
-        let batch = forget(&*rig.reader(), STAGE).await.unwrap();
-        if batch.is_empty() {
+        let rows = rows_to_forget(&*rig.reader(), STAGE, &HashSet::new()).await.unwrap();
+        if rows.is_empty() {
             break;
         }
         batches += 1;
-        let commit = rig.tenure.commit(batch);
+        let batch = rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key });
+        let commit = rig.tenure.commit(batch.collect());
         rig.store.decide(super::slow::Fate::Landed).await;
         commit.await.unwrap();
     }

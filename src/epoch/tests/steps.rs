@@ -208,11 +208,16 @@ fn items_of_one_time_wait_in_the_order_of_the_log() {
     use crate::{epoch::Origin, event::Lineage, store::PageRecord};
     let id = IdSource::new(1).next(ms(0));
     let origin = |at| Origin { event: id, lineage: Lineage::root(id), at };
-    let mut live: Live<u32, ()> =
-        Live { state: (), waiting: std::collections::VecDeque::new(), depth: 0, origin: None, is_started: false };
+    let mut live: Live<u32, ()> = Live {
+        state: ().into(),
+        waiting: std::collections::VecDeque::new(),
+        depth: 0,
+        origin: None,
+        is_started: false,
+    };
     for (seq, at) in [(1, 9), (2, 5), (3, 9), (4, 5)] {
         let record = PageRecord { seq: Seq(seq), name: "x".into(), time: ms(0), bytes: bytes::Bytes::new() };
-        live.wait(ms(at), record, 0, origin(ms(at)));
+        live.wait(ms(at), record, 0.into(), origin(ms(at)));
     }
     let order: Vec<_> = live.waiting.iter().map(|waiting| waiting.record.seq.0).collect();
     assert_eq!(order, [2, 4, 1, 3]);
