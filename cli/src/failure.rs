@@ -59,6 +59,11 @@ impl Failure {
     pub(crate) fn and(self, more: impl fmt::Display) -> Self {
         Self { message: format!("{}; {more}", self.message), ..self }
     }
+
+    /// The same, with what is to be known where something is damaged.
+    pub(crate) fn and_if_damaged(self, more: impl fmt::Display) -> Self {
+        if self.damaged.is_some() { self.and(more) } else { self }
+    }
 }
 
 const CLOSED_PIPE: &str = "closed_pipe";
