@@ -42,6 +42,11 @@ impl Failure {
         self.kind == CLOSED_PIPE
     }
 
+    /// Whether bytes that were read are not those that were written.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.damaged.is_some()
+    }
+
     /// What is damaged, for whoever looks for that; where nothing is, the failure itself.
     pub(crate) fn into_damaged(self) -> Result<String, Self> {
         match self.damaged {
@@ -62,7 +67,7 @@ impl Failure {
 
     /// The same, with what is to be known where something is damaged.
     pub(crate) fn and_if_damaged(self, more: impl fmt::Display) -> Self {
-        if self.damaged.is_some() { self.and(more) } else { self }
+        if self.is_damage() { self.and(more) } else { self }
     }
 }
 

@@ -250,6 +250,11 @@ fn what_lies_before_and_behind_damage_can_be_read() {
     let ran = millstream(["log", "--json", "--damaged", path]);
     let (before, _) = ran.split();
     assert!(ran.refusal().0 == "corrupt" && before.len() <= 200 && before[..] == events[..before.len()]);
+    let export = folder.file("export.ndjson");
+    let ran = millstream(["export", "--json", "--damaged", path, export.to_str().unwrap()]);
+    let (kind, message) = ran.refusal();
+    assert!(kind == "corrupt" && message.contains("export.ndjson"), "{message}");
+    assert_eq!(fs::read_to_string(&export).unwrap().lines().count(), before.len());
     let behind = events[200..].iter().map(|event| event["place"].to_string()).find_map(|place| {
         let ran = millstream(["log", "--json", "--damaged", path, "--from", &place]);
         (ran.code == Some(0)).then(|| ran.split().0)
