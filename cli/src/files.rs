@@ -74,9 +74,13 @@ pub(crate) fn archive_or_new(store: &Redb, partition: u32) -> Archive {
 
 fn must_be_there(path: &Path) -> Result<(), Failure> {
     let found = fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
-    if found.is_file() && found.len() == 0 {
-        // A runtime would make a store of it; a tool would only hide that something was lost.
-        return Err(Failure::new("not_ours", format!("{} is empty: name another file", path.display())));
-    }
-    Ok(())
+    // A runtime would make a store of an empty one; a tool would only hide that something was lost. A pipe would keep whoever
+    // opens it waiting.
+    let what = match (found.is_file(), found.is_dir()) {
+        (true, _) if found.len() > 0 => return Ok(()),
+        (true, _) => "is empty",
+        (_, true) => "is a folder",
+        _ => "is no file",
+    };
+    Err(Failure::new("not_ours", format!("{} {what}: name another file", path.display())))
 }
