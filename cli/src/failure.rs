@@ -73,6 +73,10 @@ impl Failure {
 
 const CLOSED_PIPE: &str = "closed_pipe";
 
+/// What to do about a file that somebody else has open.
+const IN_USE: &str = "stop the runtime that has it, or the other command, and try again; a runtime that must go on can copy it with \
+                      `Redb::backup`, and the copy can be looked at";
+
 /// An error with its sources, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -107,7 +111,9 @@ impl From<StoreError> for Failure {
         };
         let message = chain(&error);
         let damaged = if let StoreError::Corrupt { what } = error { Some(what) } else { None };
-        Self { kind, message, damaged }
+        let failure = Self { kind, message, damaged };
+        // The store knows nobody but processes; here it is known who they are.
+        if kind == "in_use" { failure.and(IN_USE) } else { failure }
     }
 }
 

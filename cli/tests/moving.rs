@@ -154,6 +154,21 @@ fn an_export_is_written_over_nothing_unless_that_is_asked_for() {
     assert_eq!((&last["events"], fs::read_to_string(&to).unwrap().lines().count()), (&json!(10), 10));
 }
 
+#[test]
+fn a_file_is_never_exported_over_itself() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let before = fs::read(&file).unwrap();
+    let other_name = folder.path().join(".").join("events.redb");
+    for to in [&file, &other_name] {
+        let args = ["export", "--json", "--force", file.to_str().unwrap(), to.to_str().unwrap()];
+        let (kind, message) = millstream(args).refusal();
+        assert!(kind == "exists" && message.contains("the file itself"), "{message}");
+        assert!(fs::read(&file).unwrap() == before);
+    }
+}
+
 /// A change of an account, which nobody can compress.
 fn change(account: u64, version: u64) -> Draft {
     let noise = |at: u64| (account * 31 + version * 1_009 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);

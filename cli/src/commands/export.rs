@@ -64,7 +64,17 @@ impl<W: Write> Sink<'_, W> {
     }
 }
 
+/// Whether two names are of one file that is there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
+    one.is_some() && one == other
+}
+
 async fn to_file(args: &Export, archive: &Archive, out: &Output) -> Result<Written, Failure> {
+    if is_same(&args.file, &args.to) {
+        let message = format!("{} is the file itself: name another one to export to", args.to.display());
+        return Err(Failure::new("exists", message));
+    }
     let mut options = OpenOptions::new();
     options.write(true);
     if args.force {
