@@ -13,10 +13,8 @@ use std::{
 use millstream::{
     AppendError, Builder, Context, DeadLetterFilter, Draft, Envelope, Event, ExpectedVersion, Handler, HandlerError,
     Json, PersistError, Replay, Retention, Retry, Runtime, Stage, Start,
-    store::{
-        Claim, CommitError, Committed, Memory, Op, PartitionId, Reader, Redb, Seq, Store, StoreError, StoreFuture,
-    },
-    testing::{self, Probe, TestKit},
+    store::{CommitError, Committed, Memory, Op, PartitionId, Redb, Store, StoreFuture},
+    testing::{self, HookedStore, Probe, StoreHooks, TestKit},
 };
 use redb::backends::InMemoryBackend;
 use serde::{Deserialize, Serialize};
@@ -24,48 +22,35 @@ use serde_json::json;
 
 type Seen = Arc<Mutex<Vec<u64>>>;
 
-/// A store that keeps from whoever appends what has become of it, until the gate is open.
-#[derive(Clone, Debug)]
-struct Gate {
-    inner: Memory,
-    open: Arc<tokio::sync::watch::Sender<bool>>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { inner: Memory::new(), open: Arc::new(tokio::sync::watch::Sender::new(true)) }
-    }
-}
+/// Keeps from whoever appends what has become of it, until it is open.
+struct Gate(tokio::sync::watch::Sender<bool>);
 
 impl Gate {
+    fn store() -> HookedStore<Self> {
+        HookedStore::new(Memory::new(), Self(tokio::sync::watch::Sender::new(true)))
+    }
+
     fn open(&self) {
-        self.open.send_replace(true);
+        self.0.send_replace(true);
     }
 
     fn close(&self) {
-        self.open.send_replace(false);
+        self.0.send_replace(false);
     }
 }
 
-impl Store for Gate {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let (landed, mut open) = (self.inner.append(partition, batch), self.open.subscribe());
+impl StoreHooks for Gate {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let (landed, mut open) = (store.append(partition, batch), self.0.subscribe());
         Box::pin(async move {
             drop(open.wait_for(|open| *open).await);
             landed.await
         })
-    }
-
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        self.inner.claim(partition)
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.inner.reader(partition)
     }
 }
 
@@ -319,8 +304,9 @@ fn a_letter_that_never_had_its_key_lets_no_halted_key_go_on() {
 
 #[test]
 fn a_delayed_event_that_waited_for_room_gives_all_of_it_back() {
-    let gate = Gate::default();
-    testing::run(Runtime::builder().store(gate.clone()).queue_size(1), async |kit: TestKit| {
+    let store = Gate::store();
+    let gate = store.hooks();
+    testing::run(Runtime::builder().store(store.clone()).queue_size(1), async |kit: TestKit| {
         kit.on("number", keep("one", &Seen::default()))?;
         gate.close();
         let first = kit.emit(number(1))?;
@@ -337,8 +323,9 @@ fn a_delayed_event_that_waited_for_room_gives_all_of_it_back() {
 
 #[test]
 fn a_delayed_event_that_a_shutdown_finds_before_the_store_has_it_is_handed_back() {
-    let gate = Gate::default();
-    testing::run(Runtime::builder().store(gate.clone()), async |kit: TestKit| {
+    let store = Gate::store();
+    let gate = store.hooks();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         gate.close();
         let first = kit.emit(number(1))?;
         let late = kit.emit(number(2).delay(Duration::from_secs(5)))?;

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
-    fmt,
     future::pending,
     sync::{
         Arc, Mutex,
@@ -16,16 +15,15 @@ use millstream::{
     Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, Priority, Retention, Retry, Runtime,
     Stage, Start, chain,
     store::{
-        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
-        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+        Class, CommitError, Committed, FoundRow, KeyRange, Memory, Op, Page, PartitionId, Reader, Row, Seq, Store,
+        StoreError, StoreFuture, Table, Wanted, tables,
     },
-    testing::{self, TestKit},
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 type Seen = Arc<Mutex<Vec<u64>>>;
-type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 #[derive(Event, Clone, Serialize, Deserialize)]
 #[event(name = "typed.number")]
@@ -35,77 +33,38 @@ struct Number(u64);
 #[event(name = "typed.total")]
 struct Total(u64);
 
-/// A store in which something happens right after a page of the most urgent class was read, that keeps the rows of a table from
-/// whoever has read them until the gate is open, and that has damaged rows.
-#[derive(Clone)]
+/// Lets something happen right after a page of the most urgent class was read, keeps the rows of a table from whoever has read
+/// them until the gate is open, and has damaged rows.
 struct Meanwhile {
     inner: Memory,
-    hook: Hook,
-    gate: Arc<tokio::sync::watch::Sender<bool>>,
+    hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    gate: tokio::sync::watch::Sender<bool>,
     stalled: Table,
     /// A range of deliveries that left the log begins with it.
-    damaged: Arc<Mutex<Option<Bytes>>>,
+    damaged: Mutex<Option<Bytes>>,
 }
 
-impl Default for Meanwhile {
-    fn default() -> Self {
-        let gate = Arc::new(tokio::sync::watch::Sender::new(true));
-        let (inner, hook, damaged) = (Memory::new(), Hook::default(), Arc::default());
-        Self { inner, hook, gate, stalled: tables::DELAYED, damaged }
-    }
-}
-
-/// Its reader.
-struct MeanwhileReader {
-    inner: Box<dyn Reader>,
-    hook: Hook,
-    gate: tokio::sync::watch::Receiver<bool>,
-    stalled: Table,
-    damaged: Arc<Mutex<Option<Bytes>>>,
-}
-
-impl fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+impl Meanwhile {
+    /// A store that keeps the rows of a table.
+    fn store(stalled: Table) -> HookedStore<Self> {
+        let (inner, gate) = (Memory::new(), tokio::sync::watch::Sender::new(true));
+        let (hook, damaged) = (Mutex::default(), Mutex::default());
+        HookedStore::new(inner.clone(), Self { inner, hook, gate, stalled, damaged })
     }
 }
 
-impl fmt::Debug for MeanwhileReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-impl Store for Meanwhile {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.inner.append(partition, batch)
-    }
-
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        self.inner.claim(partition)
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        let (inner, hook) = (self.inner.reader(partition), Arc::clone(&self.hook));
-        let (stalled, damaged) = (self.stalled, Arc::clone(&self.damaged));
-        Box::new(MeanwhileReader { inner, hook, gate: self.gate.subscribe(), stalled, damaged })
-    }
-}
-
-impl Reader for MeanwhileReader {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+impl StoreHooks for Meanwhile {
+    fn scan<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'a, Result<Vec<Row>, StoreError>> {
         if table == tables::FAILED && self.damaged.lock().unwrap().as_ref() == Some(&range.start) {
             return Box::pin(async { Err(StoreError::Corrupt { what: "a row".to_owned() }) });
         }
-        let (scan, mut gate) = (self.inner.scan(table, range, limit), self.gate.clone());
+        let (scan, mut gate) = (reader.scan(table, range, limit), self.gate.subscribe());
         Box::pin(async move {
             if table == self.stalled {
                 drop(gate.wait_for(|open| *open).await);
@@ -114,22 +73,27 @@ impl Reader for MeanwhileReader {
         })
     }
 
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
+    fn scan_each<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+    ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.scan(reader, table, range, usize::MAX).await?;
+            Ok(rows.into_iter().map(|(key, value)| (key, Ok(value))).collect())
+        })
     }
 
     fn read<'a>(
         &'a self,
+        reader: &'a dyn Reader,
         class: Class,
         from: Seq,
         max_bytes: usize,
         wanted: &'a Wanted,
     ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        let read = self.inner.read(class, from, max_bytes, wanted);
+        let read = reader.read(class, from, max_bytes, wanted);
         Box::pin(async move {
             let page = read.await;
             let hook = if class == Class(0) { self.hook.lock().unwrap().take() } else { None };
@@ -181,8 +145,8 @@ fn seen(seen: &Seen) -> Vec<u64> {
 
 #[test]
 fn what_lands_while_the_classes_of_a_strict_subscription_are_read_is_not_passed_over() {
-    let (store, all) = (Meanwhile::default(), Seen::default());
-    testing::run(on(&store.inner).retention(Retention::All), async |kit: TestKit| {
+    let (store, all) = (Meanwhile::store(tables::DELAYED), Seen::default());
+    testing::run(on(&store.hooks().inner).retention(Retention::All), async |kit: TestKit| {
         kit.emit(number(1))?.await?;
         Ok(())
     });
@@ -194,7 +158,7 @@ fn what_lands_while_the_classes_of_a_strict_subscription_are_read_is_not_passed_
                 drop(runtime.emit(number(id).priority(priority)).unwrap());
             }
         };
-        *store.hook.lock().unwrap() = Some(Box::new(emit));
+        *store.hooks().hook.lock().unwrap() = Some(Box::new(emit));
         kit.on("number", keep("all", &all).strict_key_order().starting_at(Start::Earliest))?;
         kit.settle().await;
         Ok(())
@@ -349,7 +313,7 @@ fn a_name_that_somebody_has_still_is_not_taken_over() {
 
 #[test]
 fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
-    let (store, all) = (Meanwhile::default(), Seen::default());
+    let (store, all) = (Meanwhile::store(tables::DELAYED), Seen::default());
     let delayed = |id: u64| number(id).delay(Duration::from_secs(id));
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
@@ -362,14 +326,14 @@ fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
         kit.settle().await;
-        store.gate.send_replace(false);
+        store.hooks().gate.send_replace(false);
         tokio::time::sleep(Duration::from_mins(10)).await;
         drive(&kit).await;
         for id in 3_001..=5_000 {
             kit.emit(number(id).delay(Duration::from_secs(2)))?.await?;
         }
         drive(&kit).await;
-        store.gate.send_replace(true);
+        store.hooks().gate.send_replace(true);
         kit.advance(Duration::from_hours(1)).await;
         Ok(())
     });
@@ -378,7 +342,7 @@ fn delayed_events_that_come_while_the_next_are_looked_for_push_none_out() {
 
 #[test]
 fn delayed_events_that_nobody_drove_are_found_though_the_next_are_looked_for() {
-    let (store, all) = (Meanwhile::default(), Seen::default());
+    let (store, all) = (Meanwhile::store(tables::DELAYED), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
         for id in 1..=3_000 {
@@ -389,48 +353,35 @@ fn delayed_events_that_nobody_drove_are_found_though_the_next_are_looked_for() {
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
-        store.gate.send_replace(false);
+        store.hooks().gate.send_replace(false);
         drive(&kit).await;
         for id in 3_001..=8_000 {
             kit.emit(number(id).delay(Duration::from_hours(1)))?.await?;
         }
         drive(&kit).await;
-        store.gate.send_replace(true);
+        store.hooks().gate.send_replace(true);
         kit.advance(Duration::from_hours(3)).await;
         Ok(())
     });
     assert_eq!(seen(&all).len(), 8_000);
 }
 
-/// A store that keeps from whoever writes what has become of it, until the gate is open, and that loses a commit or what is
-/// appended.
-#[derive(Clone, Debug)]
+/// Keeps from whoever writes what has become of it, until the gate is open, and loses a commit or what is appended.
 struct Slow {
-    inner: Memory,
-    commits: Arc<tokio::sync::watch::Sender<bool>>,
-    appends: Arc<tokio::sync::watch::Sender<bool>>,
-    loses_commit: Arc<AtomicBool>,
-    loses_append: Arc<AtomicBool>,
+    commits: tokio::sync::watch::Sender<bool>,
+    appends: tokio::sync::watch::Sender<bool>,
+    loses_commit: AtomicBool,
+    loses_append: AtomicBool,
     /// The next commit that may be refused lands, and nobody knows.
-    hides_outcome: Arc<AtomicBool>,
+    hides_outcome: AtomicBool,
 }
 
-#[derive(Debug)]
-struct SlowPartition {
-    inner: Box<dyn Partition>,
-    gate: tokio::sync::watch::Receiver<bool>,
-    loses: Arc<AtomicBool>,
-    hides: Arc<AtomicBool>,
-    is_lost: bool,
-}
-
-impl Default for Slow {
-    fn default() -> Self {
-        let gate = || Arc::new(tokio::sync::watch::Sender::new(true));
-        let (commits, appends) = (gate(), gate());
-        let inner = Memory::new();
-        let (loses_commit, loses_append, hides_outcome) = (Arc::default(), Arc::default(), Arc::default());
-        Self { inner, commits, appends, loses_commit, loses_append, hides_outcome }
+impl Slow {
+    fn store() -> HookedStore<Self> {
+        let gate = || tokio::sync::watch::Sender::new(true);
+        let (loses_commit, loses_append, hides_outcome) = Default::default();
+        let hooks = Self { commits: gate(), appends: gate(), loses_commit, loses_append, hides_outcome };
+        HookedStore::new(Memory::new(), hooks)
     }
 }
 
@@ -448,80 +399,33 @@ fn lost() -> StoreFuture<'static, Result<Committed, CommitError>> {
     Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) })
 }
 
-impl Store for Slow {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+impl StoreHooks for Slow {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
         let is_lost = self.loses_append.swap(false, Ordering::Relaxed);
-        slowly(if is_lost { lost() } else { self.inner.append(partition, batch) }, self.appends.subscribe())
+        slowly(if is_lost { lost() } else { store.append(partition, batch) }, self.appends.subscribe())
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, gate) = (self.inner.claim(partition), self.commits.subscribe());
-        let (loses, hides) = (Arc::clone(&self.loses_commit), Arc::clone(&self.hides_outcome));
-        Box::pin(async move {
-            let claim = claim.await?;
-            Ok(Claim {
-                partition: Box::new(SlowPartition { inner: claim.partition, gate, loses, hides, is_lost: false }),
-                ..claim
-            })
-        })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.inner.reader(partition)
-    }
-}
-
-impl Partition for SlowPartition {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        if batch.iter().any(|op| matches!(op, Op::PutNew { .. })) && self.hides.swap(false, Ordering::Relaxed) {
-            self.is_lost = true;
-            drop(self.inner.commit(batch));
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        if batch.iter().any(|op| matches!(op, Op::PutNew { .. })) && self.hides_outcome.swap(false, Ordering::Relaxed) {
+            drop(held.commit(batch));
+            held.lose();
             return lost();
         }
-        self.is_lost |= self.loses.swap(false, Ordering::Relaxed);
-        slowly(if self.is_lost { lost() } else { self.inner.commit(batch) }, self.gate.clone())
-    }
-
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.release()
-    }
-}
-
-impl Reader for SlowPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
+        if self.loses_commit.swap(false, Ordering::Relaxed) {
+            held.lose();
+        }
+        slowly(held.commit(batch), self.commits.subscribe())
     }
 }
 
 #[test]
 fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
-    let store = Slow::default();
+    let store = Slow::store();
     let go_on = Arc::new(tokio::sync::Notify::new());
     let handler = || {
         let go_on = Arc::clone(&go_on);
@@ -543,7 +447,7 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", handler())?;
         kit.settle().await;
-        store.commits.send_replace(false);
+        store.hooks().commits.send_replace(false);
         kit.emit(number(1))?.await?;
         drive(&kit).await;
         kit.emit(number(2))?.await?;
@@ -553,7 +457,7 @@ fn an_outcome_that_a_shutdown_finds_on_its_way_is_written_once() {
         kit.shutdown(Duration::ZERO).await?;
         let stats = kit.stats().deliveries;
         assert_eq!(stats.created, stats.handled + stats.abandoned, "{stats:?}");
-        store.commits.send_replace(true);
+        store.hooks().commits.send_replace(true);
         Ok(())
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
@@ -601,19 +505,19 @@ fn a_migration_that_panics_parks_its_stage() {
 
 #[test]
 fn a_delayed_event_that_fires_once_more_takes_nobody_elses_place_in_the_books() {
-    let (store, all) = (Slow::default(), Seen::default());
+    let (store, all) = (Slow::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
         kit.emit(number(1).delay(Duration::from_secs(10)))?.await?;
         kit.settle().await;
-        store.appends.send_replace(false);
-        store.loses_append.store(true, Ordering::Relaxed);
+        store.hooks().appends.send_replace(false);
+        store.hooks().loses_append.store(true, Ordering::Relaxed);
         let late = kit.emit(number(2).delay(Duration::from_hours(1)))?;
-        store.loses_commit.store(true, Ordering::Relaxed);
+        store.hooks().loses_commit.store(true, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(11)).await;
         drive(&kit).await;
         assert_eq!((seen(&all), kit.stats().events.delayed), (vec![1], 1));
-        store.appends.send_replace(true);
+        store.hooks().appends.send_replace(true);
         assert!(late.await.is_err());
         drive(&kit).await;
         assert!(kit.stats().events.balances() && kit.stats().events.delayed == 0, "{:?}", kit.stats().events);
@@ -623,7 +527,7 @@ fn a_delayed_event_that_fires_once_more_takes_nobody_elses_place_in_the_books() 
 
 #[test]
 fn damage_of_a_name_that_is_forgotten_stops_nobody_else() {
-    let (store, other) = (Meanwhile::default(), Seen::default());
+    let (store, other) = (Meanwhile::store(tables::DELAYED), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", fail("gone"))?;
         kit.emit(number(1))?;
@@ -633,7 +537,7 @@ fn damage_of_a_name_that_is_forgotten_stops_nobody_else() {
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("other", &other))?;
         kit.settle().await;
-        *store.damaged.lock().unwrap() = Some(Bytes::copy_from_slice(&1_u32.to_be_bytes()));
+        *store.hooks().damaged.lock().unwrap() = Some(Bytes::copy_from_slice(&1_u32.to_be_bytes()));
         kit.forget("gone");
         kit.emit(number(2))?;
         assert!(tokio::time::timeout(Duration::from_mins(10), kit.runtime().process()).await?.is_ok());
@@ -645,20 +549,20 @@ fn damage_of_a_name_that_is_forgotten_stops_nobody_else() {
 
 #[test]
 fn a_crash_while_a_subscription_is_opened_does_not_move_its_beginning() {
-    let store = Meanwhile { stalled: tables::FAILED, ..Meanwhile::default() };
+    let store = Meanwhile::store(tables::FAILED);
     let late = Seen::default();
     let on = || Runtime::builder().store(store.clone()).retention(Retention::All);
     testing::run(on(), async |kit: TestKit| {
         kit.emit(number(1))?.await?;
         Ok(())
     });
-    store.gate.send_replace(false);
+    store.hooks().gate.send_replace(false);
     testing::run(on(), async |kit: TestKit| {
         kit.on("number", keep("late", &late))?;
         drive(&kit).await;
         Ok(())
     });
-    store.gate.send_replace(true);
+    store.hooks().gate.send_replace(true);
     testing::run(on(), async |kit: TestKit| {
         kit.on("number", keep("late", &late))?;
         kit.emit(number(2))?;
@@ -691,7 +595,7 @@ fn what_a_stage_does_again_counts_once_against_its_root() {
 
 #[test]
 fn a_name_that_is_forgotten_while_the_store_fails_is_forgotten_after_that() {
-    let store = Slow::default();
+    let store = Slow::store();
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("gone", &Seen::default()))?;
         kit.settle().await;
@@ -699,10 +603,10 @@ fn a_name_that_is_forgotten_while_the_store_fails_is_forgotten_after_that() {
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.settle().await;
-        store.loses_commit.store(true, Ordering::Relaxed);
+        store.hooks().loses_commit.store(true, Ordering::Relaxed);
         kit.forget("gone");
         kit.settle().await;
-        assert!(!store.loses_commit.load(Ordering::Relaxed));
+        assert!(!store.hooks().loses_commit.load(Ordering::Relaxed));
         assert_eq!(kit.health().findings, [""; 0]);
         Ok(())
     });
@@ -710,7 +614,7 @@ fn a_name_that_is_forgotten_while_the_store_fails_is_forgotten_after_that() {
 
 #[test]
 fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
-    let (store, totals, is_broken) = (Slow::default(), Seen::default(), Arc::new(AtomicBool::new(true)));
+    let (store, totals, is_broken) = (Slow::store(), Seen::default(), Arc::new(AtomicBool::new(true)));
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         let is_broken_now = Arc::clone(&is_broken);
         let total = move |number: Number| {
@@ -724,10 +628,10 @@ fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
         kit.advance(Duration::from_mins(1)).await;
         assert_eq!((kit.stages()[0].parked_keys, seen(&totals).len()), (1, 0));
         is_broken.store(false, Ordering::Relaxed);
-        store.loses_commit.store(true, Ordering::Relaxed);
+        store.hooks().loses_commit.store(true, Ordering::Relaxed);
         kit.unpark("totals", None, &1_u64.into());
         kit.settle().await;
-        assert!(!store.loses_commit.load(Ordering::Relaxed));
+        assert!(!store.hooks().loses_commit.load(Ordering::Relaxed));
         assert_eq!((kit.stages()[0].parked_keys, seen(&totals)), (0, vec![1]));
         Ok(())
     });
@@ -736,7 +640,7 @@ fn a_key_that_goes_on_while_the_store_fails_goes_on_after_that() {
 #[cfg(feature = "archive")]
 #[test]
 fn a_letter_that_a_stage_is_to_take_survives_that_the_store_fails_meanwhile() {
-    let (store, totals) = (Slow::default(), Seen::default());
+    let (store, totals) = (Slow::store(), Seen::default());
     let stage = |is_broken: bool| {
         let chain = chain().map(move |number: Number| {
             assert!(!is_broken, "it is broken");
@@ -756,15 +660,15 @@ fn a_letter_that_a_stage_is_to_take_survives_that_the_store_fails_meanwhile() {
         Ok(())
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
-        store.commits.send_replace(false);
-        store.loses_commit.store(true, Ordering::Relaxed);
+        store.hooks().commits.send_replace(false);
+        store.hooks().loses_commit.store(true, Ordering::Relaxed);
         kit.stage("totals", stage(false))?;
         kit.on("typed.total", keep("all", &totals))?;
         drive(&kit).await;
-        store.loses_append.store(true, Ordering::Relaxed);
+        store.hooks().loses_append.store(true, Ordering::Relaxed);
         assert!(kit.emit(Number(2))?.await.is_err());
         drive(&kit).await;
-        store.commits.send_replace(true);
+        store.hooks().commits.send_replace(true);
         drive(&kit).await;
         kit.settle().await;
         assert_eq!(seen(&totals), [1]);
@@ -839,7 +743,7 @@ fn a_name_that_came_and_went_while_nobody_drove_keeps_its_beginning() {
 
 #[test]
 fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
-    let (store, go_on) = (Slow::default(), Arc::new(tokio::sync::Notify::new()));
+    let (store, go_on) = (Slow::store(), Arc::new(tokio::sync::Notify::new()));
     let handler = || {
         let go_on = Arc::clone(&go_on);
         let handler = move |_: Json, context: Context| {
@@ -860,10 +764,10 @@ fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
         drive(&kit).await;
         kit.off(first);
         drive(&kit).await;
-        store.hides_outcome.store(true, Ordering::Relaxed);
+        store.hooks().hides_outcome.store(true, Ordering::Relaxed);
         go_on.notify_one();
         drive(&kit).await;
-        assert!(!store.hides_outcome.load(Ordering::Relaxed));
+        assert!(!store.hooks().hides_outcome.load(Ordering::Relaxed));
         Ok(())
     });
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
@@ -877,15 +781,15 @@ fn a_lost_claim_writes_nothing_of_a_subscription_that_was_taken_back() {
 
 #[test]
 fn a_claim_that_is_lost_once_is_lost_once() {
-    let (store, all) = (Slow::default(), Seen::default());
+    let (store, all) = (Slow::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
         kit.settle().await;
-        store.loses_commit.store(true, Ordering::Relaxed);
-        store.commits.send_replace(false);
+        store.hooks().loses_commit.store(true, Ordering::Relaxed);
+        store.hooks().commits.send_replace(false);
         kit.emit(number(1))?.await?;
         drive(&kit).await;
-        store.commits.send_replace(true);
+        store.hooks().commits.send_replace(true);
         let before = kit.elapsed();
         kit.settle().await;
         assert_eq!(

@@ -10,37 +10,25 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use millstream::{
     DeadLetterFilter, Draft, ExpectedVersion, Handler, HandlerError, Json, Refusal, Retry, Runtime,
-    store::{
-        Claim, Class, CommitError, Committed, Extent, KeyRange, MAX_BATCH_BYTES, Memory, Op, Page, Partition,
-        PartitionId, Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
-    },
-    testing::{self, TestKit},
+    store::{CommitError, Committed, MAX_BATCH_BYTES, Memory, Op, PartitionId, Store, StoreFuture, tables},
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
 use serde_json::json;
 use tokio::sync::watch;
 
-/// A store that keeps an outcome that it may refuse waiting until the gate is open, and knows the largest batch that it was given.
-#[derive(Clone, Debug)]
+/// Keeps an outcome that the store may refuse waiting until it is open, and knows the largest batch that the store was given.
 struct Gate {
-    inner: Memory,
-    open: Arc<watch::Sender<bool>>,
-    largest: Arc<AtomicUsize>,
+    open: watch::Sender<bool>,
+    largest: AtomicUsize,
     refused: Arc<Mutex<Vec<String>>>,
 }
 
-#[derive(Debug)]
-struct Gated {
-    inner: Box<dyn Partition>,
-    gate: Gate,
-}
-
 impl Gate {
-    fn new() -> Self {
-        let open = Arc::new(watch::Sender::new(true));
-        Self { inner: Memory::new(), open, largest: Arc::default(), refused: Arc::default() }
+    fn store() -> HookedStore<Self> {
+        let open = watch::Sender::new(true);
+        HookedStore::new(Memory::new(), Self { open, largest: AtomicUsize::new(0), refused: Arc::default() })
     }
 
     fn note(&self, batch: &[Op]) {
@@ -55,76 +43,34 @@ impl Gate {
     fn largest(&self) -> usize {
         self.largest.load(Ordering::Relaxed)
     }
+
+    fn refused(&self) -> Vec<String> {
+        self.refused.lock().unwrap().clone()
+    }
 }
 
-impl Store for Gate {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+impl StoreHooks for Gate {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
         self.note(&batch);
-        self.inner.append(partition, batch)
+        store.append(partition, batch)
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, gate) = (self.inner.claim(partition), self.clone());
-        Box::pin(async move {
-            let mut claim = claim.await?;
-            claim.partition = Box::new(Gated { inner: claim.partition, gate });
-            Ok(claim)
-        })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.inner.reader(partition)
-    }
-}
-
-impl Partition for Gated {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.gate.note(&batch);
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.note(&batch);
         let waits = batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, .. }));
-        let (committed, mut open) = (self.inner.commit(batch), self.gate.open.subscribe());
-        let refused = Arc::clone(&self.gate.refused);
+        let (committed, mut open) = (held.commit(batch), self.open.subscribe());
+        let refused = Arc::clone(&self.refused);
         Box::pin(async move {
             if waits {
                 drop(open.wait_for(|open| *open).await);
             }
             committed.await.inspect_err(|error| refused.lock().unwrap().push(error.to_string()))
         })
-    }
-
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.release()
-    }
-}
-
-impl Reader for Gated {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
     }
 }
 
@@ -150,7 +96,7 @@ async fn drive(kit: &TestKit) {
 
 #[test]
 fn many_large_events_that_come_at_once_are_all_written() {
-    let (store, seen) = (Gate::new(), Seen::default());
+    let (store, seen) = (Gate::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("a", keep("keep", &seen))?;
         kit.settle().await;
@@ -161,12 +107,12 @@ fn many_large_events_that_come_at_once_are_all_written() {
         Ok(())
     });
     assert_eq!(*seen.lock().unwrap(), (0..80).collect::<Vec<_>>());
-    assert!(store.largest() <= MAX_BATCH_BYTES / 2, "{}", store.largest());
+    assert!(store.hooks().largest() <= MAX_BATCH_BYTES / 2, "{}", store.hooks().largest());
 }
 
 #[test]
 fn many_large_events_that_are_due_at_once_all_come() {
-    let (store, seen) = (Gate::new(), Seen::default());
+    let (store, seen) = (Gate::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         kit.on("a", keep("keep", &seen))?;
         for id in 0..80 {
@@ -181,12 +127,16 @@ fn many_large_events_that_are_due_at_once_all_come() {
     let mut seen = seen.lock().unwrap().clone();
     seen.sort_unstable();
     assert_eq!(seen, (0..80).collect::<Vec<_>>());
-    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+    assert!(
+        store.hooks().largest() <= MAX_BATCH_BYTES / 2 && store.hooks().refused().is_empty(),
+        "{}",
+        store.hooks().largest()
+    );
 }
 
 #[test]
 fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
-    let (store, again) = (Gate::new(), Seen::default());
+    let (store, again) = (Gate::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         let once = |_: Json| async { Draft::json("b", json!({"id": 0})).idempotency_key("k") };
         kit.on("once", once.named("once"))?;
@@ -197,14 +147,14 @@ fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
             kit.on("a", die.named(format!("dead {name}")))?;
         }
         drive(&kit).await;
-        store.open.send_replace(false);
+        store.hooks().open.send_replace(false);
         kit.emit(Draft::json("once", json!({"id": 1})))?.await?;
         drive(&kit).await;
         for id in 0..16 {
             kit.emit(large("a", id))?.await?;
             drive(&kit).await;
         }
-        store.open.send_replace(true);
+        store.hooks().open.send_replace(true);
         for _ in 0..20 {
             drive(&kit).await;
         }
@@ -213,7 +163,11 @@ fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
         kit.assert_balanced();
         Ok(())
     });
-    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+    assert!(
+        store.hooks().largest() <= MAX_BATCH_BYTES / 2 && store.hooks().refused().is_empty(),
+        "{}",
+        store.hooks().largest()
+    );
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         for name in ["one", "two", "three"] {
             kit.on("a", keep(name, &again))?;
@@ -230,7 +184,7 @@ fn what_fails_while_an_outcome_is_tried_waits_until_it_can_be_written() {
 
 #[test]
 fn large_events_that_die_together_are_dead_letters_in_as_many_commits_as_they_need() {
-    let store = Gate::new();
+    let store = Gate::store();
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         let fail = |_: Json| async { Err::<(), _>(HandlerError::transient("closed")) };
         kit.on("a", fail.named("fail").retry(Retry::fixed(Duration::from_hours(1)).attempts(2)))?;
@@ -243,12 +197,16 @@ fn large_events_that_die_together_are_dead_letters_in_as_many_commits_as_they_ne
         assert_eq!(kit.dead_letters(&DeadLetterFilter::all()).len(), 80);
         Ok(())
     });
-    assert!(store.largest() <= MAX_BATCH_BYTES / 2 && store.refused.lock().unwrap().is_empty(), "{}", store.largest());
+    assert!(
+        store.hooks().largest() <= MAX_BATCH_BYTES / 2 && store.hooks().refused().is_empty(),
+        "{}",
+        store.hooks().largest()
+    );
 }
 
 #[test]
 fn large_events_that_are_stopped_as_a_loop_are_more_than_an_attempt_may_write() {
-    let store = Gate::new();
+    let store = Gate::store();
     testing::run(Runtime::builder().store(store.clone()).max_event_depth(1), async |kit: TestKit| {
         let fan_out = |_: Json| async { (0..75).map(|id| large("b", id)).collect::<Vec<_>>() };
         kit.on("b", fan_out.named("fan out").max_outputs(100))?;
@@ -261,12 +219,12 @@ fn large_events_that_are_stopped_as_a_loop_are_more_than_an_attempt_may_write() 
         assert!(letters[0].reason().contains("may write"), "{}", letters[0].reason());
         Ok(())
     });
-    assert!(store.refused.lock().unwrap().is_empty());
+    assert!(store.hooks().refused().is_empty());
 }
 
 #[test]
 fn a_key_keeps_its_order_over_a_restart_where_there_was_no_room_to_write_who_waits() {
-    let (store, seen) = (Gate::new(), Seen::default());
+    let (store, seen) = (Gate::store(), Seen::default());
     testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
         let once = |_: Json| async { Draft::json("b", json!({"id": 0})).idempotency_key("k") };
         kit.on("once", once.named("once"))?;
@@ -288,7 +246,7 @@ fn a_key_keeps_its_order_over_a_restart_where_there_was_no_room_to_write_who_wai
             kit.emit(large("k", id).key("k"))?.await?;
         }
         drive(&kit).await;
-        store.open.send_replace(false);
+        store.hooks().open.send_replace(false);
         kit.emit(Draft::json("once", json!({"id": 1})))?.await?;
         drive(&kit).await;
         for id in 0..18 {
@@ -297,7 +255,7 @@ fn a_key_keeps_its_order_over_a_restart_where_there_was_no_room_to_write_who_wai
         }
         may_fail.notify_one();
         drive(&kit).await;
-        store.open.send_replace(true);
+        store.hooks().open.send_replace(true);
         drive(&kit).await;
         kit.emit(large("k", 3).key("k"))?.await?;
         drive(&kit).await;

@@ -11,10 +11,10 @@ use futures::FutureExt as _;
 use millstream::{
     Builder, DeadLetterFilter, Draft, Envelope, Handler, HandlerError, Json, Retry, Runtime, Stage, Start, chain,
     store::{
-        Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, PartitionId, Reader, Row,
-        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+        Class, FoundRow, KeyRange, Memory, Op, PartitionId, Reader, Row, Seq, Store, StoreError, StoreFuture, Table,
+        Wanted, tables,
     },
-    testing::{self, TestKit},
+    testing::{self, HookedStore, StoreHooks, TestKit},
 };
 use serde_json::json;
 
@@ -23,19 +23,20 @@ const HOME: PartitionId = PartitionId(0);
 type Seen = Arc<Mutex<Vec<u64>>>;
 
 /// A store some of whose rows have a wrong checksum, so that whoever reads them is told.
-#[derive(Clone, Debug, Default)]
-struct Harmed {
+type Harmed = HookedStore<Harm>;
+
+#[derive(Default)]
+struct Harm {
     inner: Memory,
-    rows: Arc<Mutex<Vec<(Table, Row)>>>,
+    rows: Mutex<Vec<(Table, Row)>>,
 }
 
-#[derive(Debug)]
-struct HarmedReader {
-    inner: Box<dyn Reader>,
-    rows: Arc<Mutex<Vec<(Table, Row)>>>,
-}
+impl Harm {
+    fn store() -> Harmed {
+        let hooks = Self::default();
+        HookedStore::new(hooks.inner.clone(), hooks)
+    }
 
-impl Harmed {
     fn harm(&self, table: Table, key: impl Into<Bytes>) {
         let key = key.into();
         let row = rows(&self.inner, table).into_iter().find(|(other, _)| *other == key);
@@ -48,9 +49,7 @@ impl Harmed {
         assert_eq!(rows.len(), 1, "{rows:?}");
         rows[0].clone()
     }
-}
 
-impl HarmedReader {
     /// A row that was written again is whole.
     fn check(&self, table: Table, row: &Row) -> Result<(), StoreError> {
         let is_harmed = self.rows.lock().unwrap().contains(&(table, row.clone()));
@@ -58,63 +57,43 @@ impl HarmedReader {
     }
 }
 
-impl Store for Harmed {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.inner.append(partition, batch)
-    }
-
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        self.inner.claim(partition)
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        Box::new(HarmedReader { inner: self.inner.reader(partition), rows: Arc::clone(&self.rows) })
-    }
-}
-
-impl Reader for HarmedReader {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+impl StoreHooks for Harm {
+    fn get<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        keys: &'a [Bytes],
+    ) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
         Box::pin(async move {
-            let values = self.inner.get(table, keys).await?;
+            let values = reader.get(table, keys).await?;
             let mut rows = keys.iter().zip(&values).filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
             rows.try_for_each(|row| self.check(table, &row)).map(|()| values)
         })
     }
 
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+    fn scan<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'a, Result<Vec<Row>, StoreError>> {
         Box::pin(async move {
-            let rows = self.inner.scan(table, range, limit).await?;
+            let rows = reader.scan(table, range, limit).await?;
             rows.iter().try_for_each(|row| self.check(table, row)).map(|()| rows)
         })
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+    fn scan_each<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+    ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
-            let rows = self.inner.scan(table, range, usize::MAX).await?;
+            let rows = reader.scan(table, range, usize::MAX).await?;
             Ok(rows.into_iter().map(|row| (row.0.clone(), self.check(table, &row).map(|()| row.1))).collect())
         })
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
     }
 }
 
@@ -193,11 +172,11 @@ fn letters(kit: &TestKit) -> Vec<u64> {
 /// Whatever finds the damage: the store by its checksum, or whoever reads the row.
 fn each_harm(prepare: impl Fn(&Harmed), harmed: impl Fn(&Harmed) -> (Table, Bytes), check: impl Fn(&Harmed)) {
     for by_checksum in [true, false] {
-        let store = Harmed::default();
+        let store = Harm::store();
         prepare(&store);
         let (table, key) = harmed(&store);
         if by_checksum {
-            store.harm(table, key);
+            store.hooks().harm(table, key);
         } else {
             spoil(&store, table, &key);
         }
@@ -215,7 +194,7 @@ fn a_damaged_dead_letter_keeps_its_place_and_its_number_and_hides_no_other() {
             Ok(())
         });
     };
-    let last = |store: &Harmed| (tables::DEAD, rows(&store.inner, tables::DEAD)[2].0.clone());
+    let last = |store: &Harmed| (tables::DEAD, rows(&store.hooks().inner, tables::DEAD)[2].0.clone());
     each_harm(prepare, last, |store| {
         testing::run(on(store), async |kit: TestKit| {
             kit.on("number", fail("one"))?;
@@ -224,13 +203,17 @@ fn a_damaged_dead_letter_keeps_its_place_and_its_number_and_hides_no_other() {
             assert_eq!(letters(&kit), [1, 2, 4]);
             let said = finding(&kit, "dead letters that cannot be read");
             assert!(said.contains("1 (3)") && said.contains("verify") && said.contains("`dead`"), "{said}");
-            assert_eq!(rows(&store.inner, tables::DEAD).len(), 4);
+            assert_eq!(rows(&store.hooks().inner, tables::DEAD).len(), 4);
             assert_eq!(kit.purge(&DeadLetterFilter::all().subscription("one").numbers([3])).len(), 0);
             drive(&kit).await;
-            assert_eq!(rows(&store.inner, tables::DEAD).len(), 4, "only a number alone means what cannot be read");
+            assert_eq!(
+                rows(&store.hooks().inner, tables::DEAD).len(),
+                4,
+                "only a number alone means what cannot be read"
+            );
             assert_eq!(kit.purge(&DeadLetterFilter::all().numbers([3, 4])).len(), 1);
             drive(&kit).await;
-            assert_eq!(rows(&store.inner, tables::DEAD).len(), 2);
+            assert_eq!(rows(&store.hooks().inner, tables::DEAD).len(), 2);
             assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
             kit.assert_balanced();
             Ok(())
@@ -248,7 +231,7 @@ fn a_damaged_delivery_that_waits_keeps_its_place_and_hides_no_other() {
             Ok(())
         });
     };
-    let second = |store: &Harmed| (tables::FAILED, rows(&store.inner, tables::FAILED)[1].0.clone());
+    let second = |store: &Harmed| (tables::FAILED, rows(&store.hooks().inner, tables::FAILED)[1].0.clone());
     each_harm(prepare, second, |store| {
         let all = Seen::default();
         testing::run(on(store), async |kit: TestKit| {
@@ -259,7 +242,7 @@ fn a_damaged_delivery_that_waits_keeps_its_place_and_hides_no_other() {
             drive(&kit).await;
             let said = finding(&kit, "deliveries of subscription `one`");
             assert!(said.contains("`failed`") && said.contains("verify"), "{said}");
-            assert_eq!(rows(&store.inner, tables::FAILED).len(), 1);
+            assert_eq!(rows(&store.hooks().inner, tables::FAILED).len(), 1);
             kit.assert_balanced();
             Ok(())
         });
@@ -271,7 +254,7 @@ fn a_damaged_delivery_that_waits_keeps_its_place_and_hides_no_other() {
 
 #[test]
 fn a_key_that_halts_is_not_overtaken_where_its_head_may_be_damaged() {
-    let store = Harmed::default();
+    let store = Harm::store();
     let keyed = |id: u64| number(id).key("k");
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", fail("one").ordered_by_key().halt_key_on_dead())?;
@@ -280,7 +263,7 @@ fn a_key_that_halts_is_not_overtaken_where_its_head_may_be_damaged() {
         drive(&kit).await;
         Ok(())
     });
-    store.harm(tables::FAILED, rows(&store.inner, tables::FAILED)[0].0.clone());
+    store.hooks().harm(tables::FAILED, rows(&store.hooks().inner, tables::FAILED)[0].0.clone());
     let all = Seen::default();
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("one", &all).ordered_by_key().halt_key_on_dead())?;
@@ -307,7 +290,7 @@ fn two(store: &Harmed) {
 }
 
 fn of_the_log(store: &Harmed) -> usize {
-    let reader = store.inner.reader(HOME);
+    let reader = store.hooks().inner.reader(HOME);
     let wanted = Wanted::default();
     now(async {
         let mut records = 0;
@@ -373,7 +356,7 @@ fn a_damaged_cursor_stops_its_subscription_alone() {
     for class in [0, 2] {
         each_harm(
             two,
-            |store| (tables::CURSOR, rows(&store.inner, tables::CURSOR)[class].0.clone()),
+            |store| (tables::CURSOR, rows(&store.hooks().inner, tables::CURSOR)[class].0.clone()),
             |store| {
                 only_the_first_is_stopped(store);
             },
@@ -388,9 +371,9 @@ fn a_damaged_subscription_is_stopped_alone() {
 
 #[test]
 fn a_subscription_whose_very_name_is_damaged_does_not_begin_anew() {
-    let store = Harmed::default();
+    let store = Harm::store();
     two(&store);
-    let row = rows(&store.inner, tables::SUBSCRIPTION)[0].clone();
+    let row = rows(&store.hooks().inner, tables::SUBSCRIPTION)[0].clone();
     now(async {
         let mut claim = store.claim(HOME).await.unwrap();
         let ops = vec![
@@ -399,7 +382,7 @@ fn a_subscription_whose_very_name_is_damaged_does_not_begin_anew() {
         ];
         claim.partition.commit(ops).await.unwrap();
     });
-    store.harm(tables::SUBSCRIPTION, &b"girst"[..]);
+    store.hooks().harm(tables::SUBSCRIPTION, &b"girst"[..]);
     let (first, second) = (Seen::default(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("first", &first))?;
@@ -420,14 +403,14 @@ fn a_subscription_whose_very_name_is_damaged_does_not_begin_anew() {
 
 #[test]
 fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
-    let store = Harmed::default();
+    let store = Harm::store();
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", fail("first"))?;
         emit(&kit, 10..12).await?;
         drive(&kit).await;
         Ok(())
     });
-    spoil(&store, tables::SUBSCRIPTION, &store.only(tables::SUBSCRIPTION).0);
+    spoil(&store, tables::SUBSCRIPTION, &store.hooks().only(tables::SUBSCRIPTION).0);
     let new = Seen::default();
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("new", &new))?;
@@ -437,7 +420,7 @@ fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
         drive(&kit).await;
         kit.forget("first");
         drive(&kit).await;
-        assert_eq!(rows(&store.inner, tables::FAILED), []);
+        assert_eq!(rows(&store.hooks().inner, tables::FAILED), []);
         assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
         Ok(())
     });

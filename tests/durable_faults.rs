@@ -14,7 +14,7 @@ use millstream::{
         Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Reader, Seq, Store, StoreError, StoreFuture,
         Wanted,
     },
-    testing::{self, FaultyStore, Probe, TestKit},
+    testing::{self, FaultyStore, HookedStore, Probe, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -212,33 +212,29 @@ fn nothing_is_lost_doubled_or_out_of_order_whatever_the_store_does() {
     }
 }
 
-/// A store that tells late: what it was given is in it, and can be read, before anybody is told.
-#[derive(Debug)]
-struct Late(Memory);
+/// Tells late: what the store was given is in it, and can be read, before anybody is told.
+struct Late;
 
-impl Store for Late {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let answer = self.0.append(partition, batch).now_or_never().unwrap();
+impl StoreHooks for Late {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let answer = store.append(partition, batch).now_or_never().unwrap();
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
             answer
         })
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let answer = self.0.claim(partition).now_or_never().unwrap();
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let answer = store.claim(partition).now_or_never().unwrap();
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
             answer
         })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.0.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.0.reader(partition)
     }
 }
 
@@ -250,7 +246,7 @@ fn what_was_read_before_it_was_told_is_handled_once() {
         kit.settle().await;
         Ok(())
     });
-    testing::run(Runtime::builder().store(Late(store)), async |kit: TestKit| {
+    testing::run(Runtime::builder().store(HookedStore::new(store, Late)), async |kit: TestKit| {
         let orders = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&orders);
         let bill = move |order: OrderPlaced| {

@@ -266,7 +266,7 @@ fn a_tool_asks_for_letters_of_a_stage_which_takes_them_when_it_runs() {
         for _ in 0..2 {
             assert_eq!(archive.replay(&Replay::all(), &Clock::system()).await.unwrap().replayed, 1);
         }
-        assert_eq!(archive.dead_letters(&DeadLetterFilter::all()).await.unwrap().len(), 1);
+        assert_eq!(archive.dead_letters(&DeadLetterFilter::all()).await.unwrap().letters.len(), 1);
     });
     is_mended.store(true, Ordering::Relaxed);
     for round in 0..3 {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream::{
     store::{Memory, Redb},
-    testing::{FaultyStore, store_conformance},
+    testing::{FaultyStore, HookedStore, StoreHooks, store_conformance},
 };
 
 #[tokio::test]
@@ -35,4 +35,14 @@ async fn a_store_that_fails_as_it_may_keeps_the_contract() {
             store_conformance(make).await;
         }
     }
+}
+
+/// Leaves all as it is.
+struct Through;
+
+impl StoreHooks for Through {}
+
+#[tokio::test]
+async fn a_store_whose_hooks_do_nothing_keeps_the_contract() {
+    store_conformance(async || HookedStore::new(Memory::new(), Through)).await;
 }

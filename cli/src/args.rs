@@ -177,6 +177,9 @@ pub(crate) struct ChosenLetters {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) filter: LetterFilter,
+    /// Change a file that is damaged, too; copy it first. `purge` then removes damaged letters that are named by their numbers
+    #[arg(long)]
+    pub(crate) damaged: bool,
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,11 @@ impl Failure {
         self.kind == CLOSED_PIPE
     }
 
+    /// Whether bytes that were read are not those that were written.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.damaged.is_some()
+    }
+
     /// What is damaged, for whoever looks for that; where nothing is, the failure itself.
     pub(crate) fn into_damaged(self) -> Result<String, Self> {
         match self.damaged {
@@ -59,9 +64,18 @@ impl Failure {
     pub(crate) fn and(self, more: impl fmt::Display) -> Self {
         Self { message: format!("{}; {more}", self.message), ..self }
     }
+
+    /// The same, with what is to be known where something is damaged.
+    pub(crate) fn and_if_damaged(self, more: impl fmt::Display) -> Self {
+        if self.is_damage() { self.and(more) } else { self }
+    }
 }
 
 const CLOSED_PIPE: &str = "closed_pipe";
+
+/// What to do about a file that somebody else has open.
+const IN_USE: &str = "stop the runtime that has it, or the other command, and try again; a runtime that must go on can copy it with \
+                      `Redb::backup`, and the copy can be looked at";
 
 /// An error with its sources, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
@@ -97,7 +111,9 @@ impl From<StoreError> for Failure {
         };
         let message = chain(&error);
         let damaged = if let StoreError::Corrupt { what } = error { Some(what) } else { None };
-        Self { kind, message, damaged }
+        let failure = Self { kind, message, damaged };
+        // The store knows nobody but processes; here it is known who they are.
+        if kind == "in_use" { failure.and(IN_USE) } else { failure }
     }
 }
 

@@ -9,6 +9,9 @@ use millstream::{
 
 use crate::failure::Failure;
 
+const READS_ON: &str = "`--damaged` reads what can still be read";
+const WRITES_ON: &str = "`--damaged` changes it all the same, so copy it first";
+
 /// Opens a file to look at it. Nothing changes it.
 pub(crate) fn look(path: &Path) -> Result<Redb, Failure> {
     must_be_there(path)?;
@@ -17,7 +20,7 @@ pub(crate) fn look(path: &Path) -> Result<Redb, Failure> {
 
 /// The same, checked as a whole or not, as somebody asks for it.
 pub(crate) fn look_at(path: &Path, is_damaged: bool) -> Result<Redb, Failure> {
-    if is_damaged { look_unchecked(path) } else { look(path) }
+    if is_damaged { look_unchecked(path) } else { look(path).map_err(|failure| failure.and_if_damaged(READS_ON)) }
 }
 
 /// The same, without checking the whole file first: for those who look for what is damaged.
@@ -36,6 +39,15 @@ pub(crate) fn look_checked(path: &Path) -> Result<Redb, Failure> {
 pub(crate) fn change(path: &Path) -> Result<Redb, Failure> {
     must_be_there(path)?;
     Ok(Redb::open(path)?)
+}
+
+/// The same, checked first or not, as somebody asks for it.
+pub(crate) fn change_at(path: &Path, is_damaged: bool) -> Result<Redb, Failure> {
+    if !is_damaged {
+        return change(path).map_err(|failure| failure.and_if_damaged(WRITES_ON));
+    }
+    must_be_there(path)?;
+    Ok(Redb::builder().check(0).open(path)?)
 }
 
 /// Opens a file to change it, and makes it where there is none.
@@ -62,9 +74,13 @@ pub(crate) fn archive_or_new(store: &Redb, partition: u32) -> Archive {
 
 fn must_be_there(path: &Path) -> Result<(), Failure> {
     let found = fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
-    if found.is_file() && found.len() == 0 {
-        // A runtime would make a store of it; a tool would only hide that something was lost.
-        return Err(Failure::new("not_ours", format!("{} is empty: name another file", path.display())));
-    }
-    Ok(())
+    // A runtime would make a store of an empty one; a tool would only hide that something was lost. A pipe would keep whoever
+    // opens it waiting.
+    let what = match (found.is_file(), found.is_dir()) {
+        (true, _) if found.len() > 0 => return Ok(()),
+        (true, _) => "is empty",
+        (_, true) => "is a folder",
+        _ => "is no file",
+    };
+    Err(Failure::new("not_ours", format!("{} {what}: name another file", path.display())))
 }

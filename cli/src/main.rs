@@ -27,7 +27,10 @@ type Verdict = Result<ExitCode, Failure>;
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let mut out = Output::new(cli.json, cli.quiet);
     // redb panics where a file's structure is damaged. The store contains that and says what is damaged, so nobody else has
     // to hear of it.
@@ -51,4 +54,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A command line that is none, or asks for help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Where even this cannot be written, the exit code is what is left.
+    let _ = error.print();
+    let is_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if is_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let _ = Output::new(true, true).fail(&Failure::new("usage", what));
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

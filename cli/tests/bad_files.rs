@@ -6,8 +6,9 @@ mod support;
 
 use std::{fs, path::Path, process::Command};
 
+use millstream::Handler as _;
 use redb::TableDefinition;
-use support::{Folder, Ran, fill, finish, millstream};
+use support::{Folder, Ran, block_on, close, failing, fill, finish, millstream, open, order};
 
 /// Each command on a file, with a place for what it writes.
 fn commands(file: &Path, folder: &Folder) -> Vec<Vec<String>> {
@@ -250,6 +251,11 @@ fn what_lies_before_and_behind_damage_can_be_read() {
     let ran = millstream(["log", "--json", "--damaged", path]);
     let (before, _) = ran.split();
     assert!(ran.refusal().0 == "corrupt" && before.len() <= 200 && before[..] == events[..before.len()]);
+    let export = folder.file("export.ndjson");
+    let ran = millstream(["export", "--json", "--damaged", path, export.to_str().unwrap()]);
+    let (kind, message) = ran.refusal();
+    assert!(kind == "corrupt" && message.contains("export.ndjson"), "{message}");
+    assert_eq!(fs::read_to_string(&export).unwrap().lines().count(), before.len());
     let behind = events[200..].iter().map(|event| event["place"].to_string()).find_map(|place| {
         let ran = millstream(["log", "--json", "--damaged", path, "--from", &place]);
         (ran.code == Some(0)).then(|| ran.split().0)
@@ -259,20 +265,48 @@ fn what_lies_before_and_behind_damage_can_be_read() {
 }
 
 #[test]
-fn a_file_that_a_runtime_has_open_is_refused() {
+fn a_file_that_a_runtime_has_open_is_refused_and_the_runtime_goes_on() {
     let folder = Folder::new();
     let file = folder.file("events.redb");
     fill(&file);
-    let open = millstream::store::Redb::open(&file).unwrap();
-    for args in commands(&file, &folder) {
-        let (kind, message) = millstream(&args).refusal();
-        assert!(kind == "in_use" && message.contains("one process at a time"), "{args:?}: {message}");
-    }
-    drop(open);
+    let before = millstream(["log", "--json", file.to_str().unwrap()]).ok().split().0.len();
+    let all = commands(&file, &folder);
+    block_on(async {
+        let runtime = open(&file);
+        runtime.on("order.*", failing(|_| false).named("bank")).unwrap();
+        for (id, args) in (100..).zip(&all) {
+            runtime.emit(order(id)).unwrap().await.unwrap();
+            let (kind, message) = millstream(args).refusal();
+            assert!(kind == "in_use" && message.contains(file.to_str().unwrap()), "{args:?}: {message}");
+            for advice in ["open already", "stop the runtime that has it", "`Redb::backup`"] {
+                assert!(message.contains(advice), "{args:?}: {message}");
+            }
+            runtime.process().await.unwrap();
+        }
+        assert_eq!(runtime.stats().deliveries.handled, all.len() as u64);
+        close(runtime).await;
+    });
+    assert!(!folder.file("copy.redb").exists() && !folder.file("export.ndjson").exists());
+    let path = file.to_str().unwrap();
+    assert_eq!(millstream(["verify", "--json", path]).ok().split().1["sound"], true);
+    assert_eq!(millstream(["log", "--json", path]).ok().split().0.len(), before + all.len());
+}
+
+#[test]
+fn several_may_look_at_a_file_and_nobody_changes_it_meanwhile() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
     let looking = millstream::store::RedbBuilder::default().open_frozen(&file).unwrap();
     for args in commands(&file, &folder) {
         let may_look = !["replay", "purge", "import", "compact"].iter().any(|word| args.iter().any(|arg| arg == word));
-        assert_eq!(millstream(&args).code, Some(i32::from(!may_look)), "{args:?}");
+        let ran = millstream(&args);
+        if may_look {
+            ran.ok();
+        } else {
+            let (kind, message) = ran.refusal();
+            assert!(kind == "in_use" && message.contains("the other command"), "{args:?}: {message}");
+        }
     }
     drop(looking);
 }

@@ -4,12 +4,15 @@
 mod support;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use millstream::{Context, Handler, Start};
+use millstream::{Context, Draft, Handler, Limits, Retention, Runtime, Start, store::Redb};
 use serde_json::{Value, json};
 use support::{Folder, block_on, close, fill, finish, millstream, open};
 
@@ -149,4 +152,115 @@ fn an_export_is_written_over_nothing_unless_that_is_asked_for() {
     assert!(kind == "exists" && message.contains("--force") && fs::read(&to).unwrap() == b"precious", "{message}");
     let last = millstream(["export", "--json", "--force", from, path, "--event", "order.placed"]).ok().split().1;
     assert_eq!((&last["events"], fs::read_to_string(&to).unwrap().lines().count()), (&json!(10), 10));
+}
+
+#[test]
+fn a_file_is_never_exported_over_itself() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    fill(&file);
+    let before = fs::read(&file).unwrap();
+    let other_name = folder.path().join(".").join("events.redb");
+    for to in [&file, &other_name] {
+        let args = ["export", "--json", "--force", file.to_str().unwrap(), to.to_str().unwrap()];
+        let (kind, message) = millstream(args).refusal();
+        assert!(kind == "exists" && message.contains("the file itself"), "{message}");
+        assert!(fs::read(&file).unwrap() == before);
+    }
+}
+
+/// A change of an account, which nobody can compress.
+fn change(account: u64, version: u64) -> Draft {
+    let noise = |at: u64| (account * 31 + version * 1_009 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let noise: Vec<u64> = (0..40).map(noise).collect();
+    Draft::json("account.changed", json!({"noise": noise})).aggregate("account", account.to_string(), version)
+}
+
+/// How often each of three accounts changes.
+const CHANGES: u64 = 500;
+
+/// Three accounts that change, between other events, of which the log has the newer ones alone; and one change that waits for
+/// its time.
+fn trim(path: &Path) {
+    block_on(async {
+        let retention = Retention::Within(Limits::new().events(150).strict());
+        let store = Redb::open(path).unwrap();
+        let runtime = Runtime::builder().store(store).retention(retention).queue_size(100_000).build().unwrap();
+        runtime.on("order.*", support::failing(|_| false).named("bank")).unwrap();
+        for version in 0..CHANGES {
+            for account in 0..3 {
+                drop(runtime.emit(change(account, version)).unwrap());
+            }
+            let last = runtime.emit(support::order(version)).unwrap();
+            if version % 20 == 0 {
+                last.await.unwrap();
+                runtime.process().await.unwrap();
+            }
+        }
+        let late = change(7, 0).delay(Duration::from_hours(100 * 365 * 24));
+        runtime.emit(late).unwrap().await.unwrap();
+        runtime.process().await.unwrap();
+        close(runtime).await;
+    });
+}
+
+/// The versions that lines have of each aggregate, in their order.
+fn versions(lines: &[Value]) -> BTreeMap<String, Vec<u64>> {
+    let mut versions = BTreeMap::<_, Vec<_>>::new();
+    for line in lines.iter().filter(|line| line["aggregateid"].is_string()) {
+        let version = line["aggregateversion"].as_str().unwrap().parse().unwrap();
+        versions.entry(line["aggregateid"].as_str().unwrap().to_owned()).or_default().push(version);
+    }
+    versions
+}
+
+#[test]
+fn events_of_aggregates_that_the_log_has_no_more_are_exported_once_and_taken_back() {
+    let folder = Folder::new();
+    let (file, other) = (folder.file("events.redb"), folder.file("other.redb"));
+    trim(&file);
+    let (file, other) = (file.to_str().unwrap(), other.to_str().unwrap());
+    let logged = millstream(["log", "--json", file]).ok().split().0;
+    let logged: BTreeSet<&str> = logged.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    let changes = usize::try_from(CHANGES).unwrap();
+    assert!(logged.len() < 3 * changes, "nothing was trimmed: {}", logged.len());
+
+    let first = millstream(["export", "--json", file]).ok();
+    let (lines, all) = (first.lines(), (0..CHANGES).collect::<Vec<u64>>());
+    let expected = [("0", all.clone()), ("1", all.clone()), ("2", all), ("7", vec![0])];
+    assert_eq!(versions(&lines), expected.map(|(account, versions)| (account.to_owned(), versions)).into());
+    let ids: BTreeSet<&str> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), lines.len(), "an event is there twice");
+    let summary: Value = serde_json::from_str(&first.stderr).unwrap();
+    assert_eq!([&summary["events"], &summary["delayed"]], [&json!(lines.len() - 1), &json!(1)]);
+    assert_eq!(summary["trimmed"], json!(lines.len() - 1 - logged.len()));
+    // Places say where in the log, and these have none there.
+    let from = millstream(["export", "--json", file, "--from", "1"]).ok().lines();
+    assert!(from.iter().all(|line| line["duetime"].is_string() || logged.contains(line["id"].as_str().unwrap())));
+
+    let last = import(other, &first.stdout).ok().split().1;
+    assert_eq!([&last["imported"], &last["delayed"]], [&summary["events"], &json!(1)]);
+    assert_eq!(import(file, &first.stdout).ok().split().1["duplicates"], json!(lines.len()));
+    let again = millstream(["export", other]).ok();
+    assert_eq!(again.stdout, first.stdout);
+    assert!(!again.stderr.contains("not in the log any more"), "{}", again.stderr);
+    block_on(async {
+        let runtime = open(Path::new(other));
+        assert_eq!(runtime.aggregate("account", "1").version().await.unwrap(), Some(CHANGES - 1));
+        close(runtime).await;
+    });
+}
+
+#[test]
+fn a_filter_selects_what_the_log_has_no_more_as_well() {
+    let folder = Folder::new();
+    let file = folder.file("events.redb");
+    trim(&file);
+    let file = file.to_str().unwrap();
+    let changes = millstream(["export", file, "--event", "account.*"]).ok().lines();
+    assert_eq!(changes.len() as u64, 3 * CHANGES + 1);
+    assert!((millstream(["export", file, "--event", "order.*"]).ok().lines().len() as u64) < CHANGES);
+    for args in [["--class", "critical"], ["--tenant", "acme"], ["--until", "1971-01-01"]] {
+        assert_eq!(millstream([&["export", file][..], &args].concat()).ok().lines(), Vec::<Value>::new(), "{args:?}");
+    }
 }

@@ -2,14 +2,15 @@
 //! himself has not looked.
 
 use std::{
-    fmt, io, mem,
+    collections::HashMap,
+    future::ready,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-use millstream::store::{
-    Claim, Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, PartitionId, Reader, Redb, Row, Seq,
-    Store, StoreError, StoreFuture, Table, Wanted,
+use millstream::{
+    store::{CommitError, Committed, Op, PartitionId, Redb, Store, StoreError, StoreFuture, Table},
+    testing::{HeldPartition, HookedStore, StoreHooks},
 };
 use redb::StorageBackend;
 
@@ -84,7 +85,8 @@ impl Opens for Planted {
             Bug::DeafToSync => Arc::new(Redb::builder().open_on(Deaf(disk.clone()))?),
             _ => Real::default().open(disk)?,
         };
-        Ok(Arc::new(Bugged { inner, bug: self.0, newest: Arc::default() }))
+        let bugged = Bugged { bug: self.0, newest: Mutex::default(), timers: Mutex::default() };
+        Ok(Arc::new(HookedStore::of(inner, bugged)))
     }
 
     fn open_again(&self, disk: &SimDisk) -> Result<Arc<dyn Store>, StoreError> {
@@ -118,150 +120,81 @@ impl StorageBackend for Deaf {
     }
 }
 
-type Shared = Arc<Mutex<Box<dyn Partition>>>;
-
-/// A store with a bug.
-#[derive(Debug)]
+/// The bugs that are in what is handed over.
 struct Bugged {
-    inner: Arc<dyn Store>,
     bug: Bug,
     /// The partition of the last claim.
-    newest: Arc<Mutex<Option<Shared>>>,
+    newest: Mutex<Option<HeldPartition>>,
+    /// Timers that wait for the next batch, by the claim.
+    timers: Mutex<HashMap<u64, Vec<Op>>>,
 }
 
-/// A claimed partition with a bug.
-struct BuggedPartition {
-    inner: Shared,
-    reader: Box<dyn Reader>,
-    bug: Bug,
-    newest: Arc<Mutex<Option<Shared>>>,
-    /// Timers that wait for the next batch.
-    timers: Vec<Op>,
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl BuggedPartition {
-    /// Commits a batch, of whatever claim where claims keep nobody out.
-    fn commit_to_target(&self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let newest = if self.bug == Bug::NoFence { lock(&self.newest).clone() } else { None };
-        lock(newest.as_ref().unwrap_or(&self.inner)).commit(batch)
-    }
+type Committing = StoreFuture<'static, Result<Committed, CommitError>>;
 
-    /// Commits a part of a batch, and then the rest of it.
-    fn commit_in_two(
-        &self,
-        batch: Vec<Op>,
-        is_first: impl Fn(&Op) -> bool,
-    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let (first, second): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_first);
-        let inner = Arc::clone(&self.inner);
-        let begun = lock(&inner).commit(first);
-        Box::pin(async move {
-            let first = begun.await?;
-            let rest = lock(&inner).commit(second);
-            let second = rest.await?;
-            Ok(if first.appended.is_empty() { second } else { first })
-        })
+impl Bugged {
+    /// Commits a batch, of whatever claim where claims keep nobody out.
+    fn commit_to_target(&self, held: &HeldPartition, batch: Vec<Op>) -> Committing {
+        let newest = if self.bug == Bug::NoFence { lock(&self.newest).clone() } else { None };
+        newest.as_ref().unwrap_or(held).commit(batch)
     }
+}
+
+/// Commits a part of a batch, and then the rest of it.
+fn commit_in_two(held: &HeldPartition, batch: Vec<Op>, is_first: impl Fn(&Op) -> bool) -> Committing {
+    let (first, second): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_first);
+    let (begun, held) = (held.commit(first), held.clone());
+    Box::pin(async move {
+        let first = begun.await?;
+        let second = held.commit(second).await?;
+        Ok(if first.appended.is_empty() { second } else { first })
+    })
 }
 
 fn is_row(op: &Op, of: Table) -> bool {
     matches!(op, Op::Put { table, .. } | Op::Delete { table, .. } if *table == of)
 }
 
-impl Partition for BuggedPartition {
-    fn commit(&mut self, mut batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        match self.bug {
-            Bug::CursorApart => self.commit_in_two(batch, |op| !is_row(op, CURSOR)),
-            Bug::OutputsFirst => self.commit_in_two(batch, |op| matches!(op, Op::Append { .. })),
-            Bug::AckBeforeCommit if batch.iter().all(|op| !matches!(op, Op::Append { .. })) => {
-                drop(lock(&self.inner).commit(batch));
-                Box::pin(std::future::ready(Ok(Committed::default())))
-            }
-            Bug::TimerForgotten => {
-                let (timers, rest) = batch.into_iter().partition(|op| is_row(op, TIMER));
-                batch = mem::replace(&mut self.timers, timers);
-                batch.extend::<Vec<_>>(rest);
-                lock(&self.inner).commit(batch)
-            }
-            _ => self.commit_to_target(batch),
-        }
-    }
-
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        // What is shared cannot be given back; it is dropped with the last who holds it.
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-impl Store for Bugged {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+impl StoreHooks for Bugged {
+    fn append(&self, store: &Arc<dyn Store>, partition: PartitionId, batch: Vec<Op>) -> Committing {
         if self.bug != Bug::KeysFirst {
-            return self.inner.append(partition, batch);
+            return store.append(partition, batch);
         }
         let (keys, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|op| matches!(op, Op::PutNew { .. }));
-        let store = Arc::clone(&self.inner);
-        let begun = store.append(partition, keys);
+        let (begun, store) = (store.append(partition, keys), Arc::clone(store));
         Box::pin(async move {
             begun.await?;
             store.append(partition, rest).await
         })
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let claim = self.inner.claim(partition);
-        let (reader, bug, newest) = (self.inner.reader(partition), self.bug, Arc::clone(&self.newest));
-        Box::pin(async move {
-            let claim = claim.await?;
-            let inner = Arc::new(Mutex::new(claim.partition));
-            *lock(&newest) = Some(Arc::clone(&inner));
-            let partition = Box::new(BuggedPartition { inner, reader, bug, newest, timers: Vec::new() });
-            Ok(Claim { partition, ..claim })
-        })
+    fn claimed(&self, held: &HeldPartition) {
+        *lock(&self.newest) = Some(held.clone());
     }
 
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
+    fn commit(&self, held: &HeldPartition, mut batch: Vec<Op>) -> Committing {
+        match self.bug {
+            Bug::CursorApart => commit_in_two(held, batch, |op| !is_row(op, CURSOR)),
+            Bug::OutputsFirst => commit_in_two(held, batch, |op| matches!(op, Op::Append { .. })),
+            Bug::AckBeforeCommit if batch.iter().all(|op| !matches!(op, Op::Append { .. })) => {
+                drop(held.commit(batch));
+                Box::pin(ready(Ok(Committed::default())))
+            }
+            Bug::TimerForgotten => {
+                let (timers, rest) = batch.into_iter().partition(|op| is_row(op, TIMER));
+                batch = lock(&self.timers).insert(held.fence(), timers).unwrap_or_default();
+                batch.extend::<Vec<_>>(rest);
+                held.commit(batch)
+            }
+            _ => self.commit_to_target(held, batch),
+        }
     }
 
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.inner.reader(partition)
-    }
-}
-
-impl Reader for BuggedPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.reader.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.reader.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.reader.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.reader.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.reader.read(class, from, max_bytes, wanted)
-    }
-}
-
-impl fmt::Debug for BuggedPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuggedPartition").field("bug", &self.bug).finish_non_exhaustive()
+    fn release(&self, _: &HeldPartition) -> StoreFuture<'static, Result<(), StoreError>> {
+        // Another claim may still write to it; it is dropped with the last who has it.
+        Box::pin(ready(Ok(())))
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters: list, replay, purge.
+//! Dead letters: list, replay, purge. One that is damaged hides no other.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,6 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use millstream_operators::Timestamp;
+use serde::Serialize;
 
 use super::{Archive, ArchiveError, COMMIT_BYTES, append_op};
 use crate::{
@@ -16,9 +18,29 @@ use crate::{
     event::{Clock, Envelope, IdSource, Lineage, aggregate_key},
     intake::class_of,
     journal::{FailedKey, NOW, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, last_now, pass_on, row_key},
-    store::{Op, Seq, StoreError, Tenure, tables},
+    store::{KeyRange, Op, Seq, StoreError, Tenure, tables},
 };
-use millstream_operators::Timestamp;
+
+/// Dead letters, and the damaged rows among them.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Letters {
+    /// Those that can be read, oldest first.
+    pub letters: Vec<DeadLetter>,
+    /// Those that cannot, of which nobody knows what a filter would say.
+    pub damaged: Vec<DamagedLetter>,
+}
+
+/// A dead letter whose row is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DamagedLetter {
+    /// Its number, unless that is damaged itself beyond being one.
+    pub number: Option<u64>,
+    /// Which row, and what is wrong with it.
+    #[serde(rename = "damaged")]
+    pub what: String,
+}
 
 /// What is written with each commit, and how much that is.
 struct Batch {
@@ -60,18 +82,19 @@ struct Ground {
 }
 
 impl Archive {
-    /// The dead letters that a filter selects, oldest first.
+    /// The dead letters that a filter selects, and all that are damaged.
     ///
     /// # Errors
-    /// Where the rows cannot be read.
-    pub async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, ArchiveError> {
-        let mut letters = Vec::new();
-        self.each(tables::DEAD, |_, value| {
-            letters.extend(Some(dead_row(value)?).filter(|letter| filter.selects(letter)));
-            Ok(())
-        })
-        .await?;
-        Ok(letters)
+    /// Where the table cannot be read.
+    pub async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Letters, ArchiveError> {
+        let mut found = Letters::default();
+        for (key, value) in self.reader.scan_each(tables::DEAD, KeyRange::all()).await? {
+            match value.and_then(dead_row) {
+                Ok(letter) => found.letters.extend(Some(letter).filter(|letter| filter.selects(letter))),
+                Err(error) => found.damaged.push(DamagedLetter::new(&key, error)),
+            }
+        }
+        Ok(found)
     }
 
     /// Lets dead letters be delivered again once a runtime opens the store, just as
@@ -81,7 +104,7 @@ impl Archive {
     ///
     /// What an operator stage gave up stays a letter until the stage runs, which takes it then: the letter goes with the outcome.
     ///
-    /// A letter and what becomes of it are one commit: it is never both, and never neither.
+    /// A letter and what becomes of it are one commit: it is never both, and never neither. A damaged one stays where it is.
     ///
     /// # Ordering
     /// Where a key was halted, its head goes first and the rest follows.
@@ -93,7 +116,7 @@ impl Archive {
         let ground = self.ground(clock).await?;
         let mut report = ReplayReport::default();
         let mut due = ground.now;
-        for letter in self.dead_letters(&replay.filter).await?.into_iter().take(replay.limit) {
+        for letter in self.dead_letters(&replay.filter).await?.letters.into_iter().take(replay.limit) {
             let Some((ops, bytes)) = self.revive(&letter, &ground, due, &batch).await? else {
                 report.kept += 1;
                 continue;
@@ -106,22 +129,35 @@ impl Archive {
         Ok(report)
     }
 
-    /// Forgets the dead letters that a filter selects, and returns them. Keys that were halted behind them go on once a
+    /// Forgets the dead letters that a filter selects, and returns what is gone. Keys that were halted behind them go on once a
     /// runtime opens the store.
     ///
+    /// A damaged letter is forgotten where the filter gives [numbers](DeadLetterFilter::numbers), its own among them, and nothing
+    /// else, as with [`Runtime::purge`](crate::Runtime::purge).
+    ///
     /// # Errors
-    /// Where the store cannot be read or written. What was committed before stays.
+    /// Where the store cannot be read or written, or a damaged letter is still there after that. What was committed before
+    /// stays.
     ///
     /// # Data loss
     /// That is what it is for.
-    pub async fn purge(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, ArchiveError> {
+    pub async fn purge(&self, filter: &DeadLetterFilter) -> Result<Letters, ArchiveError> {
         let mut batch = Batch::begin(self).await?;
-        let letters = self.dead_letters(filter).await?;
-        for letter in &letters {
-            batch.add(vec![gone(letter)], size_of::<Op>()).await?;
+        let numbers = filter.mere_numbers();
+        let Letters { letters, mut damaged } = self.dead_letters(filter).await?;
+        damaged.retain(|letter| letter.number.is_some_and(|number| numbers.contains(&number)));
+        for number in letters.iter().map(|letter| letter.number).chain(damaged.iter().filter_map(|row| row.number)) {
+            batch.add(vec![gone(number)], size_of::<Op>()).await?;
         }
         batch.commit().await?;
-        Ok(letters)
+        if !damaged.is_empty() {
+            // A key that is damaged may be found by a scan and by nobody who looks for it.
+            let left = self.dead_letters(filter).await?.damaged;
+            if let Some(stays) = left.into_iter().find(|left| damaged.contains(left)) {
+                return Err(StoreError::Corrupt { what: stays.what }.into());
+            }
+        }
+        Ok(Letters { letters, damaged })
     }
 
     async fn ground(&self, clock: &Clock) -> Result<Ground, ArchiveError> {
@@ -164,7 +200,7 @@ impl Archive {
             has_key: letter.halts,
         };
         let key = FailedKey { subscription, class: class_of(&letter.event), seq: Seq(place) };
-        Ok(Some((vec![failed_op(key, &standing, &bytes), gone(letter)], bytes.len())))
+        Ok(Some((vec![failed_op(key, &standing, &bytes), gone(letter.number)], bytes.len())))
     }
 
     /// An event that no subscription got is emitted once more.
@@ -193,13 +229,20 @@ impl Archive {
         } else {
             append_op(&event, bytes)
         });
-        ops.push(gone(letter));
+        ops.push(gone(letter.number));
         Ok(Some((ops, size)))
     }
 }
 
-fn gone(letter: &DeadLetter) -> Op {
-    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&letter.number.to_be_bytes()) }
+impl DamagedLetter {
+    fn new(key: &[u8], error: StoreError) -> Self {
+        let what = if let StoreError::Corrupt { what } = error { what } else { error.to_string() };
+        Self { number: key.try_into().ok().map(u64::from_be_bytes), what }
+    }
+}
+
+fn gone(number: u64) -> Op {
+    Op::Delete { table: tables::DEAD, key: Bytes::copy_from_slice(&number.to_be_bytes()) }
 }
 
 /// An event's record. It was read from one.

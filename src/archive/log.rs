@@ -1,15 +1,18 @@
 //! The log: its events in the order in which they were taken in.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use millstream_operators::Timestamp;
 use serde::Serialize;
 
-use super::{Archive, ArchiveError};
+use super::{Archive, ArchiveError, corrupt};
 use crate::{
     event::{Envelope, Key, Pattern, Priority, Tenant},
     intake::MARK,
-    store::{Class, PageRecord, Seq, StoreError, Wanted},
+    store::{Class, KeyRange, PageRecord, Seq, StoreError, Wanted, tables},
 };
 
 /// Selects events of a log; everything that is set must agree, and nothing set selects all.
@@ -141,6 +144,54 @@ impl Archive {
         let lane = |class| Lane { class, next: filter.from, records: VecDeque::new(), is_end: false };
         let lanes = classes.map(|(class, _)| lane(class)).collect();
         LogReader { archive: self, wanted: filter.wanted(), passed: filter.from, lanes, filter }
+    }
+}
+
+impl Archive {
+    /// The events of aggregates that were trimmed from the log and are kept beside it, of those that a filter selects; `tell` is
+    /// told each of them, until it says `false`. Those that wait for their due time are not among them: they have not been in
+    /// the log yet.
+    ///
+    /// They lay before all that the log has now, so a filter that begins at a [place](LogFilter::from) selects none. The log is read
+    /// once to know what it has, and the ids of its aggregates' events are in memory meanwhile, some 20 bytes each.
+    ///
+    /// # Ordering
+    /// By tenant, kind and id of the aggregate, and then by version.
+    ///
+    /// # Errors
+    /// Where the log or the rows cannot be read.
+    pub async fn trimmed(
+        &self,
+        filter: &LogFilter,
+        mut tell: impl FnMut(Envelope) -> bool,
+    ) -> Result<(), ArchiveError> {
+        if filter.from > Seq(0) || self.reader.scan(tables::AGGREGATE, KeyRange::all(), 1).await?.is_empty() {
+            return Ok(());
+        }
+        let elsewhere = self.aggregates_elsewhere(filter).await?;
+        self.each_of(tables::AGGREGATE, KeyRange::all(), |_, value| {
+            let event = Envelope::from_record(&value).map_err(|error| corrupt(tables::AGGREGATE, error))?;
+            let is_trimmed = filter.selects(&event) && !elsewhere.contains(&event.id.as_u128());
+            Ok(!is_trimmed || tell(event))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The ids of aggregates' events that are in the log, or wait to be, of those that a filter selects.
+    async fn aggregates_elsewhere(&self, filter: &LogFilter) -> Result<HashSet<u128>, ArchiveError> {
+        let mut ids = HashSet::new();
+        let mut keep = |event: &Envelope| {
+            if event.aggregate().is_some() {
+                ids.insert(event.id.as_u128());
+            }
+        };
+        let mut log = self.log(filter.clone());
+        while let Some(entry) = log.next().await? {
+            keep(&entry.event);
+        }
+        self.delayed(|_, event| keep(&event)).await?;
+        Ok(ids)
     }
 }
 

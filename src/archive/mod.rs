@@ -34,6 +34,7 @@ use bytes::Bytes;
 pub use self::{
     cloud::{CloudEvent, CloudEventError},
     import::{Import, ImportError, ImportReport, Imported},
+    letters::{DamagedLetter, Letters},
     log::{LogCount, LogEntry, LogFilter, LogReader},
     rows::{Reading, Row, Standing, SubscriptionState},
     stages::{KeyState, StageState},

@@ -2,18 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     future::ready,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 
+use super::hooked_store::{HeldPartition, HookedStore, StoreHooks};
 use crate::store::{
-    CLASSES, Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Occupancy, Op, Page, Partition,
-    PartitionId, Reader, Record, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted,
+    CLASSES, Claim, Class, CommitError, Committed, Memory, Occupancy, Op, Page, PartitionId, Reader, Record, Seq,
+    Store, StoreError, StoreFuture, Wanted,
 };
 
 /// Wraps the store in memory and fails, seeded, in every way that the contract of [`Store`] allows:
@@ -34,12 +33,10 @@ use crate::store::{
 /// store_conformance(async || FaultyStore::new(Memory::new(), 7)).await;
 /// # }
 /// ```
-#[derive(Clone)]
-pub struct FaultyStore {
-    shared: Arc<Shared>,
-}
+#[derive(Clone, Debug)]
+pub struct FaultyStore(HookedStore<Faults>);
 
-struct Shared {
+struct Faults {
     inner: Memory,
     state: Mutex<State>,
 }
@@ -67,19 +64,19 @@ impl FaultyStore {
     pub fn new(inner: Memory, seed: u64) -> Self {
         let (random, sent) = (fastrand::Rng::with_seed(seed), VecDeque::new());
         let state = Mutex::new(State { random, one_in: 8, faults: 0, sent, early: 0 });
-        Self { shared: Arc::new(Shared { inner, state }) }
+        Self(HookedStore::new(inner.clone(), Faults { inner, state }))
     }
 
     /// One call in so many fails, for each way of failing; 0 for none.
     #[must_use]
     pub fn one_in(self, calls: u32) -> Self {
-        self.shared.lock().one_in = calls;
+        self.0.hooks().lock().one_in = calls;
         self
     }
 
     /// How many faults there were.
     pub fn faults(&self) -> u64 {
-        self.shared.lock().faults
+        self.0.hooks().lock().faults
     }
 }
 
@@ -106,7 +103,7 @@ fn unknown() -> CommitError {
     CommitError::unknown(io::Error::other("a fault that was asked for"))
 }
 
-impl Shared {
+impl Faults {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,12 +122,12 @@ impl Shared {
     }
 
     /// Commits a batch at once, but for what it sends.
-    fn commit(&self, partition: &mut dyn Partition, batch: Vec<Op>) -> Result<Committed, CommitError> {
+    fn commit_kept(&self, held: &HeldPartition, batch: Vec<Op>) -> Result<Committed, CommitError> {
         let may_be_sent = |records: &[Record]| records.iter().all(|record| record.keys.is_empty());
         let (sends, kept): (Vec<Op>, Vec<Op>) = batch
             .into_iter()
             .partition(|op| matches!(op, Op::Send { class, records, .. } if class.0 < CLASSES && may_be_sent(records)));
-        let committed = now(partition.commit(kept))?;
+        let committed = now(held.commit(kept))?;
         self.lock().sent.extend(sends.into_iter().filter_map(|op| match op {
             Op::Send { to, class, records } => Some((to, class, records)),
             _ => None,
@@ -144,89 +141,76 @@ fn now<T>(future: StoreFuture<'_, T>) -> T {
     future.now_or_never().expect("the store in memory is ready at once")
 }
 
-impl Store for FaultyStore {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.shared.deliver(false);
-        let fate = self.shared.lock().fate(false);
-        let append = |batch| self.shared.inner.append(partition, batch);
+impl StoreHooks for Faults {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.deliver(false);
+        let fate = self.lock().fate(false);
         match fate {
-            Fate::Fine => append(batch),
-            Fate::LandedUnknown => Box::pin(ready(now(append(batch)).and(Err(unknown())))),
+            Fate::Fine => store.append(partition, batch),
+            Fate::LandedUnknown => Box::pin(ready(now(store.append(partition, batch)).and(Err(unknown())))),
             Fate::LostUnknown | Fate::Fenced => Box::pin(ready(Err(unknown()))),
         }
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        self.shared.deliver(false);
-        if self.shared.lock().fails() {
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        self.deliver(false);
+        if self.lock().fails() {
             let error = io::Error::other("a fault that was asked for");
             return Box::pin(ready(Err(StoreError::io("claiming", error))));
         }
-        let (claim, shared) = (self.shared.inner.claim(partition), Arc::clone(&self.shared));
-        Box::pin(async move {
-            let mut claim = claim.await?;
-            let reader = FaultyReader { inner: shared.inner.reader(partition), shared: Arc::clone(&shared) };
-            claim.partition = Box::new(FaultyPartition { inner: claim.partition, reader, is_lost: false });
-            Ok(claim)
-        })
+        store.claim(partition)
     }
 
-    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
-        self.shared.inner.occupy(partition, holder)
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.deliver(false);
+        if held.is_lost() {
+            return held.commit(batch);
+        }
+        let fate = self.lock().fate(true);
+        let committed = match fate {
+            Fate::Fine => self.commit_kept(held, batch),
+            Fate::LandedUnknown => self.commit_kept(held, batch).and(Err(unknown())),
+            Fate::LostUnknown => Err(unknown()),
+            Fate::Fenced => Err(CommitError::Fenced),
+        };
+        if committed.as_ref().is_err_and(CommitError::is_loss) {
+            held.lose();
+        }
+        Box::pin(ready(committed))
     }
 
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.shared.deliver(true);
-        self.shared.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        Box::new(FaultyReader { inner: self.shared.inner.reader(partition), shared: Arc::clone(&self.shared) })
-    }
-}
-
-struct FaultyReader {
-    inner: Box<dyn Reader>,
-    shared: Arc<Shared>,
-}
-
-impl Reader for FaultyReader {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        self.inner.scan_each(table, range)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
+    fn appended(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        seq: Seq,
+    ) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.deliver(true);
+        store.appended(partition, seq)
     }
 
     fn read<'a>(
         &'a self,
+        reader: &'a dyn Reader,
         class: Class,
         from: Seq,
         max_bytes: usize,
         wanted: &'a Wanted,
     ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.shared.deliver(false);
+        self.deliver(false);
         let is_early = {
-            let mut state = self.shared.lock();
+            let mut state = self.lock();
             // Not for ever, or a log would have no end.
             let is_early = state.early < 3 && state.fails();
             state.early = if is_early { state.early + 1 } else { 0 };
             is_early
         };
-        let read = self.inner.read(class, from, if is_early { 0 } else { max_bytes }, wanted);
+        let read = reader.read(class, from, if is_early { 0 } else { max_bytes }, wanted);
         Box::pin(async move {
             let mut page = read.await?;
             if is_early && page.records.is_empty() {
@@ -237,82 +221,25 @@ impl Reader for FaultyReader {
     }
 }
 
-struct FaultyPartition {
-    inner: Box<dyn Partition>,
-    reader: FaultyReader,
-    /// Whether a commit of this claim has ended in a way that ends the claim.
-    is_lost: bool,
-}
-
-impl Partition for FaultyPartition {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let shared = &self.reader.shared;
-        shared.deliver(false);
-        if self.is_lost {
-            return Box::pin(ready(Err(unknown())));
-        }
-        let fate = shared.lock().fate(true);
-        let committed = match fate {
-            Fate::Fine => shared.commit(&mut *self.inner, batch),
-            Fate::LandedUnknown => shared.commit(&mut *self.inner, batch).and(Err(unknown())),
-            Fate::LostUnknown => Err(unknown()),
-            Fate::Fenced => Err(CommitError::Fenced),
-        };
-        self.is_lost |= matches!(committed, Err(CommitError::Unknown { .. } | CommitError::Fenced));
-        Box::pin(ready(committed))
+/// Its hooks are its own.
+impl Store for FaultyStore {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.0.append(partition, batch)
     }
 
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.release()
-    }
-}
-
-impl Reader for FaultyPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.reader.get(table, keys)
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        self.0.claim(partition)
     }
 
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.reader.scan(table, range, limit)
+    fn occupy(&self, partition: PartitionId, holder: &str) -> Result<Occupancy, Arc<str>> {
+        self.0.occupy(partition, holder)
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        self.reader.scan_each(table, range)
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.0.appended(partition, seq)
     }
 
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.reader.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.reader.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.reader.read(class, from, max_bytes, wanted)
-    }
-}
-
-impl fmt::Debug for FaultyStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyStore").field("inner", &self.shared.inner).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for FaultyReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyReader").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for FaultyPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyPartition").field("inner", &self.inner).finish_non_exhaustive()
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.0.reader(partition)
     }
 }

@@ -22,6 +22,7 @@
 mod assertions;
 mod conformance;
 mod faulty_store;
+mod hooked_store;
 mod kit;
 mod probe;
 mod timeline;
@@ -29,6 +30,7 @@ mod timeline;
 pub use self::{
     conformance::store_conformance,
     faulty_store::FaultyStore,
+    hooked_store::{HeldPartition, HookedStore, StoreHooks},
     kit::{Outcome, TestKit, run},
     probe::Probe,
     timeline::{Moment, Timeline},

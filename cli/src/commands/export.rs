@@ -6,7 +6,8 @@ use std::{
     path::Path,
 };
 
-use millstream::archive::{Archive, CloudEvent};
+use indicatif::ProgressBar;
+use millstream::archive::{Archive, CloudEvent, LogFilter};
 use serde_json::json;
 
 use crate::{args::Export, failure::Failure, files, output::Output, words};
@@ -26,18 +27,26 @@ pub(crate) async fn run(args: &Export, partition: u32, out: &mut Output) -> Resu
     } else {
         to_file(args, &archive, out).await?
     };
-    let Written { events, delayed } = written;
-    let summary = json!({"command": "export", "events": events, "delayed": delayed});
+    let Written { events, trimmed, delayed } = written;
+    let summary = json!({"command": "export", "events": events, "trimmed": trimmed, "delayed": delayed});
     let text = |_: &_| {
-        let events = words::count(events, "event", "events");
-        format!("{events} and {} written", words::count(delayed, "delayed one are", "delayed ones are"))
+        let (events, delayed) =
+            (words::count(events, "event", "events"), words::count(delayed, "delayed one are", "delayed ones are"));
+        let beside = match trimmed {
+            0 => String::new(),
+            trimmed => format!("; {} of an aggregate and not in the log any more", words::count(trimmed, "is", "are")),
+        };
+        format!("{events} and {delayed} written{beside}")
     };
     if is_stdout { out.aside(&summary, text) } else { out.done(&summary, text) }
 }
 
 /// How many events were written.
+#[derive(Default)]
 struct Written {
     events: u64,
+    /// Those of them that the log has no more.
+    trimmed: u64,
     delayed: u64,
 }
 
@@ -55,7 +64,17 @@ impl<W: Write> Sink<'_, W> {
     }
 }
 
+/// Whether two names are of one file that is there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
+    one.is_some() && one == other
+}
+
 async fn to_file(args: &Export, archive: &Archive, out: &Output) -> Result<Written, Failure> {
+    if is_same(&args.file, &args.to) {
+        let message = format!("{} is the file itself: name another one to export to", args.to.display());
+        return Err(Failure::new("exists", message));
+    }
     let mut options = OpenOptions::new();
     options.write(true);
     if args.force {
@@ -72,7 +91,8 @@ async fn to_file(args: &Export, archive: &Archive, out: &Output) -> Result<Writt
     let mut sink = Sink { to: BufWriter::new(file), path: &args.to };
     let written = write_all(args, archive, out, &mut sink).await;
     let written = written.and_then(|written| sync(sink.to, &args.to, is_regular).map(|()| written));
-    if written.is_err() && is_regular {
+    let is_part = args.filter.damaged && written.as_ref().is_err_and(Failure::is_damage);
+    if written.is_err() && is_regular && !is_part {
         // The error is what has to be known; half an export would be taken for a whole one.
         let _ = fs::remove_file(&args.to);
     }
@@ -91,26 +111,82 @@ async fn write_all<W: Write>(
     out: &Output,
     sink: &mut Sink<'_, W>,
 ) -> Result<Written, Failure> {
-    let filter = args.filter.build();
-    let spinner = out.spinner("exporting");
-    let mut written = Written { events: 0, delayed: 0 };
+    let (filter, spinner) = (args.filter.build(), out.spinner("exporting"));
+    let mut damage = None;
+    // Whoever asks for what is left of a damaged file gets what is left of each part, and is told of the first damage in the end.
+    let mut part = |read: Result<(), Failure>| match read {
+        Err(failure) if args.filter.damaged && failure.is_damage() => {
+            damage.get_or_insert(failure);
+            Ok(())
+        }
+        read => read,
+    };
+    let mut written = Written::default();
+    // What the log has no more is older than what it has.
+    part(write_trimmed(archive, &filter, sink, &mut written.trimmed).await)?;
+    written.events = written.trimmed;
+    part(write_log(archive, &filter, sink, &mut written.events, &spinner).await)?;
+    part(write_delayed(archive, &filter, sink, &mut written.delayed).await)?;
+    spinner.finish_and_clear();
+    sink.to.flush().map_err(|error| Failure::io(sink.path, &error))?;
+    match damage {
+        None => Ok(written),
+        Some(failure) => {
+            let count = words::count(
+                written.events + written.delayed,
+                "event that can be read is",
+                "events that can be read are",
+            );
+            Err(failure.and(format!("{count} in {}", sink.path.display())))
+        }
+    }
+}
+
+async fn write_trimmed<W: Write>(
+    archive: &Archive,
+    filter: &LogFilter,
+    sink: &mut Sink<'_, W>,
+    count: &mut u64,
+) -> Result<(), Failure> {
+    let mut sunk = Ok(());
+    let read = archive.trimmed(filter, |event| {
+        sunk = sink.write(&CloudEvent::new(event));
+        *count += u64::from(sunk.is_ok());
+        sunk.is_ok()
+    });
+    read.await?;
+    sunk
+}
+
+async fn write_log<W: Write>(
+    archive: &Archive,
+    filter: &LogFilter,
+    sink: &mut Sink<'_, W>,
+    count: &mut u64,
+    spinner: &ProgressBar,
+) -> Result<(), Failure> {
     let mut log = archive.log(filter.clone());
     while let Some(entry) = log.next().await? {
         sink.write(&CloudEvent::new(entry.event))?;
-        written.events += 1;
-        spinner.set_position(written.events);
+        *count += 1;
+        spinner.set_position(*count);
     }
-    let mut failure = Ok(());
-    archive
-        .delayed(|due, event| {
-            if failure.is_ok() && filter.selects(&event) {
-                failure = sink.write(&CloudEvent::delayed(event, due));
-                written.delayed += 1;
-            }
-        })
-        .await?;
-    spinner.finish_and_clear();
-    failure?;
-    sink.to.flush().map_err(|error| Failure::io(sink.path, &error))?;
-    Ok(written)
+    Ok(())
+}
+
+async fn write_delayed<W: Write>(
+    archive: &Archive,
+    filter: &LogFilter,
+    sink: &mut Sink<'_, W>,
+    count: &mut u64,
+) -> Result<(), Failure> {
+    let mut sunk = Ok(());
+    let read = archive.delayed(|due, event| {
+        if sunk.is_ok() && filter.selects(&event) {
+            sunk = sink.write(&CloudEvent::delayed(event, due));
+            *count += u64::from(sunk.is_ok());
+        }
+    });
+    read.await?;
+    sunk
 }

@@ -87,7 +87,7 @@ impl Audit<'_> {
 
     async fn look(&self, stepped: &Stepped, world: &Arc<World>, now: Timestamp) -> Result<Vec<String>, Box<dyn Error>> {
         let plan = &self.chronicle.plan;
-        let runtime = world.open(stepped.clone(), now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
+        let runtime = world.open(stepped.store(), now, mix(&[self.seed, 51, u64::from(self.has_crashed_again)]))?;
         if plan.has(Part::Windows) {
             self.read_again(&runtime).await?;
         }

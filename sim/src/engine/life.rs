@@ -177,7 +177,7 @@ impl Run<'_> {
 
     async fn life(&self, number: u64, stepped: &Stepped) -> Result<Result<(), Box<dyn Error>>, Hang> {
         let mut rng = Rng::with_seed(mix(&[self.plan.seed, number, 41]));
-        let runtime = match self.world.open(stepped.clone(), self.now(), self.plan.id_seed(number)) {
+        let runtime = match self.world.open(stepped.store(), self.now(), self.plan.id_seed(number)) {
             Ok(runtime) => runtime,
             Err(error) => return Ok(Err(error)),
         };

@@ -16,9 +16,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::channel::oneshot::{self, Receiver, Sender};
-use millstream::store::{
-    Claim, Class, CommitError, Committed, Extent, KeyRange, Op, Page, Partition, PartitionId, Reader, Row, Seq, Store,
-    StoreError, StoreFuture, Table, Wanted,
+use millstream::{
+    store::{Claim, CommitError, Committed, Op, PartitionId, Reader, Store, StoreError, StoreFuture, Table},
+    testing::{HeldPartition, HookedStore, StoreHooks},
 };
 
 use super::bugs::{EngineBug, Split};
@@ -97,6 +97,11 @@ impl Stepped {
     /// Around a store on a disk, with a bug that is planted, if any.
     pub fn new(store: Arc<dyn Store>, disk: &SimDisk, bug: Option<EngineBug>) -> Self {
         Self(Arc::new(Shared { store, disk: disk.clone(), bug, line: Mutex::default() }))
+    }
+
+    /// What a runtime is opened on.
+    pub fn store(&self) -> HookedStore<Self> {
+        HookedStore::of(Arc::clone(&self.0.store), self.clone())
     }
 
     /// How much waits.
@@ -217,142 +222,51 @@ impl Stepped {
     }
 }
 
-impl Store for Stepped {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let store = Arc::clone(&self.0.store);
+impl StoreHooks for Stepped {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let store = Arc::clone(store);
         self.hand_over_batch(batch, move |batch| store.append(partition, batch))
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let store = Arc::clone(&self.0.store);
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let store = Arc::clone(store);
         let told = self.hand_over(move || store.claim(partition));
-        let owner = self.clone();
+        Box::pin(async move { told.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let held = held.clone();
+        self.hand_over_batch(batch, move |batch| held.commit(batch))
+    }
+
+    fn release(&self, held: &HeldPartition) -> StoreFuture<'static, Result<(), StoreError>> {
+        let held = held.clone();
+        let told = self.hand_over(move || held.release());
+        Box::pin(async move { told.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+
+    /// Looks for rows where the bug has put them.
+    fn get<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        keys: &'a [Bytes],
+    ) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        let Some(bug) = self.0.bug else { return reader.get(table, keys) };
         Box::pin(async move {
-            let mut claim = told.await.unwrap_or(Err(StoreError::Closed))?;
-            let reader = owner.reader(partition);
-            let inner = Arc::new(Mutex::new(Some(claim.partition)));
-            claim.partition = Box::new(SteppedPartition { owner, inner, reader });
-            Ok(claim)
+            let keys: Vec<_> = keys.iter().map(|key| bug.key(table, key)).collect();
+            reader.get(table, &keys).await
         })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.0.store.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        Box::new(SteppedReader { inner: self.0.store.reader(partition), bug: self.0.bug })
     }
 }
 
 impl fmt::Debug for Stepped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stepped").field("waiting", &self.waiting()).finish_non_exhaustive()
-    }
-}
-
-/// A claimed partition.
-struct SteppedPartition {
-    owner: Stepped,
-    /// None once it was given back.
-    inner: Arc<Mutex<Option<Box<dyn Partition>>>>,
-    reader: Box<dyn Reader>,
-}
-
-impl Partition for SteppedPartition {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let inner = Arc::clone(&self.inner);
-        let begin = move |batch| match &mut *lock(&inner) {
-            Some(partition) => partition.commit(batch),
-            None => Box::pin(std::future::ready(Err(CommitError::Fenced))),
-        };
-        self.owner.hand_over_batch(batch, begin)
-    }
-
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        let inner = Arc::clone(&self.inner);
-        let told = self.owner.hand_over(move || match lock(&inner).take() {
-            Some(partition) => partition.release(),
-            None => Box::pin(std::future::ready(Ok(()))),
-        });
-        Box::pin(async move { told.await.unwrap_or(Err(StoreError::Closed)) })
-    }
-}
-
-impl Reader for SteppedPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.reader.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.reader.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.reader.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.reader.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.reader.read(class, from, max_bytes, wanted)
-    }
-}
-
-impl fmt::Debug for SteppedPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SteppedPartition").finish_non_exhaustive()
-    }
-}
-
-/// A reader who looks for rows where the bug has put them.
-struct SteppedReader {
-    inner: Box<dyn Reader>,
-    bug: Option<EngineBug>,
-}
-
-impl Reader for SteppedReader {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        let Some(bug) = self.bug else { return self.inner.get(table, keys) };
-        Box::pin(async move {
-            let keys: Vec<_> = keys.iter().map(|key| bug.key(table, key)).collect();
-            self.inner.get(table, &keys).await
-        })
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
-    }
-}
-
-impl fmt::Debug for SteppedReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SteppedReader").finish_non_exhaustive()
     }
 }
