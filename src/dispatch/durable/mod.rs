@@ -314,6 +314,11 @@ impl Durable {
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
     }
 
+    /// When the partition may be claimed again, where it is lost.
+    fn lost_until(&self) -> Option<Timestamp> {
+        if let Hold::Lost { until } = self.hold { Some(until) } else { None }
+    }
+
     /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
     pub(super) fn next(&self) -> Option<Timestamp> {
         match self.hold {
@@ -394,12 +399,15 @@ impl Dispatcher {
 
     /// Does what can be done about writes to the storage, and runs no handler: for whoever writes where nobody drives.
     pub(crate) fn storage_round(&mut self, cx: &mut Context<'_>) {
-        self.now = self.parts.intake.clock.now();
         loop {
+            self.now = self.parts.intake.clock.now();
             let mut moved = self.obey() | self.hold_partition(cx);
             if self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some()) {
                 moved |= self.poll_commits(cx) || self.an_emit_failed() || self.commit(cx);
             }
+            // Nobody else sees to it that a claim which has to wait is tried again.
+            let waits = self.durable.as_ref().and_then(|durable| durable.lost_until());
+            moved = moved || waits.is_some_and(|until| self.sleeps_until(until, cx).is_ready());
             if !moved {
                 return;
             }

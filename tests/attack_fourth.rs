@@ -1,0 +1,171 @@
+//! What a fourth attack on a durable runtime has found: each test fails without the mend that came with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream::{
+    Builder, Runtime,
+    store::{
+        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
+        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+    },
+    testing::{self, TestKit},
+};
+use tokio::sync::watch;
+
+/// What becomes of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Lands,
+    /// Nothing of it is there, and nobody knows.
+    Lost,
+    /// It lands once the gate is open.
+    Waits,
+}
+
+type Plan = Arc<Mutex<Box<dyn FnMut(&[Op]) -> Fate + Send>>>;
+
+/// A store whose commits have the fate that a plan says.
+#[derive(Clone)]
+struct Planned {
+    inner: Memory,
+    plan: Plan,
+    gate: Arc<watch::Sender<bool>>,
+}
+
+struct PlannedPartition {
+    inner: Box<dyn Partition>,
+    store: Planned,
+    is_lost: bool,
+}
+
+impl Default for Planned {
+    fn default() -> Self {
+        let plan: Box<dyn FnMut(&[Op]) -> Fate + Send> = Box::new(|_| Fate::Lands);
+        Self { inner: Memory::new(), plan: Arc::new(Mutex::new(plan)), gate: Arc::new(watch::Sender::new(true)) }
+    }
+}
+
+impl Planned {
+    fn plan(&self, plan: impl FnMut(&[Op]) -> Fate + Send + 'static) {
+        *self.plan.lock().unwrap() = Box::new(plan);
+    }
+
+    /// The next commits have these fates.
+    fn next(&self, fates: impl IntoIterator<Item = Fate>) {
+        let mut fates: VecDeque<_> = fates.into_iter().collect();
+        self.plan(move |_| fates.pop_front().unwrap_or(Fate::Lands));
+    }
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for PlannedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Store for Planned {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.inner.append(partition, batch)
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (claim, store) = (self.inner.claim(partition), self.clone());
+        Box::pin(async move {
+            let mut claim = claim.await?;
+            claim.partition = Box::new(PlannedPartition { inner: claim.partition, store, is_lost: false });
+            Ok(claim)
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.inner.reader(partition)
+    }
+}
+
+impl Partition for PlannedPartition {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let fate = (self.store.plan.lock().unwrap())(&batch);
+        self.is_lost |= fate == Fate::Lost;
+        if self.is_lost {
+            return Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) });
+        }
+        let (committed, mut gate) = (self.inner.commit(batch), self.store.gate.subscribe());
+        Box::pin(async move {
+            if fate == Fate::Waits {
+                drop(gate.wait_for(|open| *open).await);
+            }
+            committed.await
+        })
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.release()
+    }
+}
+
+impl Reader for PlannedPartition {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+fn on(store: &(impl Store + Clone)) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+#[test]
+fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
+    let store = Planned::default();
+    testing::run(on(&store), async |kit: TestKit| {
+        let storage = kit.storage("n");
+        storage.put("k", "0").await?;
+        store.next([Fate::Lost, Fate::Lost]);
+        for value in ["1", "2"] {
+            assert!(storage.put("k", value).await.is_err());
+        }
+        let third = tokio::time::timeout(Duration::from_hours(1), storage.put("k", "3"));
+        assert!(third.await.is_ok());
+        assert!(kit.elapsed() < Duration::from_mins(1), "it waited for {:?}", kit.elapsed());
+        assert_eq!(storage.get("k").await?.as_deref(), Some(&b"3"[..]));
+        Ok(())
+    });
+}
