@@ -10,14 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Builder, Runtime,
+    Builder, DeadLetterFilter, Draft, Handler, HandlerError, Json, Runtime,
     store::{
         Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
     },
     testing::{self, TestKit},
 };
+use serde_json::json;
 use tokio::sync::watch;
+
+type Seen = Arc<Mutex<Vec<u64>>>;
 
 /// What becomes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +155,42 @@ fn on(store: &(impl Store + Clone)) -> Builder {
     Runtime::builder().store(store.clone())
 }
 
+fn number(id: u64) -> Draft {
+    Draft::json("number", json!(id))
+}
+
+/// An event of 900 KB.
+fn large(id: u64) -> Draft {
+    Draft::json("number", json!({"id": id, "text": "x".repeat(900_000)}))
+}
+
+fn id_of(event: &serde_json::Value) -> u64 {
+    event.as_u64().or_else(|| event["id"].as_u64()).unwrap()
+}
+
+/// Keeps what it sees.
+fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |Json(event): Json| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(id_of(&event)) }
+    };
+    handler.named(name)
+}
+
+fn die(name: &'static str) -> impl Handler<(Json,)> {
+    (|_: Json| async { Err::<(), _>(HandlerError::permanent("no")) }).named(name)
+}
+
+/// Drives for a while in which no retry is due.
+async fn drive(kit: &TestKit) {
+    drop(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await);
+}
+
+fn seen(seen: &Seen) -> Vec<u64> {
+    seen.lock().unwrap().clone()
+}
+
 #[test]
 fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
     let store = Planned::default();
@@ -168,4 +207,48 @@ fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
         assert_eq!(storage.get("k").await?.as_deref(), Some(&b"3"[..]));
         Ok(())
     });
+}
+
+#[test]
+fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
+    let (store, new) = (Planned::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", die("old"))?;
+        for id in 0..20 {
+            kit.emit(large(id))?.await?;
+        }
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.dead, 20);
+        kit.shutdown(Duration::from_secs(1)).await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        for id in 20..23 {
+            kit.emit(number(id))?.await?;
+        }
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        // The process dies when the name that was is gone.
+        let mut is_dead = false;
+        store.plan(move |batch| {
+            let goes = |op: &Op| matches!(op, Op::Delete { table: tables::SUBSCRIPTION, .. });
+            let fate = if is_dead { Fate::Lost } else { Fate::Lands };
+            is_dead |= batch.iter().any(goes);
+            fate
+        });
+        kit.on("number", keep("new", &Seen::default()).was("old"))?;
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    store.next([]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old"))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all().subscription("new"));
+        assert_eq!(letters.len(), 20, "they followed the name");
+        Ok(())
+    });
+    assert_eq!(seen(&new), [20, 21, 22]);
 }

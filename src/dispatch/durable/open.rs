@@ -98,13 +98,11 @@ impl Dispatcher {
             // It was taken back and subscribed again: what the old one has in flight ends first, and is written.
             return false;
         }
-        if let Some(was) = &entry.options.was {
-            self.take_name(was, &name);
-        }
-        let Some(durable) = &mut self.durable else { return false };
-        let known = durable.claim_name(name, entry.pattern.as_str(), known);
-        self.subscribers[place].is_opening = true;
+        let was = entry.options.was.as_deref().filter(|was| *was != name && !is_named(was));
         drop(entry.site.origin.set(known.row.origin.as_str().into()));
+        self.take_name(&entry, was, known);
+        self.subscribers[place].is_opening = true;
+        let Some(durable) = &mut self.durable else { return false };
         let rows = Box::pin(async move { open(&tenure, id).await });
         durable.opening.push(Opening { place, entry: entry.id, rows });
         true
@@ -190,24 +188,16 @@ impl Dispatcher {
         job
     }
 
-    /// What the store has under an earlier name is the subscription's: how far it is, and its dead letters.
-    fn take_name(&mut self, was: &str, name: &str) {
+    /// The name is the subscription's, with what the store has under an earlier one: how far it is, and its dead letters.
+    fn take_name(&mut self, entry: &Entry, was: Option<&str>, known: Known) {
         let Some(durable) = &mut self.durable else { return };
-        let is_other = self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == was);
-        if was == name || is_other {
-            return;
+        let name = &**entry.name();
+        // In the batch of the new name: a process that died in between would leave nobody who has what the earlier one had.
+        if let Some(was) = was {
+            durable.leave_name(was, name);
         }
-        let is_known = durable.known.contains_key(was) || durable.starts.contains_key(was);
-        if !durable.known.contains_key(name) && is_known {
-            durable.known.remove(was);
-            durable.starts.remove(was);
-            let key = Bytes::copy_from_slice(was.as_bytes());
-            durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
-            durable.batch.push(Op::Delete { table: tables::START, key });
-        }
-        if durable.known.contains_key(was) {
-            return;
-        }
+        durable.claim_name(name.to_owned(), entry.pattern.as_str(), known);
+        let Some(was) = was.filter(|was| !durable.known.contains_key(*was)) else { return };
         // Some may be left of a process that died between two commits.
         let renamed = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).rename(was, name);
         for letter in &renamed {
@@ -218,6 +208,19 @@ impl Dispatcher {
 }
 
 impl Durable {
+    /// What the store has under an earlier name is another's from now on.
+    fn leave_name(&mut self, was: &str, name: &str) {
+        let is_known = self.known.contains_key(was) || self.starts.contains_key(was);
+        if self.known.contains_key(name) || !is_known {
+            return;
+        }
+        self.known.remove(was);
+        self.starts.remove(was);
+        let key = Bytes::copy_from_slice(was.as_bytes());
+        self.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
+        self.batch.push(Op::Delete { table: tables::START, key });
+    }
+
     /// Where a subscription begins that the store does not know; none while that is not known.
     pub(super) fn beginning(&self, entry: &Entry) -> Option<Seq> {
         let marked = self.starts.get(&**entry.name()).copied();
@@ -250,7 +253,7 @@ impl Durable {
     }
 
     /// The name and the pattern are the subscription's from now on.
-    fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) -> Known {
+    fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) {
         if known.row.pattern != pattern || !self.known.contains_key(&name) {
             pattern.clone_into(&mut known.row.pattern);
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
@@ -265,8 +268,7 @@ impl Durable {
         }
         self.closing.remove(&known.row.id);
         self.starts.remove(&name);
-        self.known.insert(name, known.clone());
-        known
+        self.known.insert(name, known);
     }
 }
 
