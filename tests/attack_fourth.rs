@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Builder, DeadLetterFilter, Draft, Handler, HandlerError, Json, Runtime,
+    Builder, Context, DeadLetterFilter, Draft, Handler, HandlerError, Json, Runtime,
     store::{
         Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
@@ -251,4 +251,36 @@ fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
         Ok(())
     });
     assert_eq!(seen(&new), [20, 21, 22]);
+}
+
+#[test]
+fn no_two_subscriptions_have_the_effect_keys_of_one() {
+    let (store, keys) = (Memory::new(), Arc::new(Mutex::new(Vec::new())));
+    let note = |name: &'static str| {
+        let keys = Arc::clone(&keys);
+        let handler = move |context: Context| {
+            let keys = Arc::clone(&keys);
+            async move { keys.lock().unwrap().push((name, context.effect_key("mail"))) }
+        };
+        handler.named(name)
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", note("old"))?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    for _ in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", note("new").was("old"))?;
+            kit.settle().await;
+            kit.on("number", note("old"))?;
+            kit.emit(number(1))?.await?;
+            kit.settle().await;
+            Ok(())
+        });
+        let keys = std::mem::take(&mut *keys.lock().unwrap());
+        assert_eq!(keys.len(), 2);
+        assert_ne!(keys[0].1, keys[1].1, "the outside takes {} for {}", keys[1].0, keys[0].0);
+    }
 }

@@ -233,8 +233,20 @@ impl Durable {
         let marked = was.and_then(|was| self.starts.get(was)).copied();
         let start = self.beginning(entry).into_iter().chain(marked).min()?;
         self.last_id += 1;
-        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: entry.name().to_string() };
+        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: self.free_origin(entry.name()) };
         Some(Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) })
+    }
+
+    /// What the effect keys of a new subscription go by: its name, unless one that was renamed has had that before, whose keys
+    /// stay what they were.
+    fn free_origin(&self, name: &str) -> String {
+        let is_taken = |origin: &str| self.known.values().any(|known| known.row.origin == origin);
+        let (mut origin, mut number) = (name.to_owned(), 1_u32);
+        while is_taken(&origin) {
+            number += 1;
+            origin = format!("{name}#{number}");
+        }
+        origin
     }
 
     /// Whether all is in the store that a reader of before has written.
