@@ -284,3 +284,53 @@ fn no_two_subscriptions_have_the_effect_keys_of_one() {
         assert_ne!(keys[0].1, keys[1].1, "the outside takes {} for {}", keys[1].0, keys[0].0);
     }
 }
+
+#[test]
+fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behind_it() {
+    let (store, all) = (Planned::default(), Seen::default());
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    testing::run(on(&store).queue_size(20_000), async |kit: TestKit| {
+        let (noted, held) = (Arc::clone(&all), Arc::clone(&go_on));
+        let handler = move |Json(event): Json| {
+            let (noted, held) = (Arc::clone(&noted), Arc::clone(&held));
+            async move {
+                if id_of(&event) == 0 {
+                    held.notified().await;
+                    return Err(HandlerError::permanent("no"));
+                }
+                noted.lock().unwrap().push(id_of(&event));
+                Ok(())
+            }
+        };
+        kit.on("number", handler.named("one").ordered_by_key().halt_key_on_dead())?;
+        let once = |_: Json| async { Draft::json("done", json!(1)).idempotency_key("once") };
+        kit.on("once", once.named("once"))?;
+        for id in 0..40 {
+            kit.emit(large(id).key("k"))?.await?;
+        }
+        drive(&kit).await;
+        store.gate.send_replace(false);
+        store.plan(|batch| {
+            let waits = batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, .. }));
+            if waits { Fate::Waits } else { Fate::Lands }
+        });
+        kit.emit(Draft::json("once", json!(1)))?.await?;
+        drive(&kit).await;
+        go_on.notify_one();
+        drive(&kit).await;
+        store.gate.send_replace(true);
+        drive(&kit).await;
+        for id in 100..2_000 {
+            kit.emit(number(id).key("k"))?;
+        }
+        kit.emit(number(99).key("other"))?.await?;
+        let driven = tokio::time::timeout(Duration::from_mins(1), kit.runtime().process()).await;
+        assert!(driven.is_ok(), "{:?}", kit.stats().deliveries);
+        assert_eq!(seen(&all), [99]);
+        kit.purge(&DeadLetterFilter::all());
+        kit.settle().await;
+        Ok(())
+    });
+    let rest: Vec<_> = [99].into_iter().chain(1..40).chain(100..2_000).collect();
+    assert_eq!(seen(&all), rest);
+}

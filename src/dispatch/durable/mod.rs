@@ -11,6 +11,7 @@ mod delay;
 mod forget;
 mod gap;
 mod harm;
+mod left_behind;
 mod open;
 mod outcome;
 mod proposal;
@@ -149,6 +150,8 @@ pub(super) struct Durable {
     forgetting: Forgetting,
     /// What an earlier process may have ended with.
     care: Care,
+    /// Whether deliveries are in the log that were to leave it when there was no room.
+    has_left_behind: bool,
     /// Letters that are to be replayed once their subscription is open.
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
@@ -263,6 +266,7 @@ impl Durable {
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
             care: Care::default(),
+            has_left_behind: false,
             replays: Vec::new(),
             purged: Vec::new(),
             purged_numbers: Vec::new(),
@@ -393,6 +397,7 @@ impl Dispatcher {
         moved |= self.fire_delayed(cx);
         moved |= self.look_at_limits(cx);
         moved |= self.take_care(cx);
+        moved |= self.write_left_behind();
         moved |= self.commit(cx);
         moved
     }
