@@ -10,13 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Builder, Context, DeadLetterFilter, Draft, Handler, HandlerError, Json, Runtime,
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, OnError, Runtime, Stage, StageError,
+    chain,
     store::{
         Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
     },
     testing::{self, TestKit},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -333,4 +335,26 @@ fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behin
     });
     let rest: Vec<_> = [99].into_iter().chain(1..40).chain(100..2_000).collect();
     assert_eq!(seen(&all), rest);
+}
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "number")]
+struct Number(u64);
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "total")]
+struct Total(u64);
+
+/// Else what a stage gave up would be replayed by the subscription, and be gone.
+#[test]
+fn a_stage_and_a_subscription_share_no_name() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let stage = || Stage::new(chain().map(|number: Number| Total(number.0)));
+        kit.stage("stage", stage())?;
+        kit.on("other", keep("handler", &Seen::default()))?;
+        assert!(matches!(kit.on("other", die("stage")), Err(OnError::DuplicateName { name }) if name == "stage"));
+        let refused = kit.stage("handler", stage());
+        assert!(matches!(refused, Err(StageError::DuplicateName { name }) if name == "handler"));
+        Ok(())
+    });
 }

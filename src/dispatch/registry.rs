@@ -116,6 +116,11 @@ impl List {
         }
     }
 
+    /// Whether a subscription or a stage has a name. What is forgotten, replayed and kept by name would be of both.
+    fn is_taken(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.stages.iter().any(|(stage, _)| &**stage == name)
+    }
+
     /// Where the entry of an id is.
     fn place(&self, id: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
@@ -143,12 +148,12 @@ impl Registry {
             return Err(AddError::Closed);
         }
         let name: Arc<str> = match given {
-            Some(name) if list.by_name.contains_key(name) => return Err(AddError::Taken(name.to_owned())),
+            Some(name) if list.is_taken(name) => return Err(AddError::Taken(name.to_owned())),
             Some(name) => name.into(),
             None => {
                 let numbered = |number| format!("{suggested}#{number}");
-                if list.by_name.contains_key(suggested) {
-                    numbered(free_number(|n| list.by_name.contains_key(numbered(n).as_str()))).into()
+                if list.is_taken(suggested) {
+                    numbered(free_number(|n| list.is_taken(&numbered(n)))).into()
                 } else {
                     suggested.into()
                 }
@@ -227,14 +232,14 @@ impl Registry {
     pub(crate) fn free_name(&self, stem: &str) -> String {
         let list = self.lock();
         let numbered = |number| format!("{stem}#{number}");
-        let is_taken = |number| list.by_name.contains_key(numbered(number).as_str());
+        let is_taken = |number| list.is_taken(&numbered(number));
         numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 
-    /// A stage of this name takes events of a pattern, for good; `false` where there is one.
+    /// A stage of this name takes events of a pattern, for good; `false` where the name is taken.
     pub(crate) fn add_stage(&self, name: &str, pattern: Pattern) -> bool {
         let mut list = self.lock();
-        if list.stages.iter().any(|(other, _)| &**other == name) {
+        if list.is_taken(name) {
             return false;
         }
         list.stages.push((name.into(), pattern));

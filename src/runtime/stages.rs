@@ -25,8 +25,8 @@ pub enum StageError {
         /// The stage's name.
         name: String,
     },
-    /// There is a stage of this name.
-    #[error("there is a stage named `{name}` already")]
+    /// There is a stage or a subscription of this name.
+    #[error("there is a stage or a subscription named `{name}` already: what is kept by name would be of both")]
     DuplicateName {
         /// The name.
         name: String,

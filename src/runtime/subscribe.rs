@@ -24,7 +24,9 @@ pub enum OnError {
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// The name is taken.
-    #[error("there is a subscription named `{name}` already; names are unique, and `off` frees them")]
+    #[error(
+        "there is a subscription or a stage named `{name}` already; names are unique, and `off` frees a subscription's"
+    )]
     DuplicateName {
         /// The name.
         name: String,
