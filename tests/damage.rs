@@ -443,3 +443,33 @@ fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
     });
     assert_eq!(seen(&new), [20]);
 }
+
+#[test]
+fn a_damaged_delayed_event_keeps_no_other_from_coming() {
+    let damages: [&dyn Fn(&Harmed, &Bytes); 2] =
+        [&|store, key| store.harm(tables::DELAYED, key.clone()), &|store, key| spoil(store, tables::DELAYED, key)];
+    for (turn, damage) in damages.into_iter().enumerate() {
+        let (store, all) = (Harmed::default(), Seen::default());
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", keep("all", &Seen::default()))?;
+            for id in 0..3_000 {
+                kit.emit(number(id).delay(Duration::from_hours(1) + Duration::from_secs(id % 100)))?.await?;
+            }
+            kit.settle().await;
+            Ok(())
+        });
+        let keys: Vec<_> = rows(&store.inner, tables::DELAYED).into_iter().map(|(key, _)| key).collect();
+        for place in [0, 1, 1_500, 2_999] {
+            damage(&store, &keys[place]);
+        }
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", keep("all", &all))?;
+            kit.advance(Duration::from_hours(2)).await;
+            kit.settle().await;
+            finding(&kit, "a delayed event cannot be read");
+            Ok(())
+        });
+        assert_eq!(seen(&all).len(), 2_996, "damage {turn}");
+        assert_eq!(rows(&store.inner, tables::DELAYED).len(), 4);
+    }
+}

@@ -60,15 +60,15 @@ use crate::{
     event::{Envelope, EventName},
     intake::Shore,
     journal::{
-        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, last_now, letter_number,
-        parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, NextDue, Restored, Tail, last_now,
+        letter_number, parse_key,
     },
     queue::CLASSES,
     store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
-/// The next delayed events, and whether they are the last.
-type Looking = Pending<Result<(Vec<DueKey>, bool), StoreError>>;
+/// The next delayed events.
+type Looking = Pending<Result<NextDue, StoreError>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a durable runtime is made of.
