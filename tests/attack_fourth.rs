@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, OnError, Runtime, Stage, StageError,
-    chain,
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, OnError, Replay, Runtime, Stage,
+    StageError, chain,
     store::{
         Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
         Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
@@ -357,4 +357,27 @@ fn a_stage_and_a_subscription_share_no_name() {
         assert!(matches!(refused, Err(StageError::DuplicateName { name }) if name == "handler"));
         Ok(())
     });
+}
+
+/// Its letter is out of the dead letters then, and its key was taken for one that goes on.
+#[test]
+fn a_halted_head_that_is_replayed_before_its_subscription_is_open_goes_first() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", die("one").ordered_by_key().halt_key_on_dead())?;
+        for id in 1..=3 {
+            kit.emit(number(id).key("k"))?.await?;
+        }
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.parked, 2);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        kit.on("number", keep("one", &all).ordered_by_key().halt_key_on_dead())?;
+        assert_eq!(kit.replay(&Replay::all()).replayed, 1);
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3]);
 }

@@ -13,7 +13,7 @@ use futures_util::stream::StreamExt;
 use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
-        Dispatcher,
+        Command, Dispatcher,
         job::{Job, OpenEvent, OrderKey, Past, Stake},
         registry::Entry,
         timers::Due,
@@ -145,16 +145,20 @@ impl Dispatcher {
         }
     }
 
-    /// Keys whose head is a dead letter stay halted.
+    /// Keys whose head is a dead letter stay halted, also where it is out and is replayed once the subscription is open.
     fn halt_keys(&mut self, place: usize) {
         let subscriber = &mut self.subscribers[place];
         if !subscriber.entry.options.halt {
             return;
         }
-        let letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &**subscriber.entry.name();
-        for (tenant, key) in letters.halted(name) {
-            subscriber.keys.entry((tenant, key)).or_default().is_halted = true;
+        let mut halted = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).halted(name);
+        let commands = self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = commands.iter().filter_map(|c| if let Command::Replay(asked) = c { Some(asked) } else { None });
+        let deferred = self.durable.iter().flat_map(|durable| &durable.replays).chain(asked.flatten());
+        halted.extend(deferred.filter_map(|replay| replay.letter.halted(name)));
+        for key in halted {
+            subscriber.keys.entry(key).or_default().is_halted = true;
         }
     }
 
