@@ -429,7 +429,7 @@ fn a_new_subscription_never_gets_the_number_of_one_that_cannot_be_read() {
 
 #[test]
 fn a_number_that_nobody_can_have_is_damage_and_the_next_one_follows_the_last_that_somebody_has() {
-    let (store, both) = (Harmed::default(), [Seen::default(), Seen::default()]);
+    let (store, both) = (Harm::store(), [Seen::default(), Seen::default()]);
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("first", &both[0]))?;
         kit.settle().await;
@@ -444,7 +444,7 @@ fn a_number_that_nobody_can_have_is_damage_and_the_next_one_follows_the_last_tha
         Ok(())
     });
     assert_eq!((seen(&both[0]), seen(&both[1])), (vec![1], vec![1]));
-    let numbers = rows(&store.inner, tables::SUBSCRIPTION).into_iter();
+    let numbers = rows(&store.hooks().inner, tables::SUBSCRIPTION).into_iter();
     let numbers = numbers.map(|(_, row)| serde_json::from_slice::<serde_json::Value>(&row).unwrap()["id"].clone());
     assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
 }
@@ -541,4 +541,36 @@ fn a_damaged_reading_of_the_clock_stops_nobody() {
             assert_eq!(seen(&one), [2, 3]);
         },
     );
+}
+
+#[test]
+fn a_damaged_delayed_event_keeps_no_other_from_coming() {
+    let damages: [&dyn Fn(&Harmed, &Bytes); 2] =
+        [&|store, key| store.hooks().harm(tables::DELAYED, key.clone()), &|store, key| {
+            spoil(store, tables::DELAYED, key)
+        }];
+    for (turn, damage) in damages.into_iter().enumerate() {
+        let (store, all) = (Harm::store(), Seen::default());
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", keep("all", &Seen::default()))?;
+            for id in 0..3_000 {
+                kit.emit(number(id).delay(Duration::from_hours(1) + Duration::from_secs(id % 100)))?.await?;
+            }
+            kit.settle().await;
+            Ok(())
+        });
+        let keys: Vec<_> = rows(&store.hooks().inner, tables::DELAYED).into_iter().map(|(key, _)| key).collect();
+        for place in [0, 1, 1_500, 2_999] {
+            damage(&store, &keys[place]);
+        }
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", keep("all", &all))?;
+            kit.advance(Duration::from_hours(2)).await;
+            kit.settle().await;
+            finding(&kit, "a delayed event cannot be read");
+            Ok(())
+        });
+        assert_eq!(seen(&all).len(), 2_996, "damage {turn}");
+        assert_eq!(rows(&store.hooks().inner, tables::DELAYED).len(), 4);
+    }
 }

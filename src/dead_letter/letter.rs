@@ -6,7 +6,10 @@ use millstream_middleware::{Classify, ErrorKind};
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::Envelope, stage::HandlerError};
+use crate::{
+    event::{Envelope, Key, Tenant},
+    stage::HandlerError,
+};
 
 /// A delivery that was given up, or an event that could not be delivered at all.
 #[derive(Clone, Debug, Serialize)]
@@ -103,6 +106,12 @@ impl DeadLetter {
     /// Why, in one line: the last error's message, else the reason.
     pub fn reason(&self) -> String {
         self.failures.last().map_or_else(|| self.death.to_string(), |failure| failure.message.clone())
+    }
+
+    /// The key of a subscription that is halted behind it.
+    pub(crate) fn halted(&self, subscription: &str) -> Option<(Option<Tenant>, Key)> {
+        let is_its = self.halts && self.subscription.as_deref() == Some(subscription);
+        self.event.key.clone().filter(|_| is_its).map(|key| (self.event.tenant.clone(), key))
     }
 }
 

@@ -104,9 +104,7 @@ impl DeadLetters {
 
     /// The keys of a subscription that are halted behind a letter.
     pub(crate) fn halted(&self, subscription: &str) -> Vec<(Option<Tenant>, Key)> {
-        let own =
-            self.letters.iter().filter(|letter| letter.halts && letter.subscription.as_deref() == Some(subscription));
-        own.filter_map(|letter| letter.event.key.clone().map(|key| (letter.event.tenant.clone(), key))).collect()
+        self.letters.iter().filter_map(|letter| letter.halted(subscription)).collect()
     }
 
     /// How often all of them were read from a store. What was taken out before the last time is here again.

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -227,20 +227,23 @@ impl Dispatcher {
         // What is due is done once the store can take what comes of it, which wakes.
         let attempts = self.timers.next().filter(|_| !self.is_stuffed());
         let next = [attempts, self.next_due, in_store].into_iter().flatten().min();
-        if let Some(next) = next {
-            let at = self.parts.intake.clock.instant_of(next);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            if sleep.deadline() != at {
-                sleep.as_mut().reset(at);
-            }
-            if sleep.as_mut().poll(cx).is_ready() {
-                return Self::busy(cx);
-            }
+        if next.is_some_and(|next| self.sleeps_until(next, cx).is_ready()) {
+            return Self::busy(cx);
         }
         if self.in_flight.is_empty() && self.timers.next().is_none() && self.is_settled() {
             return Progress::Resting { next_due: self.next_due };
         }
         Progress::Waiting
+    }
+
+    /// Wakes the task at a time. Ready where that is now.
+    pub(super) fn sleeps_until(&mut self, time: Timestamp, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.parts.intake.clock.instant_of(time);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep.as_mut().poll(cx)
     }
 
     /// Takes the lock once: settles what was done and pulls what comes next. Whether there is something new to settle.
@@ -305,7 +308,7 @@ impl Dispatcher {
     fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while !self.is_stuffed()
-            && let std::task::Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx)
+            && let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx)
         {
             // An aborted attempt was settled when it was aborted.
             match ended {

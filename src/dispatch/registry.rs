@@ -122,6 +122,11 @@ impl List {
         self.stages.iter().any(|(stage, _)| &**stage == name)
     }
 
+    /// Whether a subscription or a stage has a name. What is forgotten, replayed and kept by name would be of both.
+    fn is_taken(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.has_stage(name)
+    }
+
     /// Where the entry of an id is.
     fn place(&self, id: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
@@ -148,15 +153,14 @@ impl Registry {
         if list.is_closed {
             return Err(AddError::Closed);
         }
-        let is_taken = |name: &str| list.by_name.contains_key(name) || list.has_stage(name);
         let name: Arc<str> = match given {
             Some(name) if list.has_stage(name) => return Err(AddError::OfStage(name.to_owned())),
             Some(name) if list.by_name.contains_key(name) => return Err(AddError::Taken(name.to_owned())),
             Some(name) => name.into(),
             None => {
                 let numbered = |number| format!("{suggested}#{number}");
-                if is_taken(suggested) {
-                    numbered(free_number(|n| is_taken(numbered(n).as_str()))).into()
+                if list.is_taken(suggested) {
+                    numbered(free_number(|n| list.is_taken(&numbered(n)))).into()
                 } else {
                     suggested.into()
                 }
@@ -235,10 +239,7 @@ impl Registry {
     pub(crate) fn free_name(&self, stem: &str) -> String {
         let list = self.lock();
         let numbered = |number| format!("{stem}#{number}");
-        let is_taken = |number| {
-            let name = numbered(number);
-            list.by_name.contains_key(name.as_str()) || list.has_stage(&name)
-        };
+        let is_taken = |number| list.is_taken(&numbered(number));
         numbered(if is_taken(1) { free_number(is_taken) } else { 1 })
     }
 

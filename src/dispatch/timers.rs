@@ -54,6 +54,13 @@ impl Timers {
         self.due.remove(&key)
     }
 
+    /// The deliveries that wait for their next attempt, and when it is due.
+    pub(super) fn attempts_mut(&mut self) -> impl Iterator<Item = (Timestamp, &mut Job)> {
+        self.due
+            .iter_mut()
+            .filter_map(|(key, due)| if let Due::Attempt(job) = due { Some((key.0, &mut **job)) } else { None })
+    }
+
     /// Takes out the attempts that `unwanted` says.
     pub(super) fn sweep(&mut self, mut unwanted: impl FnMut(&Job) -> bool) -> Vec<Job> {
         let is_unwanted = |due: &Due| matches!(due, Due::Attempt(job) if unwanted(job));

@@ -1,6 +1,9 @@
 //! What the store says when a partition is claimed, and when a subscription is opened.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
@@ -15,7 +18,7 @@ use crate::{
     dead_letter::DeadLetter,
     epoch,
     event::Envelope,
-    store::{KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
+    store::{FoundRow, KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
 };
 
 /// All that is there when a partition is claimed.
@@ -217,12 +220,59 @@ pub(crate) async fn rows_of(tenure: &Tenure, table: Table, ids: &[u32]) -> Resul
     Ok(keys)
 }
 
-/// The next delayed events, and whether there are no more.
-pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<(Vec<DueKey>, bool), StoreError> {
-    let rows = tenure.reader().scan(tables::DELAYED, KeyRange::all().after(&from), PAGE).await?;
-    let is_all = rows.len() < PAGE;
-    let keys = rows.iter().map(|(key, _)| parse_key(key).ok_or_else(|| corrupt(tables::DELAYED, "its key is none")));
-    Ok((keys.collect::<Result<_, _>>()?, is_all))
+/// The next delayed events.
+#[derive(Debug, Default)]
+pub(crate) struct NextDue {
+    pub(crate) keys: Vec<DueKey>,
+    /// Whether there are no more.
+    pub(crate) is_all: bool,
+    /// Why one is not here, where rows cannot be read.
+    pub(crate) harm: Option<StoreError>,
+}
+
+impl NextDue {
+    fn of(rows: impl IntoIterator<Item = FoundRow>, is_all: bool) -> Self {
+        let mut next = Self { is_all, ..Self::default() };
+        for (key, value) in rows {
+            let key = value.and_then(|_| parse_key(&key).ok_or_else(|| corrupt(tables::DELAYED, "its key is none")));
+            match key {
+                Ok(key) => next.keys.push(key),
+                Err(why) => drop(next.harm.get_or_insert(why)),
+            }
+        }
+        next
+    }
+}
+
+/// The next delayed events behind a row.
+pub(crate) async fn next_due(tenure: &Tenure, from: Bytes, now: Timestamp) -> Result<NextDue, StoreError> {
+    let range = KeyRange::all().after(&from);
+    match tenure.reader().scan(tables::DELAYED, range.clone(), PAGE).await {
+        Ok(rows) => {
+            let is_all = rows.len() < PAGE;
+            Ok(NextDue::of(rows.into_iter().map(|(key, value)| (key, Ok(value))), is_all))
+        }
+        Err(StoreError::Corrupt { .. }) => next_sound(tenure, range, now).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// The next of them beside rows that cannot be read. A store tells those of whole ranges alone, so it is asked about longer and longer
+/// times.
+async fn next_sound(tenure: &Tenure, range: KeyRange, now: Timestamp) -> Result<NextDue, StoreError> {
+    let begin = parse_key(&range.start).map_or(now, |(due, _)| due.max(now));
+    let mut time = Duration::from_secs(1);
+    loop {
+        let end = begin + time;
+        let is_all = end == Timestamp::MAX;
+        let until = if is_all { range.end.clone() } else { Some(row_key((end, 0))) };
+        let rows = tenure.reader().scan_each(tables::DELAYED, KeyRange { end: until, ..range.clone() }).await?;
+        let next = NextDue::of(rows, is_all);
+        if is_all || next.keys.len() >= PAGE {
+            return Ok(next);
+        }
+        time = time.saturating_mul(8);
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ impl Runtime {
                     if self.is_stopped() {
                         continue;
                     }
+                    dispatcher.change_hands();
                     return poll_fn(|cx| {
                         dispatcher.storage_round(cx);
                         if let Poll::Ready(answer) = answer.poll_unpin(cx) {

@@ -12,7 +12,7 @@ use super::Pending;
 use crate::{
     dispatch::Dispatcher,
     event::Envelope,
-    journal::{next_due, parse_key, row_key},
+    journal::{NextDue, next_due, parse_key, row_key},
     store::{Op, StoreError, Tenure, tables},
 };
 
@@ -67,7 +67,8 @@ impl Dispatcher {
             && let (Some(from), Some(tenure)) = (durable.horizon.wants(), durable.tenure().cloned())
         {
             durable.horizon.looks();
-            durable.looking = Some(Box::pin(async move { next_due(&tenure, from).await }));
+            let now = self.now;
+            durable.looking = Some(Box::pin(async move { next_due(&tenure, from, now).await }));
             moved = true;
         }
         if let Some(looking) = &mut durable.looking
@@ -75,7 +76,10 @@ impl Dispatcher {
         {
             durable.looking = None;
             match read {
-                Ok((keys, is_all)) => durable.horizon.extend(keys, is_all),
+                Ok(NextDue { keys, is_all, harm }) => {
+                    durable.horizon.extend(keys, is_all);
+                    harm.iter().for_each(|harm| self.cannot_fire(harm));
+                }
                 Err(error @ StoreError::Corrupt { .. }) => {
                     durable.horizon.give_up();
                     self.cannot_fire(&error);

@@ -11,6 +11,7 @@ mod delay;
 mod forget;
 mod gap;
 mod harm;
+mod left_behind;
 mod open;
 mod outcome;
 mod proposal;
@@ -59,15 +60,15 @@ use crate::{
     event::{Envelope, EventName},
     intake::Shore,
     journal::{
-        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, Restored, Tail, Unclaimed, last_now,
-        letter_number, parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, NextDue, Restored, Tail, Unclaimed,
+        last_now, letter_number, parse_key,
     },
     queue::CLASSES,
     store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
 };
 
-/// The next delayed events, and whether they are the last.
-type Looking = Pending<Result<(Vec<DueKey>, bool), StoreError>>;
+/// The next delayed events.
+type Looking = Pending<Result<NextDue, StoreError>>;
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a durable runtime is made of.
@@ -151,6 +152,8 @@ pub(super) struct Durable {
     forgetting: Forgetting,
     /// What an earlier process may have ended with.
     care: Care,
+    /// Whether deliveries are in the log that were to leave it when there was no room.
+    has_left_behind: bool,
     /// Letters that are to be replayed once their subscription is open.
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
@@ -266,6 +269,7 @@ impl Durable {
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
             care: Care::default(),
+            has_left_behind: false,
             replays: Vec::new(),
             purged: Vec::new(),
             purged_numbers: Vec::new(),
@@ -315,6 +319,11 @@ impl Durable {
             && self.purged.is_empty()
             && self.purged_numbers.is_empty()
             && self.stages.iter().all(|stage| stage.is_quiet(self.tail.end(), now))
+    }
+
+    /// When the partition may be claimed again, where it is lost.
+    fn lost_until(&self) -> Option<Timestamp> {
+        if let Hold::Lost { until } = self.hold { Some(until) } else { None }
     }
 
     /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
@@ -391,18 +400,22 @@ impl Dispatcher {
         moved |= self.fire_delayed(cx);
         moved |= self.look_at_limits(cx);
         moved |= self.take_care(cx);
+        moved |= self.write_left_behind();
         moved |= self.commit(cx);
         moved
     }
 
     /// Does what can be done about writes to the storage, and runs no handler: for whoever writes where nobody drives.
     pub(crate) fn storage_round(&mut self, cx: &mut Context<'_>) {
-        self.now = self.parts.intake.clock.now();
         loop {
+            self.now = self.parts.intake.clock.now();
             let mut moved = self.obey() | self.hold_partition(cx);
             if self.durable.as_ref().is_some_and(|durable| durable.tenure().is_some()) {
                 moved |= self.poll_commits(cx) || self.an_emit_failed() || self.commit(cx);
             }
+            // Nobody else sees to it that a claim which has to wait is tried again.
+            let waits = self.durable.as_ref().and_then(|durable| durable.lost_until());
+            moved = moved || waits.is_some_and(|until| self.sleeps_until(until, cx).is_ready());
             if !moved {
                 return;
             }

@@ -13,7 +13,7 @@ use futures_util::stream::StreamExt;
 use super::{Durable, Logged, Pending, Place, Reader};
 use crate::{
     dispatch::{
-        Dispatcher,
+        Command, Dispatcher,
         job::{Job, OpenEvent, OrderKey, Past, Stake},
         registry::Entry,
         timers::Due,
@@ -102,13 +102,11 @@ impl Dispatcher {
             // It was taken back and subscribed again: what the old one has in flight ends first, and is written.
             return false;
         }
-        if let Some(was) = &entry.options.was {
-            self.take_name(was, &name);
-        }
-        let Some(durable) = &mut self.durable else { return false };
-        let known = durable.claim_name(name, entry.pattern.as_str(), known);
-        self.subscribers[place].is_opening = true;
+        let was = entry.options.was.as_deref().filter(|was| *was != name && !is_named(was));
         drop(entry.site.origin.set(known.row.origin.as_str().into()));
+        self.take_name(&entry, was, known);
+        self.subscribers[place].is_opening = true;
+        let Some(durable) = &mut self.durable else { return false };
         let rows = Box::pin(async move { open(&tenure, id).await });
         durable.opening.push(Opening { place, entry: entry.id, rows });
         true
@@ -152,16 +150,20 @@ impl Dispatcher {
         }
     }
 
-    /// Keys whose head is a dead letter stay halted.
+    /// Keys whose head is a dead letter stay halted, also where it is out and is replayed once the subscription is open.
     fn halt_keys(&mut self, place: usize) {
         let subscriber = &mut self.subscribers[place];
         if !subscriber.entry.options.halt {
             return;
         }
-        let letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &**subscriber.entry.name();
-        for (tenant, key) in letters.halted(name) {
-            subscriber.keys.entry((tenant, key)).or_default().is_halted = true;
+        let mut halted = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).halted(name);
+        let commands = self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = commands.iter().filter_map(|c| if let Command::Replay(asked) = c { Some(asked) } else { None });
+        let deferred = self.durable.iter().flat_map(|durable| &durable.replays).chain(asked.flatten());
+        halted.extend(deferred.filter_map(|replay| replay.letter.halted(name)));
+        for key in halted {
+            subscriber.keys.entry(key).or_default().is_halted = true;
         }
     }
 
@@ -195,24 +197,16 @@ impl Dispatcher {
         job
     }
 
-    /// What the store has under an earlier name is the subscription's: how far it is, and its dead letters.
-    fn take_name(&mut self, was: &str, name: &str) {
+    /// The name is the subscription's, with what the store has under an earlier one: how far it is, and its dead letters.
+    fn take_name(&mut self, entry: &Entry, was: Option<&str>, known: Known) {
         let Some(durable) = &mut self.durable else { return };
-        let is_other = self.subscribers.iter().any(|(_, s)| s.is_subscribed && &**s.entry.name() == was);
-        if was == name || is_other {
-            return;
+        let name = &**entry.name();
+        // In the batch of the new name: a process that died in between would leave nobody who has what the earlier one had.
+        if let Some(was) = was {
+            durable.leave_name(was, name);
         }
-        let is_known = durable.known.contains_key(was) || durable.starts.contains_key(was);
-        if !durable.known.contains_key(name) && is_known {
-            durable.known.remove(was);
-            durable.starts.remove(was);
-            let key = Bytes::copy_from_slice(was.as_bytes());
-            durable.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
-            durable.batch.push(Op::Delete { table: tables::START, key });
-        }
-        if durable.known.contains_key(was) {
-            return;
-        }
+        durable.claim_name(name.to_owned(), entry.pattern.as_str(), known);
+        let Some(was) = was.filter(|was| !durable.known.contains_key(*was)) else { return };
         // Some may be left of a process that died between two commits.
         let renamed = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).rename(was, name);
         for letter in &renamed {
@@ -223,6 +217,19 @@ impl Dispatcher {
 }
 
 impl Durable {
+    /// What the store has under an earlier name is another's from now on.
+    fn leave_name(&mut self, was: &str, name: &str) {
+        let is_known = self.known.contains_key(was) || self.starts.contains_key(was);
+        if self.known.contains_key(name) || !is_known {
+            return;
+        }
+        self.known.remove(was);
+        self.starts.remove(was);
+        let key = Bytes::copy_from_slice(was.as_bytes());
+        self.batch.push(Op::Delete { table: tables::SUBSCRIPTION, key: key.clone() });
+        self.batch.push(Op::Delete { table: tables::START, key });
+    }
+
     /// Where a subscription begins that the store does not know; none while that is not known.
     pub(super) fn beginning(&self, entry: &Entry) -> Option<Seq> {
         let marked = self.starts.get(&**entry.name()).copied();
@@ -235,8 +242,20 @@ impl Durable {
         let marked = was.and_then(|was| self.starts.get(was)).copied();
         let start = self.beginning(entry).into_iter().chain(marked).min()?;
         self.last_id += 1;
-        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: entry.name().to_string() };
+        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: self.free_origin(entry.name()) };
         Some(Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) })
+    }
+
+    /// What the effect keys of a new subscription go by: its name, unless one that was renamed has had that before, whose keys
+    /// stay what they were.
+    fn free_origin(&self, name: &str) -> String {
+        let is_taken = |origin: &str| self.known.values().any(|known| known.row.origin == origin);
+        let (mut origin, mut number) = (name.to_owned(), 1_u32);
+        while is_taken(&origin) {
+            number += 1;
+            origin = format!("{name}#{number}");
+        }
+        origin
     }
 
     /// Whether all is in the store that a reader of before has written.
@@ -255,7 +274,7 @@ impl Durable {
     }
 
     /// The name and the pattern are the subscription's from now on.
-    fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) -> Known {
+    fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) {
         if known.row.pattern != pattern || !self.known.contains_key(&name) {
             pattern.clone_into(&mut known.row.pattern);
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
@@ -270,8 +289,7 @@ impl Durable {
         }
         self.closing.remove(&known.row.id);
         self.starts.remove(&name);
-        self.known.insert(name, known.clone());
-        known
+        self.known.insert(name, known);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     dispatch::{
         Dispatcher,
         finish::{Accepted, conflict},
-        job::{Job, Past},
+        job::{Job, OrderKey, Past},
         registry::Entry,
     },
     event::{Draft, Envelope, Way},
@@ -202,6 +202,12 @@ impl Dispatcher {
         let Some(key) = job.order_key().filter(|_| job.logged.is_some()) else { return };
         let Some(line) = self.subscribers[job.subscriber].keys.get_mut(&key) else { return };
         line.head_waits = true;
+        self.log_line_of(job.subscriber, &key);
+    }
+
+    /// Those that wait in a line leave the log, as far as there is room.
+    pub(super) fn log_line_of(&mut self, place: usize, key: &OrderKey) {
+        let Some(line) = self.subscribers[place].keys.get_mut(key) else { return };
         let mut waiting = std::mem::take(&mut line.waiting);
         for job in &mut waiting {
             self.log_blocked(job);
@@ -209,7 +215,7 @@ impl Dispatcher {
                 break;
             }
         }
-        if let Some(line) = self.subscribers[job.subscriber].keys.get_mut(&key) {
+        if let Some(line) = self.subscribers[place].keys.get_mut(key) {
             line.waiting = waiting;
         }
     }
@@ -230,7 +236,10 @@ impl Dispatcher {
         let has_room = self.make_room(bytes.len());
         let is_kept = job.logged.is_some_and(|logged| logged.place != Place::Nowhere);
         if !has_room && is_kept && self.is_stuffed() {
-            // So does what nobody can write now: it is as it was.
+            // So does what nobody can write now: it is as it was, until there is room.
+            if let Some(durable) = &mut self.durable {
+                durable.has_left_behind |= job.is_in_log();
+            }
             return;
         }
         let Some(logged) = &mut job.logged else { return };

@@ -127,6 +127,7 @@ impl Dispatcher {
         durable.forgetting.lose();
         durable.closing.clear();
         durable.replays.clear();
+        durable.has_left_behind = false;
         durable.kept.forget();
         durable.stages.iter_mut().for_each(super::stages::Runner::lose);
         durable.horizon.forget();

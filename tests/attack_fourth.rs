@@ -1,0 +1,383 @@
+//! What a fourth attack on a durable runtime has found: each test fails without the mend that came with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream::{
+    Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, OnError, Replay, Runtime, Stage,
+    StageError, chain,
+    store::{
+        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
+        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+    },
+    testing::{self, TestKit},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+
+type Seen = Arc<Mutex<Vec<u64>>>;
+
+/// What becomes of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Lands,
+    /// Nothing of it is there, and nobody knows.
+    Lost,
+    /// It lands once the gate is open.
+    Waits,
+}
+
+type Plan = Arc<Mutex<Box<dyn FnMut(&[Op]) -> Fate + Send>>>;
+
+/// A store whose commits have the fate that a plan says.
+#[derive(Clone)]
+struct Planned {
+    inner: Memory,
+    plan: Plan,
+    gate: Arc<watch::Sender<bool>>,
+}
+
+struct PlannedPartition {
+    inner: Box<dyn Partition>,
+    store: Planned,
+    is_lost: bool,
+}
+
+impl Default for Planned {
+    fn default() -> Self {
+        let plan: Box<dyn FnMut(&[Op]) -> Fate + Send> = Box::new(|_| Fate::Lands);
+        Self { inner: Memory::new(), plan: Arc::new(Mutex::new(plan)), gate: Arc::new(watch::Sender::new(true)) }
+    }
+}
+
+impl Planned {
+    fn plan(&self, plan: impl FnMut(&[Op]) -> Fate + Send + 'static) {
+        *self.plan.lock().unwrap() = Box::new(plan);
+    }
+
+    /// The next commits have these fates.
+    fn next(&self, fates: impl IntoIterator<Item = Fate>) {
+        let mut fates: VecDeque<_> = fates.into_iter().collect();
+        self.plan(move |_| fates.pop_front().unwrap_or(Fate::Lands));
+    }
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for PlannedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Store for Planned {
+    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.inner.append(partition, batch)
+    }
+
+    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (claim, store) = (self.inner.claim(partition), self.clone());
+        Box::pin(async move {
+            let mut claim = claim.await?;
+            claim.partition = Box::new(PlannedPartition { inner: claim.partition, store, is_lost: false });
+            Ok(claim)
+        })
+    }
+
+    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.appended(partition, seq)
+    }
+
+    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
+        self.inner.reader(partition)
+    }
+}
+
+impl Partition for PlannedPartition {
+    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let fate = (self.store.plan.lock().unwrap())(&batch);
+        self.is_lost |= fate == Fate::Lost;
+        if self.is_lost {
+            return Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) });
+        }
+        let (committed, mut gate) = (self.inner.commit(batch), self.store.gate.subscribe());
+        Box::pin(async move {
+            if fate == Fate::Waits {
+                drop(gate.wait_for(|open| *open).await);
+            }
+            committed.await
+        })
+    }
+
+    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+        self.inner.release()
+    }
+}
+
+impl Reader for PlannedPartition {
+    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.get(table, keys)
+    }
+
+    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit)
+    }
+
+    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
+        self.inner.last(table, range)
+    }
+
+    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
+        self.inner.extent()
+    }
+
+    fn read<'a>(
+        &'a self,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.inner.read(class, from, max_bytes, wanted)
+    }
+}
+
+fn on(store: &(impl Store + Clone)) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+fn number(id: u64) -> Draft {
+    Draft::json("number", json!(id))
+}
+
+/// An event of 900 KB.
+fn large(id: u64) -> Draft {
+    Draft::json("number", json!({"id": id, "text": "x".repeat(900_000)}))
+}
+
+fn id_of(event: &serde_json::Value) -> u64 {
+    event.as_u64().or_else(|| event["id"].as_u64()).unwrap()
+}
+
+/// Keeps what it sees.
+fn keep(name: &'static str, seen: &Seen) -> impl Handler<(Json,)> + use<> {
+    let seen = Arc::clone(seen);
+    let handler = move |Json(event): Json| {
+        let seen = Arc::clone(&seen);
+        async move { seen.lock().unwrap().push(id_of(&event)) }
+    };
+    handler.named(name)
+}
+
+fn die(name: &'static str) -> impl Handler<(Json,)> {
+    (|_: Json| async { Err::<(), _>(HandlerError::permanent("no")) }).named(name)
+}
+
+/// Drives for a while in which no retry is due.
+async fn drive(kit: &TestKit) {
+    drop(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await);
+}
+
+fn seen(seen: &Seen) -> Vec<u64> {
+    seen.lock().unwrap().clone()
+}
+
+#[test]
+fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
+    let store = Planned::default();
+    testing::run(on(&store), async |kit: TestKit| {
+        let storage = kit.storage("n");
+        storage.put("k", "0").await?;
+        store.next([Fate::Lost, Fate::Lost]);
+        for value in ["1", "2"] {
+            assert!(storage.put("k", value).await.is_err());
+        }
+        let third = tokio::time::timeout(Duration::from_hours(1), storage.put("k", "3"));
+        assert!(third.await.is_ok());
+        assert!(kit.elapsed() < Duration::from_mins(1), "it waited for {:?}", kit.elapsed());
+        assert_eq!(storage.get("k").await?.as_deref(), Some(&b"3"[..]));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
+    let (store, new) = (Planned::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", die("old"))?;
+        for id in 0..20 {
+            kit.emit(large(id))?.await?;
+        }
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.dead, 20);
+        kit.shutdown(Duration::from_secs(1)).await?;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        for id in 20..23 {
+            kit.emit(number(id))?.await?;
+        }
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        // The process dies when the name that was is gone.
+        let mut is_dead = false;
+        store.plan(move |batch| {
+            let goes = |op: &Op| matches!(op, Op::Delete { table: tables::SUBSCRIPTION, .. });
+            let fate = if is_dead { Fate::Lost } else { Fate::Lands };
+            is_dead |= batch.iter().any(goes);
+            fate
+        });
+        kit.on("number", keep("new", &Seen::default()).was("old"))?;
+        drive(&kit).await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    store.next([]);
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", keep("new", &new).was("old"))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all().subscription("new"));
+        assert_eq!(letters.len(), 20, "they followed the name");
+        Ok(())
+    });
+    assert_eq!(seen(&new), [20, 21, 22]);
+}
+
+#[test]
+fn no_two_subscriptions_have_the_effect_keys_of_one() {
+    let (store, keys) = (Memory::new(), Arc::new(Mutex::new(Vec::new())));
+    let note = |name: &'static str| {
+        let keys = Arc::clone(&keys);
+        let handler = move |context: Context| {
+            let keys = Arc::clone(&keys);
+            async move { keys.lock().unwrap().push((name, context.effect_key("mail"))) }
+        };
+        handler.named(name)
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", note("old"))?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    for _ in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.on("number", note("new").was("old"))?;
+            kit.settle().await;
+            kit.on("number", note("old"))?;
+            kit.emit(number(1))?.await?;
+            kit.settle().await;
+            Ok(())
+        });
+        let keys = std::mem::take(&mut *keys.lock().unwrap());
+        assert_eq!(keys.len(), 2);
+        assert_ne!(keys[0].1, keys[1].1, "the outside takes {} for {}", keys[1].0, keys[0].0);
+    }
+}
+
+#[test]
+fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behind_it() {
+    let (store, all) = (Planned::default(), Seen::default());
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    testing::run(on(&store).queue_size(20_000), async |kit: TestKit| {
+        let (noted, held) = (Arc::clone(&all), Arc::clone(&go_on));
+        let handler = move |Json(event): Json| {
+            let (noted, held) = (Arc::clone(&noted), Arc::clone(&held));
+            async move {
+                if id_of(&event) == 0 {
+                    held.notified().await;
+                    return Err(HandlerError::permanent("no"));
+                }
+                noted.lock().unwrap().push(id_of(&event));
+                Ok(())
+            }
+        };
+        kit.on("number", handler.named("one").ordered_by_key().halt_key_on_dead())?;
+        let once = |_: Json| async { Draft::json("done", json!(1)).idempotency_key("once") };
+        kit.on("once", once.named("once"))?;
+        for id in 0..40 {
+            kit.emit(large(id).key("k"))?.await?;
+        }
+        drive(&kit).await;
+        store.gate.send_replace(false);
+        store.plan(|batch| {
+            let waits = batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, .. }));
+            if waits { Fate::Waits } else { Fate::Lands }
+        });
+        kit.emit(Draft::json("once", json!(1)))?.await?;
+        drive(&kit).await;
+        go_on.notify_one();
+        drive(&kit).await;
+        store.gate.send_replace(true);
+        drive(&kit).await;
+        for id in 100..2_000 {
+            kit.emit(number(id).key("k"))?;
+        }
+        kit.emit(number(99).key("other"))?.await?;
+        let driven = tokio::time::timeout(Duration::from_mins(1), kit.runtime().process()).await;
+        assert!(driven.is_ok(), "{:?}", kit.stats().deliveries);
+        assert_eq!(seen(&all), [99]);
+        kit.purge(&DeadLetterFilter::all());
+        kit.settle().await;
+        Ok(())
+    });
+    let rest: Vec<_> = [99].into_iter().chain(1..40).chain(100..2_000).collect();
+    assert_eq!(seen(&all), rest);
+}
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "number")]
+struct Number(u64);
+
+#[derive(Event, Clone, Serialize, Deserialize)]
+#[event(name = "total")]
+struct Total(u64);
+
+/// Else what a stage gave up would be replayed by the subscription, and be gone.
+#[test]
+fn a_stage_and_a_subscription_share_no_name() {
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let stage = || Stage::new(chain().map(|number: Number| Total(number.0)));
+        kit.stage("stage", stage())?;
+        kit.on("other", keep("handler", &Seen::default()))?;
+        assert!(matches!(kit.on("other", die("stage")), Err(OnError::NameOfStage { name }) if name == "stage"));
+        let refused = kit.stage("handler", stage());
+        assert!(matches!(refused, Err(StageError::NameOfSubscription { name }) if name == "handler"));
+        Ok(())
+    });
+}
+
+/// Its letter is out of the dead letters then, and its key was taken for one that goes on.
+#[test]
+fn a_halted_head_that_is_replayed_before_its_subscription_is_open_goes_first() {
+    let (store, all) = (Memory::new(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("number", die("one").ordered_by_key().halt_key_on_dead())?;
+        for id in 1..=3 {
+            kit.emit(number(id).key("k"))?.await?;
+        }
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.parked, 2);
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.settle().await;
+        kit.on("number", keep("one", &all).ordered_by_key().halt_key_on_dead())?;
+        assert_eq!(kit.replay(&Replay::all()).replayed, 1);
+        kit.settle().await;
+        Ok(())
+    });
+    assert_eq!(seen(&all), [1, 2, 3]);
+}
