@@ -2,7 +2,11 @@
 //!
 //! Left there, they would keep their subscription from reading on: for as long as its key is halted, or as the backoff lasts.
 
-use crate::dispatch::{Dispatcher, job::OrderKey, subscriber::KeyLine};
+use crate::dispatch::{
+    Dispatcher,
+    job::{Job, OrderKey},
+    subscriber::KeyLine,
+};
 
 impl Dispatcher {
     /// Writes who waits, as far as there is room now. Whether there was anything to write.
@@ -26,7 +30,7 @@ impl Dispatcher {
     /// The keys whose heads wait or have died, with somebody behind them who is in the log still.
     fn lines_in_log(&self) -> Vec<(usize, OrderKey)> {
         let may_leave = |line: &KeyLine| line.head_waits || line.is_halted;
-        let is_in_log = |line: &KeyLine| line.waiting.back().is_some_and(super::super::job::Job::is_in_log);
+        let is_in_log = |line: &KeyLine| line.waiting.back().is_some_and(Job::is_in_log);
         let lines = self.subscribers.iter().flat_map(|(place, subscriber)| {
             let lines = subscriber.keys.iter().filter(|(_, line)| may_leave(line) && is_in_log(line));
             lines.map(move |(key, _)| (place, key.clone()))
