@@ -2,19 +2,25 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
-    sync::{Arc, Mutex},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{self, Waker},
     time::Duration,
 };
 
 use millstream::{
     Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, Key, OnError, Priority, Refusal,
     Replay, Retry, Runtime, Start,
-    store::{Memory, Redb, Store},
-    testing::{self, FaultyStore, Probe, TestKit},
+    store::{CommitError, Committed, Memory, Op, PartitionId, Redb, Store, StoreFuture},
+    testing::{self, FaultyStore, HookedStore, Probe, StoreHooks, TestKit},
 };
 use redb::backends::InMemoryBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 #[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[event(name = "order.placed", key = "id")]
@@ -59,6 +65,61 @@ fn what_is_emitted_is_handled_and_what_is_returned_too() {
         assert_eq!(orders, (0..10).collect::<Vec<_>>());
         Ok(())
     });
+}
+
+/// A batch of emits lands once it may.
+struct Gate(Arc<Semaphore>);
+
+impl StoreHooks for Gate {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let (gate, store) = (Arc::clone(&self.0), Arc::clone(store));
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            store.append(partition, batch).await
+        })
+    }
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Else each emit would cost a look at the store for nothing.
+#[tokio::test(start_paused = true)]
+async fn an_emit_wakes_whoever_drives_once_it_has_landed_and_not_before() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = HookedStore::new(Memory::new(), Gate(Arc::clone(&gate)));
+    let (runtime, seen) = (Runtime::builder().store(store).build().unwrap(), Seen::default());
+    runtime.on("order.*", numbers(&seen)).unwrap();
+    let (mut run, wakes) = (pin!(runtime.run()), Arc::new(Wakes::default()));
+    let (waker, woken) = (Waker::from(Arc::clone(&wakes)), || wakes.0.swap(0, Ordering::Relaxed));
+    let mut drive = || {
+        wakes.0.store(1, Ordering::Relaxed);
+        while woken() > 0 {
+            assert!(run.as_mut().poll(&mut task::Context::from_waker(&waker)).is_pending());
+        }
+    };
+    drive();
+    let receipts: Vec<_> = (0..100).map(|id| runtime.emit(OrderPlaced { id }).unwrap()).collect();
+    assert_eq!(woken(), 0);
+    gate.add_permits(100);
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    assert!(woken() > 0);
+    drive();
+    assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
 }
 
 #[test]
