@@ -48,9 +48,16 @@ struct Seams {
 #[derive(Debug, Default)]
 struct OnWay {
     is_held: bool,
-    waiting: VecDeque<(Shared<Box<dyn Partition>>, Vec<Op>, oneshot::Sender<Landing>)>,
+    waiting: VecDeque<HandedOver>,
     /// The most that were on their way at once.
     most: usize,
+}
+
+#[derive(Debug)]
+struct HandedOver {
+    partition: Shared<Box<dyn Partition>>,
+    batch: Vec<Op>,
+    done: oneshot::Sender<Landing>,
 }
 
 #[derive(Debug)]
@@ -88,7 +95,8 @@ impl Seams {
 
     /// The first that is on its way lands, if there is one.
     fn land_one(&self) -> bool {
-        let Some((partition, batch, done)) = self.commits.lock().unwrap().waiting.pop_front() else { return false };
+        let next = self.commits.lock().unwrap().waiting.pop_front();
+        let Some(HandedOver { partition, batch, done }) = next else { return false };
         let _ = done.send(now(partition.lock().unwrap().commit(batch)));
         true
     }
@@ -165,7 +173,7 @@ impl Partition for SeamPartition {
             return self.inner.lock().unwrap().commit(batch);
         }
         let (done, landing) = oneshot::channel();
-        commits.waiting.push_back((Arc::clone(&self.inner), batch, done));
+        commits.waiting.push_back(HandedOver { partition: Arc::clone(&self.inner), batch, done });
         commits.most = commits.most.max(commits.waiting.len());
         Box::pin(async move { landing.await.unwrap() })
     }
