@@ -423,6 +423,35 @@ fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_
 }
 
 #[test]
+fn a_stage_that_is_given_while_its_name_is_forgotten_begins_anew_after_that() {
+    let (store, totalled) = (Seams::default(), Seen::default());
+    let sale = |cents| Sale { shop: 1, cents };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        kit.emit(sale(100))?.await?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("total", keep("keep", &totalled))?;
+        kit.settle().await;
+        store.stalled.send_replace(Some(Table("stage_turn")));
+        kit.forget("totals");
+        drive(&kit).await;
+        kit.stage("totals", totals())?;
+        kit.emit(sale(1))?.await?;
+        drive(&kit).await;
+        store.stalled.send_replace(None);
+        kit.settle().await;
+        kit.emit(sale(2))?.await?;
+        kit.settle().await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        Ok(())
+    });
+    assert_eq!(seen(&totalled), [1, 3]);
+}
+
+#[test]
 fn no_more_than_three_commits_are_on_their_way_however_much_handlers_return() {
     const EVENTS: u64 = 6;
     let store = Seams::default();
