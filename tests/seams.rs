@@ -48,9 +48,16 @@ struct Seams {
 #[derive(Debug, Default)]
 struct OnWay {
     is_held: bool,
-    waiting: VecDeque<(Shared<Box<dyn Partition>>, Vec<Op>, oneshot::Sender<Landing>)>,
+    waiting: VecDeque<HandedOver>,
     /// The most that were on their way at once.
     most: usize,
+}
+
+#[derive(Debug)]
+struct HandedOver {
+    partition: Shared<Box<dyn Partition>>,
+    batch: Vec<Op>,
+    done: oneshot::Sender<Landing>,
 }
 
 #[derive(Debug)]
@@ -88,7 +95,8 @@ impl Seams {
 
     /// The first that is on its way lands, if there is one.
     fn land_one(&self) -> bool {
-        let Some((partition, batch, done)) = self.commits.lock().unwrap().waiting.pop_front() else { return false };
+        let next = self.commits.lock().unwrap().waiting.pop_front();
+        let Some(HandedOver { partition, batch, done }) = next else { return false };
         let _ = done.send(now(partition.lock().unwrap().commit(batch)));
         true
     }
@@ -165,7 +173,7 @@ impl Partition for SeamPartition {
             return self.inner.lock().unwrap().commit(batch);
         }
         let (done, landing) = oneshot::channel();
-        commits.waiting.push_back((Arc::clone(&self.inner), batch, done));
+        commits.waiting.push_back(HandedOver { partition: Arc::clone(&self.inner), batch, done });
         commits.most = commits.most.max(commits.waiting.len());
         Box::pin(async move { landing.await.unwrap() })
     }
@@ -412,6 +420,35 @@ fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_
         Ok(())
     });
     assert_eq!(seen(&again), [1]);
+}
+
+#[test]
+fn a_stage_that_is_given_while_its_name_is_forgotten_begins_anew_after_that() {
+    let (store, totalled) = (Seams::default(), Seen::default());
+    let sale = |cents| Sale { shop: 1, cents };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("totals", totals())?;
+        kit.emit(sale(100))?.await?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.on("total", keep("keep", &totalled))?;
+        kit.settle().await;
+        store.stalled.send_replace(Some(Table("stage_turn")));
+        kit.forget("totals");
+        drive(&kit).await;
+        kit.stage("totals", totals())?;
+        kit.emit(sale(1))?.await?;
+        drive(&kit).await;
+        store.stalled.send_replace(None);
+        kit.settle().await;
+        kit.emit(sale(2))?.await?;
+        kit.settle().await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        Ok(())
+    });
+    assert_eq!(seen(&totalled), [1, 3]);
 }
 
 #[test]

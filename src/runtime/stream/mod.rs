@@ -221,7 +221,7 @@ impl Runtime {
             let name = self.shared.registry.free_name(&stem(pattern));
             match self.open_stream_named(name, pattern, options, tenant) {
                 // Another took the name in between.
-                Err(OnError::DuplicateName { .. }) => {}
+                Err(OnError::DuplicateName { .. } | OnError::NameOfStage { .. }) => {}
                 opened => return opened.map(flow),
             }
         }
