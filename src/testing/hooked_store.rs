@@ -150,7 +150,7 @@ pub trait StoreHooks: Send + Sync + 'static {
 /// let store = HookedStore::new(Memory::new(), Full(AtomicUsize::new(1)));
 /// testing::run(Runtime::builder().store(store.clone()), async |kit| {
 ///     assert!(kit.emit(Draft::json("order.placed", 7.into()))?.await.is_err());
-///     // Whoever drives opens the store again.
+///     // Nothing is taken in until whoever drives has opened the store again.
 ///     kit.settle().await;
 ///     assert!(kit.emit(Draft::json("order.placed", 8.into()))?.await.is_ok());
 ///     Ok(())
