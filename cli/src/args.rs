@@ -2,25 +2,52 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 use millstream::{DeadLetterFilter, Death, EventId, Pattern, Priority, Timestamp, archive::LogFilter, store::Seq};
 
 use crate::words;
+
+const EVERYWHERE: &str = "Everywhere";
+const EVENTS: &str = "Which events (all of these must agree)";
+const LETTERS: &str = "Which dead letters (all of these must agree)";
+
+/// The words that clap finds for it are all options in one, before the file.
+const CHOOSE_TO_REPLAY: &str = "\
+millstream dlq replay [OPTIONS] <FILE> <NUMBER>...
+       millstream dlq replay [OPTIONS] <FILE> --all
+       millstream dlq replay [OPTIONS] <FILE> --subscription <NAME>, or another filter";
+const CHOOSE_TO_PURGE: &str = "\
+millstream dlq purge [OPTIONS] <FILE> <NUMBER>...
+       millstream dlq purge [OPTIONS] <FILE> --all
+       millstream dlq purge [OPTIONS] <FILE> --subscription <NAME>, or another filter";
+
+const EXAMPLES: &str = "\
+Examples:
+  millstream inspect events.redb
+  millstream log events.redb --event 'order.>' --since 2026-01-31 --limit 20
+  millstream dlq list events.redb --subscription bank
+  millstream dlq replay events.redb --subscription bank --rate 10
+  millstream export events.redb | millstream import copy.redb
+
+Exit codes: 0 done; 1 not done, or damage was found; 2 the command line is wrong";
 
 /// Looks into the file of a durable millstream runtime, mends it, and takes events out and in.
 ///
 /// For a file that no runtime has open. Commands that only look never change it.
 #[derive(Debug, Parser)]
-#[command(name = "millstream", version, max_term_width = 100)]
+#[command(name = "millstream", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// Print one JSON object a line; the last line of standard output is one as well, errors included
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Print no progress and no closing line
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
-    /// The partition to look at
-    #[arg(long, global = true, default_value_t = 0, value_name = "NUMBER")]
+    /// The partition whose log and rows are meant; `inspect`, `verify`, `backup` and `compact` take the whole file
+    #[arg(long, global = true, default_value_t = 0, value_name = "NUMBER", help_heading = EVERYWHERE)]
     pub(crate) partition: u32,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -67,39 +94,39 @@ pub(crate) enum Command {
 pub(crate) struct Log {
     /// The file of a durable runtime
     pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) filter: EventFilter,
     /// At most so many
     #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX, hide_default_value = true)]
     pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) filter: EventFilter,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct EventFilter {
-    /// Of this class; may be given several times
-    #[arg(long)]
-    class: Vec<Class>,
-    /// Whose name a pattern selects, such as `order.*` or `order.>`
-    #[arg(long, value_name = "PATTERN")]
-    event: Option<Pattern>,
-    /// Of this time or later: 2026-01-31T12:00:00Z, or a date
-    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
-    since: Option<Timestamp>,
-    /// Before this time
-    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
-    until: Option<Timestamp>,
-    /// With this key
-    #[arg(long)]
-    key: Option<String>,
-    /// Of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// From this place of the log on
-    #[arg(long, value_name = "PLACE", default_value_t = 0, hide_default_value = true)]
-    from: u64,
     /// Read what can still be read of a damaged file: it is not checked as a whole, each event is all the same
     #[arg(long)]
     pub(crate) damaged: bool,
+    /// Of this class; may be given several times
+    #[arg(long, help_heading = EVENTS)]
+    class: Vec<Class>,
+    /// Whose name a pattern selects, such as `order.*` or `order.>`
+    #[arg(long, help_heading = EVENTS, value_name = "PATTERN")]
+    event: Option<Pattern>,
+    /// Of this time or later: 2026-01-31T12:00:00Z, or a date
+    #[arg(long, help_heading = EVENTS, value_name = "TIME", value_parser = words::parse_time)]
+    since: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, help_heading = EVENTS, value_name = "TIME", value_parser = words::parse_time)]
+    until: Option<Timestamp>,
+    /// With this key
+    #[arg(long, help_heading = EVENTS)]
+    key: Option<String>,
+    /// Of this tenant
+    #[arg(long, help_heading = EVENTS)]
+    tenant: Option<String>,
+    /// From this place of the log on; what was trimmed from it is not among them then
+    #[arg(long, help_heading = EVENTS, value_name = "PLACE", default_value_t = 0, hide_default_value = true)]
+    from: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,7 +146,7 @@ pub(crate) struct State {
     /// Print the states of this operator stage's keys
     #[arg(long, value_name = "NAME", conflicts_with = "table")]
     pub(crate) stage: Option<String>,
-    /// Rows whose key begins with this text
+    /// Rows whose name or key begins with this text; with an event, that is its key, and of an aggregate, its id
     #[arg(long, requires = "table", default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
     /// At most so many rows or states
@@ -139,8 +166,10 @@ pub(crate) enum Dlq {
         number: u64,
     },
     /// Let dead letters be delivered again once a runtime opens the file
+    #[command(override_usage = CHOOSE_TO_REPLAY)]
     Replay(Replay),
     /// Forget dead letters for good
+    #[command(override_usage = CHOOSE_TO_PURGE)]
     Purge(ChosenLetters),
 }
 
@@ -154,14 +183,14 @@ pub(crate) struct Letters {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    #[command(flatten)]
-    pub(crate) letters: ChosenLetters,
     /// At most so many, the oldest first
     #[arg(long, value_name = "NUMBER", default_value_t = usize::MAX, hide_default_value = true)]
     pub(crate) limit: usize,
     /// So many a second; default: all at once
     #[arg(long, value_name = "NUMBER")]
     pub(crate) rate: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub(crate) letters: ChosenLetters,
 }
 
 #[derive(Debug, Args)]
@@ -175,32 +204,32 @@ pub(crate) struct ChosenLetters {
     /// All of them
     #[arg(long, group = "chosen", action = ArgAction::SetTrue)]
     pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) filter: LetterFilter,
     /// Change a file that is damaged, too; copy it first. `purge` then removes damaged letters that are named by their numbers
     #[arg(long)]
     pub(crate) damaged: bool,
+    #[command(flatten)]
+    pub(crate) filter: LetterFilter,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LetterFilter {
     /// Of this subscription
-    #[arg(long, value_name = "NAME", group = "chosen")]
+    #[arg(long, help_heading = LETTERS, value_name = "NAME", group = "chosen")]
     subscription: Option<String>,
     /// Whose event's name a pattern selects
-    #[arg(long, value_name = "PATTERN", group = "chosen")]
+    #[arg(long, help_heading = LETTERS, value_name = "PATTERN", group = "chosen")]
     event: Option<Pattern>,
     /// Of one event
-    #[arg(long, group = "chosen")]
+    #[arg(long, help_heading = LETTERS, group = "chosen")]
     id: Option<EventId>,
     /// Whose event has this key
-    #[arg(long, group = "chosen")]
+    #[arg(long, help_heading = LETTERS, group = "chosen")]
     key: Option<String>,
     /// Of this tenant
-    #[arg(long, group = "chosen")]
+    #[arg(long, help_heading = LETTERS, group = "chosen")]
     tenant: Option<String>,
     /// That died of this
-    #[arg(long, value_name = "REASON", value_parser = death, group = "chosen")]
+    #[arg(long, help_heading = LETTERS, value_name = "REASON", value_parser = PossibleValuesParser::new(DEATHS).try_map(|text| death(&text)), group = "chosen")]
     death: Option<Death>,
 }
 
@@ -271,9 +300,12 @@ impl From<Class> for Priority {
     }
 }
 
-fn death(text: &str) -> Result<Death, String> {
-    let expected = "permanent, exhausted, retry_quota, saturated, unrouted, late, parked and loop are the reasons";
-    serde_json::from_value(text.into()).map_err(|_| expected.to_owned())
+/// What dead letters die of.
+const DEATHS: [&str; 10] =
+    ["permanent", "exhausted", "retry_quota", "saturated", "unrouted", "late", "parked", "halted", "crashed", "loop"];
+
+fn death(text: &str) -> Result<Death, serde_json::Error> {
+    serde_json::from_value(text.into())
 }
 
 #[cfg(test)]
@@ -299,5 +331,13 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         all_have(&command);
+    }
+
+    #[test]
+    fn every_reason_of_a_death_is_known() {
+        assert!(DEATHS.iter().all(|name| death(name).is_ok_and(|death| death.to_string() == *name)));
+        // serde names all that there are.
+        let named = death("eternal").unwrap_err().to_string();
+        assert_eq!(named.matches('`').count() / 2 - 1, DEATHS.len(), "{named}");
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
@@ -65,8 +65,8 @@ impl Output {
         if self.is_json || self.is_quiet {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-        let bar = ProgressBar::new(0).with_message(what);
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}");
+        let bar = ProgressBar::new(0).with_message(what).with_finish(ProgressFinish::AndClear);
         style.map_or(bar.clone(), |style| bar.with_style(style))
     }
 
@@ -75,7 +75,7 @@ impl Output {
         if self.is_json || self.is_quiet {
             return ProgressBar::hidden();
         }
-        let spinner = ProgressBar::new_spinner().with_message(what);
+        let spinner = ProgressBar::new_spinner().with_message(what).with_finish(ProgressFinish::AndClear);
         spinner.enable_steady_tick(std::time::Duration::from_millis(120));
         spinner
     }

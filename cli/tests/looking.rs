@@ -144,6 +144,12 @@ fn state_shows_how_far_each_subscription_is_and_the_rows_of_each_table() {
         [state(&["subscription", "--prefix", "b"]).0.len(), state(&["subscription", "--prefix", "x"]).0.len()],
         [1, 0]
     );
+    // Their keys have the tenant and more before what people call a key.
+    for (table, prefix, count) in
+        [("dead", "k", 2), ("dead", "x", 0), ("aggregate", "7", 1), ("aggregate", "8", 0), ("cursor", "b", 0)]
+    {
+        assert_eq!(state(&[table, "--prefix", prefix]).0.len(), count, "{table} {prefix}");
+    }
     let (kind, message) = millstream(["state", "--json", file.to_str().unwrap(), "nothing"]).refusal();
     assert!(kind == "missing" && message.contains("subscription"), "{message}");
 }

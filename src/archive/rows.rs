@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Archive, ArchiveError, corrupt};
 use crate::{
     dead_letter::{DeadLetter, Failure},
-    event::{Envelope, EventId, Priority, unscoped},
+    event::{Envelope, EventId, Key, Priority, unscoped},
     history::{APPEND, OnceRow},
     journal::{Cursor, FailedKey, Stand, Subscribed, dead_row, parse_failed, parse_key},
     store::{Class, Seq, StoreError, Table, tables},
@@ -179,6 +179,20 @@ pub struct SubscriptionState {
 }
 
 impl Row {
+    /// What people look for it by: its name or its key, the id of its aggregate, or the key of its event. None where it has nothing of
+    /// that kind.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Setting { name, .. } | Self::Subscription { name, .. } | Self::Start { name, .. } => Some(name),
+            Self::Once { key, .. } | Self::Storage { key, .. } | Self::Other { key, .. } => Some(key),
+            Self::Append { id, .. } => Some(id),
+            Self::Aggregate { event } => event.aggregate().map(|aggregate| &*aggregate.id),
+            Self::Delivery { event, .. } | Self::Delayed { event, .. } => event.key().map(Key::as_str),
+            Self::DeadLetter(letter) => letter.event.key().map(Key::as_str),
+            Self::Cursor { .. } => None,
+        }
+    }
+
     /// Reads a row of a table by the table's name.
     ///
     /// # Errors

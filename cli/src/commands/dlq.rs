@@ -167,7 +167,7 @@ fn whole(letter: &DeadLetter) -> String {
     for failure in &letter.failures {
         let code = failure.code.as_deref().map(|code| format!(" [{code}]")).unwrap_or_default();
         let (at, attempt, kind) = (words::time(failure.at), failure.attempt, failure.kind);
-        lines.push(format!("attempt {attempt} at {at}: {kind:?}{code}: {}", failure.message));
+        lines.push(format!("attempt {attempt} at {at}: {kind}{code}: {}", failure.message));
     }
     lines.join("\n")
 }

@@ -61,6 +61,7 @@ async fn read_all(
     import: &mut Importing<'_>,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
+    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
@@ -72,7 +73,7 @@ async fn read_all(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let at = || format!("line {number} of {}", path.display());
+        let at = || format!("line {number} of {name}");
         let event =
             CloudEvent::parse(&line).map_err(|error| Failure::new("bad_input", error.to_string()).about(at()))?;
         import.add(event).await.map_err(|error| Failure::from(error).about(at()))?;

@@ -128,10 +128,12 @@ struct Shown<'a> {
 fn rows(store: &Redb, table: &str, args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
     let mut count = 0;
     each_row(store, table, |row| {
-        if count < args.limit && row.partition.0 == partition && row.key.starts_with(args.prefix.as_bytes()) {
+        if count < args.limit && row.partition.0 == partition {
             let shown = Shown { table, until_ns: row.until, row: Row::parse(table, &row.key, &row.value)? };
-            out.item(&shown, text)?;
-            count += 1;
+            if args.prefix.is_empty() || shown.row.key().is_some_and(|key| key.starts_with(&args.prefix)) {
+                out.item(&shown, text)?;
+                count += 1;
+            }
         }
         Ok(count < args.limit)
     })?;

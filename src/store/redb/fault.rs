@@ -16,12 +16,8 @@ use crate::store::{CommitError, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// One row or chunk is not what was written.
-    #[error("{what}: {damage}")]
-    Damaged {
-        what: String,
-        #[source]
-        damage: Damage,
-    },
+    #[error("{what} ({damage})")]
+    Damaged { what: String, damage: Damage },
     /// redb or the disk says no.
     #[error(transparent)]
     Redb(#[from] redb::Error),

@@ -85,7 +85,7 @@ impl Scrub {
             let (key, value) = entry?;
             let (key, value) = (key.value(), value.value());
             if before.as_deref().is_some_and(|before| before >= key) {
-                self.found.damaged.push(format!("{}: it is out of order", tables::describe(name, key)));
+                self.found.damaged.push(format!("{} (it is out of order)", tables::describe(name, key)));
             }
             before = Some(key.to_vec());
             let verified = if name == LOG { self.chunk(key, value) } else { self.row(snapshot, name, key, value) };
