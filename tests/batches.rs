@@ -270,6 +270,49 @@ fn a_key_keeps_its_order_over_a_restart_where_there_was_no_room_to_write_who_wai
     assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
 }
 
+/// Emits so many large events, one after the other.
+async fn emit_large(kit: &TestKit, count: u64) -> testing::Outcome {
+    for id in 0..count {
+        kit.emit(large("a", id))?.await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_large_events_whose_time_is_up_at_once_are_all_given_up() {
+    let store = Gate::store();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let hang = (|_: Json| std::future::pending::<()>()).named("hang").timeout(Duration::from_mins(1));
+        kit.on("a", hang.concurrency(100))?;
+        emit_large(&kit, 90).await?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.dead, 90);
+        kit.assert_balanced();
+        Ok(())
+    });
+    assert!(store.hooks().refused().is_empty(), "{:?}", store.hooks().refused());
+}
+
+#[test]
+fn a_name_with_more_letters_than_a_commit_takes_changes_without_a_loss() {
+    let store = Gate::store();
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let die = |_: Json| async { Err::<(), _>(HandlerError::permanent("never")) };
+        kit.on("a", die.named("old"))?;
+        emit_large(&kit, 130).await?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("a", keep("new", &Seen::default()).was("old"))?;
+        kit.settle().await;
+        assert_eq!(kit.dead_letters(&DeadLetterFilter::all().subscription("new")).len(), 130);
+        Ok(())
+    });
+    let hooks = store.hooks();
+    assert!(hooks.refused().is_empty() && hooks.largest() <= MAX_BATCH_BYTES / 2, "{:?}", hooks.refused());
+}
+
 #[test]
 fn what_no_commit_has_room_for_is_refused_at_the_door() {
     testing::run(Runtime::builder().store(Memory::new()).max_event_size(1 << 30), async |kit: TestKit| {

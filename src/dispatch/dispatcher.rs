@@ -196,7 +196,9 @@ impl Dispatcher {
             moved |= self.fire_timers(cx);
             moved |= self.poll_running(cx);
             if self.aborted > 0 {
-                return Self::busy(cx);
+                // Those go once the store can take what comes of them: where it has to say so first, that wakes.
+                let is_waiting = self.is_stuffed() && !self.poll_commits(cx);
+                return if is_waiting { Progress::Waiting } else { Self::busy(cx) };
             }
             moved |= self.start_ready(cx);
             if self.batch.is_empty() {

@@ -34,7 +34,7 @@ const MOST: usize = 2;
 
 impl Dispatcher {
     /// Settles the commits that have landed.
-    pub(super) fn poll_commits(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(in crate::dispatch) fn poll_commits(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while let Some(durable) = &mut self.durable
             && let Some(first) = durable.committing.front_mut()
@@ -103,7 +103,7 @@ impl Dispatcher {
     }
 
     /// Hands over all that has come together, with the cursors that say so.
-    fn hand_over(&mut self) -> bool {
+    pub(super) fn hand_over(&mut self) -> bool {
         self.write_cursors();
         let now = self.parts.intake.clock.now();
         let Some(durable) = &mut self.durable else { return false };
@@ -128,10 +128,7 @@ impl Dispatcher {
     /// now, for enough is on its way, or nothing may follow what is being tried.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let Some(durable) = &self.durable else { return true };
-        if durable.batch.bytes == 0 || durable.batch.bytes + bytes <= MOST_BYTES {
-            return true;
-        }
-        durable.can_hand_over() && self.hand_over()
+        durable.has_room(bytes) || durable.can_hand_over() && self.hand_over()
     }
 
     /// The cursors of all that has ended since the last commit, and of those who passed over much that nobody wanted.
@@ -244,6 +241,11 @@ impl Durable {
         if moved && let Some(known) = self.known.get_mut(&**subscriber.entry.name()) {
             known.cursors.clone_from(&reader.cursors);
         }
+    }
+
+    /// Whether so many bytes more go with the batch that is put together now.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.batch.bytes == 0 || self.batch.bytes + bytes <= MOST_BYTES
     }
 
     /// Whether a batch that has no room for more may be handed over: as a third one beside those that are in flight, if need be.

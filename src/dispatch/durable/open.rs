@@ -210,7 +210,7 @@ impl Dispatcher {
         // Some may be left of a process that died between two commits.
         let renamed = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).rename(was, name);
         for letter in &renamed {
-            self.make_room_for(&letter.event);
+            self.make_room_at_once_for(&letter.event);
             self.log_letter(letter);
         }
     }

@@ -163,6 +163,14 @@ impl Dispatcher {
         }
     }
 
+    /// As [`make_room_for`](Self::make_room_for), however much is on its way. Nothing may be being tried.
+    pub(super) fn make_room_at_once_for(&mut self, event: &Envelope) {
+        let bytes = bytes_of(event).map_or(0, |bytes| bytes.len());
+        if self.durable.as_ref().is_some_and(|durable| !durable.has_room(bytes)) {
+            self.hand_over();
+        }
+    }
+
     /// Whether a dead letter can be written. One that cannot is one until the runtime ends: its delivery stays open.
     pub(in crate::dispatch) fn can_log_letter(&self, event: &Envelope) -> bool {
         self.durable.is_none() || bytes_of(event).is_some()
