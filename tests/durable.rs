@@ -122,6 +122,21 @@ async fn an_emit_wakes_whoever_drives_once_it_has_landed_and_not_before() {
     assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_processes_is_told_when_an_event_is_due_that_has_not_landed_yet() {
+    let gate = Arc::new(Semaphore::new(0));
+    let store = HookedStore::new(Memory::new(), Gate(Arc::clone(&gate)));
+    let runtime = Runtime::builder().store(store).build().unwrap();
+    assert_eq!(runtime.process().await.unwrap().next_deadline, None);
+    drop(runtime.emit(Draft::new(OrderPlaced { id: 1 }).delay(Duration::from_secs(5))).unwrap());
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+    };
+    let (report, ()) = tokio::join!(runtime.process(), open);
+    assert!(report.unwrap().next_deadline.is_some());
+}
+
 #[test]
 fn a_restart_goes_on_where_it_was() {
     let (store, seen) = (Memory::new(), Seen::default());

@@ -178,6 +178,8 @@ impl Intake {
         }
         self.observe(&held.event, What::Delayed { due });
         state.log.to_delay.push_back((due, held));
+        // When it is due is known to whoever drives once it has landed.
+        state.log.unsettled = true;
         Ok(Fate::Delayed { due })
     }
 

@@ -133,6 +133,12 @@ impl LogSide {
         Self { unsettled: is_durable, recent_bytes, ..Self::default() }
     }
 
+    /// Whether nothing is on its way to the log, waits to be, or has landed and was not seen.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_sent = self.to_mark.is_empty() && self.to_delay.is_empty() && self.to_append.is_empty();
+        is_sent && self.afloat == 0 && self.on_way == 0 && self.shore.is_empty()
+    }
+
     /// Events are in the log.
     pub(crate) fn land(&mut self, committed: &Committed, events: Vec<Told>) {
         self.begins_at(committed.begin);

@@ -94,7 +94,7 @@ impl Dispatcher {
     fn move_due(&mut self, cx: &mut Context<'_>) -> Result<bool, StoreError> {
         let Some(durable) = &mut self.durable else { return Ok(false) };
         let mut moved = false;
-        if durable.due.is_none() && !durable.is_crowded() && durable.trial.is_none() {
+        if durable.may_fire() {
             let due = durable.horizon.take_due(self.now, MOST);
             moved |= !due.is_empty();
             // One whose row goes just now was told of twice. Read now, the row would be there still, and known when it is gone.

@@ -326,13 +326,18 @@ impl Durable {
         if let Hold::Lost { until } = self.hold { Some(until) } else { None }
     }
 
+    /// Whether more delayed events may be taken out of the store.
+    fn may_fire(&self) -> bool {
+        self.due.is_none() && self.trial.is_none() && !self.is_crowded()
+    }
+
     /// When something happens by itself: a delayed event is due, or the partition may be claimed again.
     pub(super) fn next(&self) -> Option<Timestamp> {
         match self.hold {
             Hold::Lost { until } => Some(until),
             Hold::Claiming(_) => None,
             Hold::Held(_) => {
-                let delayed = self.horizon.next().filter(|_| self.due.is_none() && self.trial.is_none());
+                let delayed = self.horizon.next().filter(|_| self.may_fire());
                 delayed.into_iter().chain(self.stages.iter().filter_map(stages::Runner::deadline)).min()
             }
         }
@@ -492,7 +497,7 @@ impl Dispatcher {
         let is_quiet = self.durable.as_ref().is_none_or(|durable| durable.is_quiet(self.now)) && self.all_keep_up();
         if let Some(durable) = &self.durable {
             let mut state = self.parts.intake.lock();
-            let is_quiet = is_quiet && state.log.afloat == 0 && state.log.on_way == 0 && state.log.shore.is_empty();
+            let is_quiet = is_quiet && state.queue.len() == 0 && state.log.is_quiet();
             let before = (state.log.unsettled, state.log.next_due);
             let now = (!is_quiet, durable.next_due());
             (state.log.unsettled, state.log.next_due) = now;
