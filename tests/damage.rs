@@ -498,6 +498,51 @@ fn a_damaged_header_of_a_stage_stops_that_stage_alone() {
 }
 
 #[test]
+fn a_stage_whose_very_name_is_damaged_does_not_begin_anew() {
+    let prepare = |store: &Harmed| {
+        testing::run(on(store), async |kit: TestKit| {
+            sums(&kit, &["first", "second"])?;
+            emit(&kit, [1]).await?;
+            drive(&kit).await;
+            Ok(())
+        });
+        now(async {
+            let header = rows(store, Table("stage")).remove(0);
+            let ops = vec![
+                Op::Delete { table: Table("stage"), key: header.0 },
+                Op::Put { table: Table("stage"), key: Bytes::from_static(b"girst\0"), value: header.1 },
+            ];
+            store.claim(HOME).await.unwrap().partition.commit(ops).await.unwrap();
+        });
+    };
+    each_harm(
+        prepare,
+        |_| (Table("stage"), Bytes::from_static(b"girst\0")),
+        |store| {
+            let (first, second) = (Seen::default(), Seen::default());
+            let may_be_first = now(store.reader(HOME).scan(Table("stage"), KeyRange::all(), 9)).is_err();
+            testing::run(on(store), async |kit: TestKit| {
+                sums(&kit, &["first", "second"])?;
+                kit.on("total.first", keep("of_first", &first))?;
+                kit.on("total.second", keep("of_second", &second))?;
+                emit(&kit, [2]).await?;
+                drive(&kit).await;
+                assert_eq!(finding(&kit, "stage `first` is parked").contains("`girst`"), may_be_first);
+                assert_eq!((seen(&first), seen(&second)), (vec![], vec![3]));
+                for name in ["first", "girst"] {
+                    kit.forget(name);
+                }
+                drive(&kit).await;
+                assert_eq!(kit.health().findings.is_empty(), may_be_first, "{:?}", kit.health());
+                Ok(())
+            });
+            let expected = if may_be_first { vec![2] } else { Vec::new() };
+            assert_eq!(seen(&first), expected, "it begins anew where it was given");
+        },
+    );
+}
+
+#[test]
 fn a_damaged_beginning_of_a_stage_stops_that_stage_alone() {
     let prepare = |store: &Harmed| {
         testing::run(on(store), async |kit: TestKit| {

@@ -148,8 +148,8 @@ where
     }
 }
 
-/// How far a stage is, or why that cannot be read.
-pub(crate) type StageCursor = Result<Seq, StoreError>;
+/// How far a stage is; or why that cannot be read, and whether the damage may be in its name.
+pub(crate) type StageCursor = Result<Seq, (StoreError, bool)>;
 
 /// How far each stage is that the store knows, whether it runs or not.
 ///
@@ -160,7 +160,8 @@ pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCur
     let cursor = |(row, header): FoundRow| {
         let name = String::from_utf8_lossy(row.strip_suffix(&[0]).unwrap_or(&row)).into_owned();
         let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
-        let cursor = header.and_then(|header| Header::decode(&header).map_err(damaged));
+        let header = header.map_err(|why| (why, true));
+        let cursor = header.and_then(|header| Header::decode(&header).map_err(|error| (damaged(error), false)));
         (name, cursor.map(|header| Seq(header.cursor)))
     };
     Ok(headers.into_iter().map(cursor).collect())

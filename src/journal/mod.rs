@@ -12,6 +12,7 @@ mod restore;
 mod row;
 mod tail;
 
+pub(crate) use self::names::HarmedStage;
 #[cfg(feature = "archive")]
 pub(crate) use self::restore::pass_on;
 pub(crate) use self::{

@@ -29,6 +29,14 @@ pub(crate) struct Harmed {
     pub(crate) why: StoreError,
 }
 
+/// A stage whose header or beginning cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct HarmedStage {
+    /// Whether the damage may be in its name.
+    pub(crate) may_be_another: bool,
+    pub(crate) why: StoreError,
+}
+
 /// All subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -37,7 +45,7 @@ pub(crate) struct Names {
     /// Where those begin that are not known; those of stages under their own keys.
     pub(crate) starts: HashMap<String, Seq>,
     /// Stages with a header or a beginning that cannot be read.
-    pub(crate) harmed_stages: HashMap<String, StoreError>,
+    pub(crate) harmed_stages: HashMap<String, HarmedStage>,
     /// The highest number under which anything lies.
     pub(crate) last_id: u32,
 }
@@ -145,7 +153,9 @@ impl Names {
                 Ok(start) => drop(self.starts.insert(name, start)),
                 Err(_) if self.known.contains_key(&name) || self.harmed.contains_key(&name) => {}
                 // A stage's.
-                Err(why) if key.first() == Some(&0) => drop(self.harmed_stages.insert(text(&key.slice(1..)), why)),
+                Err(why) if key.first() == Some(&0) => {
+                    self.harmed_stages.insert(text(&key.slice(1..)), HarmedStage { may_be_another, why });
+                }
                 Err(why) => {
                     self.harmed.insert(name, Harmed { key, ids: Vec::new(), may_be_another, why });
                 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 
 use super::{
-    FailedKey, Names, Standing, dead_row,
+    FailedKey, HarmedStage, Names, Standing, dead_row,
     horizon::{DueKey, Horizon, parse_key, row_key},
     mark::{Endings, GIVEN_BACK, parse_mark},
     parse_failed,
@@ -116,7 +116,9 @@ async fn stage_cursors(tenure: &Tenure, names: &mut Names) -> Result<HashMap<Str
                 names.harmed_stages.remove(&name);
                 cursors.insert(name, cursor);
             }
-            Err(why) => drop(names.harmed_stages.insert(name, why)),
+            Err((why, may_be_another)) => {
+                names.harmed_stages.insert(name, HarmedStage { may_be_another, why });
+            }
         }
     }
     Ok(cursors)

@@ -135,16 +135,14 @@ impl Dispatcher {
         if self.has_new_subscribers() {
             self.catch_up();
         }
-        let (marks, is_harmed) = (self.marks_of_next(name), self.harm_of_stage(name).is_some());
+        let marks = self.marks_of_next(name);
         let Some(durable) = &mut self.durable else { return };
         durable.forget_name(name);
         durable.batch.ops.extend(marks);
         durable.forgetting.begun = None;
         durable.forgetting.removed.clear();
         durable.forgetting.ended.push((name.to_owned(), durable.batch_number));
-        if is_harmed {
-            self.begin_stage_again(name);
-        }
+        self.begin_stages_again();
         self.open_again(name);
         self.tell_orphans();
     }

@@ -22,7 +22,7 @@ impl Dispatcher {
     pub(super) fn tell_harm(&mut self, clock: Option<StoreError>) {
         let Some(durable) = &self.durable else { return };
         let names = durable.harmed.iter().map(|(name, harmed)| (unread(name), with_advice(&harmed.why)));
-        let stages = durable.harmed_stages.iter().map(|(name, why)| (unread_stage(name), stage_advice(why)));
+        let stages = durable.harmed_stages.iter().map(|(name, harmed)| (unread_stage(name), stage_advice(&harmed.why)));
         let clock = clock.map(|why| (CLOCK.to_owned(), format!("{why}; it is written anew with the next commits")));
         let all: Vec<_> = names.chain(stages).chain(clock).collect();
         for (what, why) in &all {
@@ -45,8 +45,8 @@ impl Dispatcher {
             "the store knows a subscription of this name: give the stage another one, or `forget` the subscription"
                 .to_owned()
         };
-        let harmed = durable.harmed_stages.get(stage).map(stage_advice);
-        harmed.or_else(|| is_anothers.then(anothers))
+        let harmed = durable.harmed_stages.get(stage).map(|harmed| stage_advice(&harmed.why));
+        harmed.or_else(|| is_anothers.then(anothers)).or_else(|| durable.stray_of(stage))
     }
 
     fn tell_harmed_letters(&mut self) {
@@ -166,6 +166,17 @@ pub(super) fn unread_rows(name: &str) -> String {
 }
 
 impl Durable {
+    /// What may be a stage's that has no header: one whose very name may be damaged, and which nobody else runs.
+    fn stray_of(&self, stage: &str) -> Option<String> {
+        if self.stage_cursors.contains_key(stage) {
+            return None;
+        }
+        let runs = |name: &str| self.stages.iter().any(|runner| &*runner.border().stage == name);
+        let mut strays = self.harmed_stages.iter().filter(|(name, harmed)| harmed.may_be_another && !runs(name));
+        let (other, harmed) = strays.next()?;
+        Some(format!("{} (it may be this one's; `forget` `{other}` where it is not)", harmed.why))
+    }
+
     fn count_harmed(&mut self, stage: &str, table: Table, rows: &[HarmedRow]) {
         let new = rows.iter().filter(|(key, _)| self.counted.insert((table, Bytes::clone(key)))).count();
         if new > 0 {

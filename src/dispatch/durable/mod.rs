@@ -115,7 +115,7 @@ pub(super) struct Durable {
     /// Those of which it has rows that cannot be read.
     harmed: HashMap<String, Harmed>,
     /// Stages of which it has rows that cannot be read.
-    harmed_stages: HashMap<String, StoreError>,
+    harmed_stages: HashMap<String, crate::journal::HarmedStage>,
     /// Dead letters that cannot be read.
     harmed_letters: Vec<HarmedRow>,
     /// Damaged rows that were counted.

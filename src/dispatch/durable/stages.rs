@@ -235,10 +235,10 @@ impl Runner {
 }
 
 impl Dispatcher {
-    /// A stage that was parked for its damaged rows begins anew: they are gone.
-    pub(super) fn begin_stage_again(&mut self, stage: &str) {
+    /// Rows of a name are gone for which stages were parked before they could begin: they begin now.
+    pub(super) fn begin_stages_again(&mut self) {
         let Some(durable) = &mut self.durable else { return };
-        if let Some(runner) = durable.stages.iter_mut().find(|runner| &*runner.border().stage == stage) {
+        for runner in durable.stages.iter_mut().filter(|runner| !runner.is_restored && runner.next == Next::Parked) {
             runner.next = Next::Restore;
         }
     }
