@@ -78,6 +78,18 @@ fn the_others_are_listed_and_shown() {
 }
 
 #[test]
+fn the_state_of_subscriptions_is_told_beside_a_letter_that_cannot_be_read() {
+    let folder = Folder::new();
+    let file = make(&folder, spoil);
+    let (lines, last) = in_part(&millstream(["state", "--json", &file]));
+    let (damaged, states): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["damaged"].is_string());
+    assert_eq!([&states[0]["name"], &states[0]["dead"], &last["damaged"]], [&json!("bank"), &json!(1), &json!(1)]);
+    assert_eq!((damaged.len(), &damaged[0]["number"]), (1, &json!(1)));
+    let text = millstream(["state", &file]).stdout;
+    assert!(text.contains("1 letter is damaged and stays: restore a backup, or `dlq purge"), "{text}");
+}
+
+#[test]
 fn a_damaged_file_is_changed_where_that_is_asked_for_alone() {
     let folder = Folder::new();
     let file = make(&folder, flip);

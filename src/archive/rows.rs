@@ -13,7 +13,7 @@ use crate::{
     event::{Envelope, EventId, Key, Priority, unscoped},
     history::{APPEND, OnceRow},
     journal::{Cursor, FailedKey, Stand, Subscribed, dead_row, parse_failed, parse_key},
-    store::{Class, Seq, StoreError, Table, tables},
+    store::{Class, KeyRange, Seq, StoreError, Table, tables},
 };
 
 /// A row of a table, read for people and for their programs.
@@ -327,7 +327,8 @@ impl From<Stand> for Standing {
 }
 
 impl Archive {
-    /// The durable subscriptions that the store knows, by name.
+    /// The durable subscriptions that the store knows, by name. A damaged dead letter, of which nobody knows whose it is, is not
+    /// counted: [`dead_letters`](Self::dead_letters) names it.
     ///
     /// # Errors
     /// Where the rows cannot be read.
@@ -378,13 +379,12 @@ impl Archive {
         })
         .await?;
         let ids: BTreeMap<String, u32> = known.values().map(|state| (state.name.clone(), state.id)).collect();
-        self.each(tables::DEAD, |_, value| {
-            let letter = dead_row(value)?;
-            let id = letter.subscription.and_then(|name| ids.get(&name));
+        for (_, value) in self.reader.scan_each(tables::DEAD, KeyRange::all()).await? {
+            let name = value.and_then(dead_row).ok().and_then(|letter| letter.subscription);
+            let id = name.and_then(|name| ids.get(&name));
             id.and_then(|id| known.get_mut(id)).into_iter().for_each(|state| state.dead += 1);
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 
     /// The events that wait for their due time, in its order.

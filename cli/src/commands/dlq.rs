@@ -137,15 +137,16 @@ const WAYS_OUT: &str = "restore a backup, or `dlq purge FILE NUMBER --damaged`";
 const ELSEWHERE: &str = "the file is damaged elsewhere, where a letter may be missing: run `verify`";
 
 /// What is to be done about letters that cannot be read.
-fn advice(damaged: &[DamagedLetter]) -> String {
+pub(super) fn advice(damaged: &[DamagedLetter]) -> String {
     if damaged.is_empty() {
         return String::new();
     }
-    let count = words::count(damaged.len() as u64, "is damaged and stays", "are damaged and stay");
+    let count = words::count(damaged.len() as u64, "letter is damaged and stays", "letters are damaged and stay");
     format!("; {count}: {WAYS_OUT} removes one unread")
 }
 
-fn damaged_line(letter: &DamagedLetter) -> String {
+/// A letter that cannot be read, in one line.
+pub(super) fn damaged_line(letter: &DamagedLetter) -> String {
     let number = letter.number.map_or_else(|| "?".to_owned(), |number| number.to_string());
     format!("{number:>6}  damaged: {}", letter.what)
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(cli: &Cli, out: &mut Output) -> Verdict {
         match &cli.command {
             Command::Inspect { file } => inspect::run(file, out).await?,
             Command::Log(args) => log::run(args, partition, out).await?,
-            Command::State(args) => state::run(args, partition, out).await?,
+            Command::State(args) => return state::run(args, partition, out).await,
             Command::Dlq(Dlq::List(args)) => return dlq::list(args, partition, out).await,
             Command::Dlq(Dlq::Show { file, number }) => dlq::show(file, *number, partition, out).await?,
             Command::Dlq(Dlq::Replay(args)) => return dlq::replay(args, partition, out).await,

@@ -1,28 +1,30 @@
 //! `state`: how far each subscription is, and the rows of any table.
 
+use std::process::ExitCode;
+
 use millstream::{
-    Timestamp,
+    DeadLetterFilter, Timestamp,
     archive::{Archive, KeyState, Row, StageState, SubscriptionState},
     store::{PartitionId, Redb, TableRow},
 };
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{args::State, failure::Failure, files, output::Output, words};
+use super::dlq::{advice, damaged_line};
+use crate::{Verdict, args::State, failure::Failure, files, output::Output, words};
 
 /// Rows that are read at a time.
 const PAGE: usize = 1_024;
 
-pub(crate) async fn run(args: &State, partition: u32, out: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &State, partition: u32, out: &mut Output) -> Verdict {
     let store = files::look(&args.file)?;
+    let archive = files::archive(&store, partition)?;
     match (&args.table, &args.stage) {
-        (Some(table), _) => {
-            files::archive(&store, partition)?;
-            rows(&store, table, args, partition, out)
-        }
-        (None, Some(stage)) => states(&files::archive(&store, partition)?, stage, args.limit, out).await,
-        (None, None) => subscriptions(&store, &files::archive(&store, partition)?, partition, out).await,
+        (Some(table), _) => rows(&store, table, args, partition, out)?,
+        (None, Some(stage)) => states(&archive, stage, args.limit, out).await?,
+        (None, None) => return subscriptions(&store, &archive, partition, out).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Serialize)]
@@ -33,7 +35,7 @@ struct Subscription<'a> {
     behind: u64,
 }
 
-async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mut Output) -> Result<(), Failure> {
+async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mut Output) -> Verdict {
     let stats = store.stats()?;
     let mine = stats.partitions.iter().find(|other| other.partition == PartitionId(partition));
     let end = mine.map_or(0, |partition| partition.end.0);
@@ -53,9 +55,12 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
             next_due.get_or_insert(due);
         })
         .await?;
+    let damaged = archive.dead_letters(&DeadLetterFilter::all()).await?.damaged;
+    damaged.iter().try_for_each(|letter| out.item(letter, damaged_line))?;
     let (count, stages) = (subscriptions.len(), stages.len());
     let summary = json!({
         "command": "state", "subscriptions": count, "stages": stages, "end": end, "delayed": delayed, "next_due_ns": next_due,
+        "damaged": damaged.len(),
     });
     out.done(&summary, |_| {
         let next = next_due.map(|due| format!(", the next one due {}", words::time(due))).unwrap_or_default();
@@ -64,8 +69,9 @@ async fn subscriptions(store: &Redb, archive: &Archive, partition: u32, out: &mu
             words::count(count as u64, "subscription", "subscriptions"),
             words::count(stages as u64, "stage", "stages"),
             words::count(delayed, "delayed event", "delayed events")
-        )
-    })
+        ) + &advice(&damaged)
+    })?;
+    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn line(subscription: &Subscription<'_>) -> String {
