@@ -36,13 +36,13 @@ enum Fate {
     Refused,
 }
 
-type Plan = Arc<Mutex<Box<dyn FnMut(&[Op]) -> Fate + Send>>>;
+type Plan = Box<dyn FnMut(&[Op]) -> Fate + Send>;
 
 /// A store whose commits have the fate that a plan says.
 #[derive(Clone)]
 struct Planned {
     inner: Memory,
-    plan: Plan,
+    plan: Arc<Mutex<Plan>>,
     gate: Arc<watch::Sender<bool>>,
 }
 
@@ -54,7 +54,7 @@ struct PlannedPartition {
 
 impl Default for Planned {
     fn default() -> Self {
-        let plan: Box<dyn FnMut(&[Op]) -> Fate + Send> = Box::new(|_| Fate::Lands);
+        let plan: Plan = Box::new(|_| Fate::Lands);
         Self { inner: Memory::new(), plan: Arc::new(Mutex::new(plan)), gate: Arc::new(watch::Sender::new(true)) }
     }
 }
