@@ -32,15 +32,17 @@ enum Fate {
     Lost,
     /// It lands once the gate is open.
     Waits,
+    /// It is refused, for something that it depends on is damaged.
+    Refused,
 }
 
-type Plan = Arc<Mutex<Box<dyn FnMut(&[Op]) -> Fate + Send>>>;
+type Plan = Box<dyn FnMut(&[Op]) -> Fate + Send>;
 
 /// A store whose commits have the fate that a plan says.
 #[derive(Clone)]
 struct Planned {
     inner: Memory,
-    plan: Plan,
+    plan: Arc<Mutex<Plan>>,
     gate: Arc<watch::Sender<bool>>,
 }
 
@@ -52,7 +54,7 @@ struct PlannedPartition {
 
 impl Default for Planned {
     fn default() -> Self {
-        let plan: Box<dyn FnMut(&[Op]) -> Fate + Send> = Box::new(|_| Fate::Lands);
+        let plan: Plan = Box::new(|_| Fate::Lands);
         Self { inner: Memory::new(), plan: Arc::new(Mutex::new(plan)), gate: Arc::new(watch::Sender::new(true)) }
     }
 }
@@ -110,6 +112,9 @@ impl Partition for PlannedPartition {
         self.is_lost |= fate == Fate::Lost;
         if self.is_lost {
             return Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) });
+        }
+        if fate == Fate::Refused {
+            return Box::pin(async { Err(CommitError::Corrupt { what: "a row".to_owned() }) });
         }
         let (committed, mut gate) = (self.inner.commit(batch), self.store.gate.subscribe());
         Box::pin(async move {
@@ -380,4 +385,67 @@ fn a_halted_head_that_is_replayed_before_its_subscription_is_open_goes_first() {
         Ok(())
     });
     assert_eq!(seen(&all), [1, 2, 3]);
+}
+
+/// Whether a batch has an outcome with this idempotency key.
+fn has_once(batch: &[Op], once: &[u8]) -> bool {
+    batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, key, .. } if key.ends_with(once)))
+}
+
+#[test]
+fn an_outcome_that_the_store_cannot_take_fails_alone() {
+    let (store, out) = (Planned::default(), Seen::default());
+    testing::run(on(&store), async |kit: TestKit| {
+        let outcome = |Json(event): Json| async move {
+            let id = id_of(&event);
+            let key = if id == 3 { "damaged".to_owned() } else { format!("sound {id}") };
+            Draft::json("out", json!(id)).idempotency_key(key)
+        };
+        kit.on("number", outcome.named("one").concurrency(64))?;
+        kit.on("out", keep("out", &out))?;
+        kit.settle().await;
+        store.plan(|batch| if has_once(batch, b"damaged") { Fate::Refused } else { Fate::Lands });
+        kit.emit_all((0..20).map(number))?;
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        let dead: Vec<_> = letters.iter().map(|letter| id_of(&letter.event.data().to_json().unwrap())).collect();
+        assert_eq!(dead, [3]);
+        Ok(())
+    });
+    let mut out = seen(&out);
+    out.sort_unstable();
+    assert_eq!(out, (0..20).filter(|id| *id != 3).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_write_from_outside_that_the_store_cannot_take_is_an_error() {
+    let store = Planned::default();
+    testing::run(on(&store), async |kit: TestKit| {
+        let outcome = |context: Context| async move {
+            context.storage("n").put("k", "inside").await?;
+            Ok::<_, HandlerError>(Draft::json("out", json!(1)).idempotency_key("once"))
+        };
+        kit.on("number", outcome.named("one"))?;
+        kit.settle().await;
+        store.gate.send_replace(false);
+        store.plan(|batch| {
+            let is_ours = |op: &Op| matches!(op, Op::Put { value, .. } if value == "outside");
+            match batch {
+                _ if has_once(batch, b"once") => Fate::Waits,
+                _ if batch.iter().any(is_ours) => Fate::Refused,
+                _ => Fate::Lands,
+            }
+        });
+        kit.emit(number(1))?.await?;
+        drive(&kit).await;
+        let storage = kit.storage("n");
+        let open = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            store.gate.send_replace(true);
+        };
+        let (written, ()) = tokio::join!(storage.put("k", "outside"), open);
+        let there = storage.get("k").await?;
+        assert!(written.is_err() && there.as_deref() == Some(b"inside"), "{written:?}, {there:?}");
+        Ok(())
+    });
 }

@@ -38,6 +38,12 @@ pub enum StorageError {
     /// The runtime was shut down. Nothing was written.
     #[error("the runtime is stopped, and nothing was written")]
     Closed,
+    /// The store cannot take it. Nothing was written.
+    #[error("the store cannot take it, and nothing was written: {reason}")]
+    Refused {
+        /// What the store said.
+        reason: String,
+    },
     /// The store failed on the way: it may be written or not.
     #[error("it may be written or not: {reason}")]
     Unknown {

@@ -139,6 +139,8 @@ pub(super) struct Durable {
     proposals: VecDeque<Proposal>,
     /// Those that are being tried.
     trial: Option<Trial>,
+    /// How many are tried together at most.
+    most_tried: usize,
     committing: VecDeque<Committing>,
     opening: FuturesUnordered<Opening>,
     reading: FuturesUnordered<PageReading>,
@@ -259,6 +261,7 @@ impl Durable {
             batch_number: 0,
             proposals: VecDeque::new(),
             trial: None,
+            most_tried: Trial::MOST,
             committing: VecDeque::new(),
             opening: FuturesUnordered::new(),
             reading: FuturesUnordered::new(),

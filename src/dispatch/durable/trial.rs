@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
-    intake::{Landed, Prepared, Told},
+    intake::{Landed, Prepared, Told, chain},
     journal::{Cursor, cursor_key, row_key, unmark_op},
     stage::HandlerError,
+    storage::StorageError,
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
 };
 
@@ -39,12 +40,13 @@ pub(super) struct Trial {
     outcome: Option<Pending<Result<Committed, CommitError>>>,
 }
 
-/// The most proposals in a batch.
-const MOST: usize = 1_024;
-/// And the most bytes, unless a single one has more.
+/// The most bytes, unless a single one has more.
 const MOST_BYTES: usize = 16 << 20;
 
 impl Trial {
+    /// The most proposals in a batch.
+    pub(super) const MOST: usize = 1_024;
+
     fn clashes(&self, content: &Content) -> bool {
         content.keys().any(|key| self.keys.contains(&key)) || self.locks(content)
     }
@@ -54,8 +56,8 @@ impl Trial {
         content.writes.as_ref().is_some_and(|writes| writes.changes().any(|(row, _)| self.rows.contains(row)))
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        self.proposals.is_empty() || self.proposals.len() < MOST && self.bytes + bytes <= MOST_BYTES
+    fn has_room(&self, bytes: usize, most: usize) -> bool {
+        self.proposals.is_empty() || self.proposals.len() < most && self.bytes + bytes <= MOST_BYTES
     }
 
     fn add(&mut self, proposal: Proposal) {
@@ -104,7 +106,7 @@ impl Dispatcher {
         }
         let (mut trial, mut later, mut stale) = (Trial::default(), VecDeque::new(), Vec::new());
         for proposal in durable.proposals.drain(..) {
-            if !trial.has_room(proposal.content.size()) || trial.clashes(&proposal.content) {
+            if !trial.has_room(proposal.content.size(), durable.most_tried) || trial.clashes(&proposal.content) {
                 later.push_back(proposal);
             } else if let Err(why) = proposal.content.is_fresh() {
                 stale.push((proposal, why));
@@ -172,17 +174,33 @@ impl Dispatcher {
         match outcome {
             Ok(committed) => self.accepted(trial, &committed),
             Err(CommitError::Conflict { table, key, .. }) => self.refused(trial, table, &key),
-            Err(error) => {
-                let error = HandlerError::transient(error);
-                trial.proposals.into_iter().for_each(|proposal| self.turn_down(proposal, &error));
-            }
+            Err(error) => self.not_taken(trial, &error),
         }
         true
+    }
+
+    /// The store cannot take it, and does not say for whose sake: in smaller parts that shows.
+    fn not_taken(&mut self, mut trial: Trial, error: &CommitError) {
+        let Some(durable) = &mut self.durable else { return };
+        let count = trial.proposals.len();
+        if count > 1 {
+            durable.most_tried = count.div_ceil(2);
+            trial.proposals.extend(durable.proposals.drain(..));
+            durable.proposals = trial.proposals.into();
+            return;
+        }
+        for proposal in trial.proposals {
+            match proposal.whose {
+                Whose::Outside(reply) => drop(reply.send(Err(StorageError::Refused { reason: chain(error) }))),
+                _ => self.turn_down(proposal, &HandlerError::transient(error.clone())),
+            }
+        }
     }
 
     /// All of it is in the store.
     fn accepted(&mut self, trial: Trial, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
+        durable.most_tried = Trial::MOST.min(durable.most_tried * 2);
         let (mut events, mut ended) = (Vec::new(), Vec::new());
         for Proposal { whose, content } in trial.proposals {
             let Content { events: written, looped, writes } = content;
