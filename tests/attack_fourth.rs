@@ -3,20 +3,15 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
 use millstream::{
     Builder, Context, DeadLetterFilter, Draft, Event, Handler, HandlerError, Json, OnError, Replay, Runtime, Stage,
     StageError, chain,
-    store::{
-        Claim, Class, CommitError, Committed, Extent, KeyRange, Memory, Op, Page, Partition, PartitionId, Reader, Row,
-        Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
-    },
-    testing::{self, TestKit},
+    store::{CommitError, Committed, Memory, Op, Store, StoreFuture, tables},
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,125 +31,49 @@ enum Fate {
     Refused,
 }
 
-type Plan = Box<dyn FnMut(&[Op]) -> Fate + Send>;
+type Choose = Box<dyn FnMut(&[Op]) -> Fate + Send>;
 
-/// A store whose commits have the fate that a plan says.
-#[derive(Clone)]
-struct Planned {
-    inner: Memory,
-    plan: Arc<Mutex<Plan>>,
-    gate: Arc<watch::Sender<bool>>,
+/// Commits have the fate that a plan says.
+struct Plan {
+    plan: Mutex<Choose>,
+    gate: watch::Sender<bool>,
 }
 
-struct PlannedPartition {
-    inner: Box<dyn Partition>,
-    store: Planned,
-    is_lost: bool,
-}
-
-impl Default for Planned {
-    fn default() -> Self {
-        let plan: Plan = Box::new(|_| Fate::Lands);
-        Self { inner: Memory::new(), plan: Arc::new(Mutex::new(plan)), gate: Arc::new(watch::Sender::new(true)) }
+impl Plan {
+    fn store() -> HookedStore<Self> {
+        let plan = Self { plan: Mutex::new(Box::new(|_| Fate::Lands)), gate: watch::Sender::new(true) };
+        HookedStore::new(Memory::new(), plan)
     }
-}
 
-impl Planned {
-    fn plan(&self, plan: impl FnMut(&[Op]) -> Fate + Send + 'static) {
+    fn set(&self, plan: impl FnMut(&[Op]) -> Fate + Send + 'static) {
         *self.plan.lock().unwrap() = Box::new(plan);
     }
 
     /// The next commits have these fates.
     fn next(&self, fates: impl IntoIterator<Item = Fate>) {
         let mut fates: VecDeque<_> = fates.into_iter().collect();
-        self.plan(move |_| fates.pop_front().unwrap_or(Fate::Lands));
+        self.set(move |_| fates.pop_front().unwrap_or(Fate::Lands));
     }
 }
 
-impl fmt::Debug for Planned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-impl fmt::Debug for PlannedPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
-
-impl Store for Planned {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        self.inner.append(partition, batch)
-    }
-
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, store) = (self.inner.claim(partition), self.clone());
-        Box::pin(async move {
-            let mut claim = claim.await?;
-            claim.partition = Box::new(PlannedPartition { inner: claim.partition, store, is_lost: false });
-            Ok(claim)
-        })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        self.inner.reader(partition)
-    }
-}
-
-impl Partition for PlannedPartition {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
-        let fate = (self.store.plan.lock().unwrap())(&batch);
-        self.is_lost |= fate == Fate::Lost;
-        if self.is_lost {
-            return Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) });
-        }
-        if fate == Fate::Refused {
-            return Box::pin(async { Err(CommitError::Corrupt { what: "a row".to_owned() }) });
-        }
-        let (committed, mut gate) = (self.inner.commit(batch), self.store.gate.subscribe());
-        Box::pin(async move {
-            if fate == Fate::Waits {
-                drop(gate.wait_for(|open| *open).await);
+impl StoreHooks for Plan {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let fate = if held.is_lost() { Fate::Lost } else { (self.plan.lock().unwrap())(&batch) };
+        match fate {
+            Fate::Lost => {
+                held.lose();
+                Box::pin(async { Err(CommitError::unknown(std::io::Error::other("it is lost"))) })
             }
-            committed.await
-        })
-    }
-
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.release()
-    }
-}
-
-impl Reader for PlannedPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
+            Fate::Refused => Box::pin(async { Err(CommitError::Corrupt { what: "a row".to_owned() }) }),
+            Fate::Lands => held.commit(batch),
+            Fate::Waits => {
+                let (committed, mut gate) = (held.commit(batch), self.gate.subscribe());
+                Box::pin(async move {
+                    drop(gate.wait_for(|open| *open).await);
+                    committed.await
+                })
+            }
+        }
     }
 }
 
@@ -200,11 +119,11 @@ fn seen(seen: &Seen) -> Vec<u64> {
 
 #[test]
 fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
-    let store = Planned::default();
+    let store = Plan::store();
     testing::run(on(&store), async |kit: TestKit| {
         let storage = kit.storage("n");
         storage.put("k", "0").await?;
-        store.next([Fate::Lost, Fate::Lost]);
+        store.hooks().next([Fate::Lost, Fate::Lost]);
         for value in ["1", "2"] {
             assert!(storage.put("k", value).await.is_err());
         }
@@ -218,7 +137,7 @@ fn whoever_writes_again_and_again_to_a_store_that_fails_twice_is_answered() {
 
 #[test]
 fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
-    let (store, new) = (Planned::default(), Seen::default());
+    let (store, new) = (Plan::store(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", die("old"))?;
         for id in 0..20 {
@@ -238,7 +157,7 @@ fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
     testing::run(on(&store), async |kit: TestKit| {
         // The process dies when the name that was is gone.
         let mut is_dead = false;
-        store.plan(move |batch| {
+        store.hooks().set(move |batch| {
             let goes = |op: &Op| matches!(op, Op::Delete { table: tables::SUBSCRIPTION, .. });
             let fate = if is_dead { Fate::Lost } else { Fate::Lands };
             is_dead |= batch.iter().any(goes);
@@ -249,7 +168,7 @@ fn a_crash_while_a_name_with_many_letters_changes_forgets_neither_name() {
         kit.shutdown(Duration::ZERO).await?;
         Ok(())
     });
-    store.next([]);
+    store.hooks().next([]);
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("new", &new).was("old"))?;
         kit.settle().await;
@@ -294,7 +213,7 @@ fn no_two_subscriptions_have_the_effect_keys_of_one() {
 
 #[test]
 fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behind_it() {
-    let (store, all) = (Planned::default(), Seen::default());
+    let (store, all) = (Plan::store(), Seen::default());
     let go_on = Arc::new(tokio::sync::Notify::new());
     testing::run(on(&store).queue_size(20_000), async |kit: TestKit| {
         let (noted, held) = (Arc::clone(&all), Arc::clone(&go_on));
@@ -316,8 +235,8 @@ fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behin
             kit.emit(large(id).key("k"))?.await?;
         }
         drive(&kit).await;
-        store.gate.send_replace(false);
-        store.plan(|batch| {
+        store.hooks().gate.send_replace(false);
+        store.hooks().set(|batch| {
             let waits = batch.iter().any(|op| matches!(op, Op::PutNew { table: tables::ONCE, .. }));
             if waits { Fate::Waits } else { Fate::Lands }
         });
@@ -325,7 +244,7 @@ fn a_halted_key_stops_no_other_though_there_was_no_room_to_write_who_waits_behin
         drive(&kit).await;
         go_on.notify_one();
         drive(&kit).await;
-        store.gate.send_replace(true);
+        store.hooks().gate.send_replace(true);
         drive(&kit).await;
         for id in 100..2_000 {
             kit.emit(number(id).key("k"))?;
@@ -394,7 +313,7 @@ fn has_once(batch: &[Op], once: &[u8]) -> bool {
 
 #[test]
 fn an_outcome_that_the_store_cannot_take_fails_alone() {
-    let (store, out) = (Planned::default(), Seen::default());
+    let (store, out) = (Plan::store(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         let outcome = |Json(event): Json| async move {
             let id = id_of(&event);
@@ -404,7 +323,7 @@ fn an_outcome_that_the_store_cannot_take_fails_alone() {
         kit.on("number", outcome.named("one").concurrency(64))?;
         kit.on("out", keep("out", &out))?;
         kit.settle().await;
-        store.plan(|batch| if has_once(batch, b"damaged") { Fate::Refused } else { Fate::Lands });
+        store.hooks().set(|batch| if has_once(batch, b"damaged") { Fate::Refused } else { Fate::Lands });
         kit.emit_all((0..20).map(number))?;
         kit.settle().await;
         let letters = kit.dead_letters(&DeadLetterFilter::all());
@@ -419,7 +338,7 @@ fn an_outcome_that_the_store_cannot_take_fails_alone() {
 
 #[test]
 fn a_write_from_outside_that_the_store_cannot_take_is_an_error() {
-    let store = Planned::default();
+    let store = Plan::store();
     testing::run(on(&store), async |kit: TestKit| {
         let outcome = |context: Context| async move {
             context.storage("n").put("k", "inside").await?;
@@ -427,8 +346,8 @@ fn a_write_from_outside_that_the_store_cannot_take_is_an_error() {
         };
         kit.on("number", outcome.named("one"))?;
         kit.settle().await;
-        store.gate.send_replace(false);
-        store.plan(|batch| {
+        store.hooks().gate.send_replace(false);
+        store.hooks().set(|batch| {
             let is_ours = |op: &Op| matches!(op, Op::Put { value, .. } if value == "outside");
             match batch {
                 _ if has_once(batch, b"once") => Fate::Waits,
@@ -441,7 +360,7 @@ fn a_write_from_outside_that_the_store_cannot_take_is_an_error() {
         let storage = kit.storage("n");
         let open = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            store.gate.send_replace(true);
+            store.hooks().gate.send_replace(true);
         };
         let (written, ()) = tokio::join!(storage.put("k", "outside"), open);
         let there = storage.get("k").await?;
