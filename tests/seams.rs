@@ -15,10 +15,10 @@ use futures::FutureExt as _;
 use millstream::{
     Builder, Draft, Event, Handler, HandlerError, Json, Runtime, Stage, chain,
     store::{
-        Claim, Class, CommitError, Committed, Extent, FoundRow, KeyRange, Memory, Op, Page, Partition, PartitionId,
-        Reader, Row, Seq, Store, StoreError, StoreFuture, Table, Wanted, tables,
+        CommitError, Committed, FoundRow, KeyRange, Memory, Op, PartitionId, Reader, Row, Store, StoreError,
+        StoreFuture, Table, tables,
     },
-    testing::{self, TestKit},
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -27,25 +27,25 @@ use tokio::sync::{oneshot, watch};
 const HOME: PartitionId = PartitionId(0);
 
 type Landing = Result<Committed, CommitError>;
-type Shared<T> = Arc<Mutex<T>>;
+type Seams = HookedStore<Stalls>;
 
 /// A store that keeps what is handed over on its way, and what was read from whoever asked, for as long as a test wants.
-#[derive(Clone, Debug)]
-struct Seams {
+#[derive(Default)]
+struct Stalls {
     inner: Memory,
-    commits: Shared<OnWay>,
-    /// Whether those who append are told what became of it.
-    appends: Arc<watch::Sender<bool>>,
+    commits: Mutex<OnWay>,
+    /// Whether those who append are told later what became of it.
+    holds_appends: watch::Sender<bool>,
     /// The table whose rows are read at once and told once this is another one.
-    stalled: Arc<watch::Sender<Option<Table>>>,
+    stalled: watch::Sender<Option<Table>>,
     /// The table of which the next reading of all rows fails.
-    fails: Shared<Option<Table>>,
+    fails: Mutex<Option<Table>>,
     /// Whether nobody knows what becomes of the next thing that is appended, which lands.
-    hides_append: Arc<AtomicBool>,
+    hides_append: AtomicBool,
 }
 
 /// Commits that were handed over.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct OnWay {
     is_held: bool,
     waiting: VecDeque<HandedOver>,
@@ -53,36 +53,18 @@ struct OnWay {
     most: usize,
 }
 
-#[derive(Debug)]
 struct HandedOver {
-    partition: Shared<Box<dyn Partition>>,
+    held: HeldPartition,
     batch: Vec<Op>,
     done: oneshot::Sender<Landing>,
 }
 
-#[derive(Debug)]
-struct SeamPartition {
-    inner: Shared<Box<dyn Partition>>,
-    reader: SeamReader,
-    commits: Shared<OnWay>,
-}
-
-#[derive(Debug)]
-struct SeamReader {
-    inner: Box<dyn Reader>,
-    stalled: watch::Receiver<Option<Table>>,
-    fails: Shared<Option<Table>>,
-}
-
-impl Default for Seams {
-    fn default() -> Self {
-        let (appends, stalled) = (Arc::new(watch::Sender::new(true)), Arc::default());
-        let (commits, fails, hides_append) = (Arc::default(), Arc::default(), Arc::default());
-        Self { inner: Memory::new(), commits, appends, stalled, fails, hides_append }
+impl Stalls {
+    fn store() -> Seams {
+        let stalls = Self::default();
+        HookedStore::new(stalls.inner.clone(), stalls)
     }
-}
 
-impl Seams {
     fn hold_commits(&self) {
         self.commits.lock().unwrap().is_held = true;
     }
@@ -96,19 +78,14 @@ impl Seams {
     /// The first that is on its way lands, if there is one.
     fn land_one(&self) -> bool {
         let next = self.commits.lock().unwrap().waiting.pop_front();
-        let Some(HandedOver { partition, batch, done }) = next else { return false };
-        let _ = done.send(now(partition.lock().unwrap().commit(batch)));
+        let Some(HandedOver { held, batch, done }) = next else { return false };
+        let _ = done.send(now(held.commit(batch)));
         true
     }
 
     /// What is on its way never lands, as where the process ends.
     fn crash(&self) {
         *self.commits.lock().unwrap() = OnWay::default();
-    }
-
-    fn open_reader(&self, partition: PartitionId) -> SeamReader {
-        let (inner, fails) = (self.inner.reader(partition), Arc::clone(&self.fails));
-        SeamReader { inner, stalled: self.stalled.subscribe(), fails }
     }
 
     fn on_way(&self) -> usize {
@@ -122,12 +99,10 @@ impl Seams {
     fn write(&self, batch: Vec<Op>) {
         now(async { self.inner.claim(HOME).await.unwrap().partition.commit(batch).await }).unwrap();
     }
-}
 
-impl SeamReader {
     /// What was read is told once its table is not stalled.
     fn told<'a, T: Send + 'a>(&'a self, table: Table, read: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
-        let mut stalled = self.stalled.clone();
+        let mut stalled = self.stalled.subscribe();
         Box::pin(async move {
             let read = read.await;
             drop(stalled.wait_for(|stalled| *stalled != Some(table)).await);
@@ -136,113 +111,62 @@ impl SeamReader {
     }
 }
 
-impl Store for Seams {
-    fn append(&self, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
-        let (append, mut told) = (self.inner.append(partition, batch), self.appends.subscribe());
+impl StoreHooks for Stalls {
+    fn append(&self, store: &Arc<dyn Store>, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let (append, mut held) = (store.append(partition, batch), self.holds_appends.subscribe());
         let is_hidden = self.hides_append.swap(false, Ordering::Relaxed);
         Box::pin(async move {
             let landing = append.await;
-            drop(told.wait_for(|told| *told).await);
+            drop(held.wait_for(|held| !*held).await);
             if is_hidden { Err(CommitError::unknown(std::io::Error::other("nobody knows"))) } else { landing }
         })
     }
 
-    fn claim(&self, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
-        let (claim, commits) = (self.inner.claim(partition), Arc::clone(&self.commits));
-        let reader = self.open_reader(partition);
-        Box::pin(async move {
-            let claim = claim.await?;
-            let inner = Arc::new(Mutex::new(claim.partition));
-            Ok(Claim { partition: Box::new(SeamPartition { inner, reader, commits }), ..claim })
-        })
-    }
-
-    fn appended(&self, partition: PartitionId, seq: Seq) -> StoreFuture<'static, Result<(), StoreError>> {
-        self.inner.appended(partition, seq)
-    }
-
-    fn reader(&self, partition: PartitionId) -> Box<dyn Reader> {
-        Box::new(self.open_reader(partition))
-    }
-}
-
-impl Partition for SeamPartition {
-    fn commit(&mut self, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
         let mut commits = self.commits.lock().unwrap();
         if !commits.is_held {
-            return self.inner.lock().unwrap().commit(batch);
+            return held.commit(batch);
         }
         let (done, landing) = oneshot::channel();
-        commits.waiting.push_back(HandedOver { partition: Arc::clone(&self.inner), batch, done });
+        commits.waiting.push_back(HandedOver { held: held.clone(), batch, done });
         commits.most = commits.most.max(commits.waiting.len());
         Box::pin(async move { landing.await.unwrap() })
     }
 
-    fn release(self: Box<Self>) -> StoreFuture<'static, Result<(), StoreError>> {
+    /// What is on its way may land after that.
+    fn release(&self, _: &HeldPartition) -> StoreFuture<'static, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
-}
 
-impl Reader for SeamReader {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.told(table, self.inner.get(table, keys))
+    fn get<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        keys: &'a [Bytes],
+    ) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.told(table, reader.get(table, keys))
     }
 
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.told(table, self.inner.scan(table, range, limit))
+    fn scan<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.told(table, reader.scan(table, range, limit))
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+    fn scan_each<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+    ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         if self.fails.lock().unwrap().take_if(|fails| *fails == table).is_some() {
             return Box::pin(async { Err(StoreError::io("reading", std::io::Error::other("a fault"))) });
         }
-        self.told(table, self.inner.scan_each(table, range))
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.inner.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.inner.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.inner.read(class, from, max_bytes, wanted)
-    }
-}
-
-impl Reader for SeamPartition {
-    fn get<'a>(&'a self, table: Table, keys: &'a [Bytes]) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.reader.get(table, keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.reader.scan(table, range, limit)
-    }
-
-    fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
-        self.reader.last(table, range)
-    }
-
-    fn extent(&self) -> StoreFuture<'_, Result<Extent, StoreError>> {
-        self.reader.extent()
-    }
-
-    fn read<'a>(
-        &'a self,
-        class: Class,
-        from: Seq,
-        max_bytes: usize,
-        wanted: &'a Wanted,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
-        self.reader.read(class, from, max_bytes, wanted)
+        self.told(table, reader.scan_each(table, range))
     }
 }
 
@@ -255,7 +179,7 @@ fn on(store: &Seams) -> Builder {
     Runtime::builder().store(store.clone())
 }
 
-type Seen = Shared<Vec<u64>>;
+type Seen = Arc<Mutex<Vec<u64>>>;
 
 fn number(id: u64) -> Draft {
     Draft::json("number", json!(id))
@@ -301,7 +225,7 @@ const EPOCH: usize = 1_024;
 
 #[test]
 fn what_a_stage_handed_over_before_it_was_parked_is_seen_when_it_lands() {
-    let (store, totalled) = (Seams::default(), Seen::default());
+    let (store, totalled) = (Stalls::store(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         kit.stage("totals", totals())?;
         kit.emit(Sale { shop: 2, cents: 1 })?.await?;
@@ -309,19 +233,19 @@ fn what_a_stage_handed_over_before_it_was_parked_is_seen_when_it_lands() {
         Ok(())
     });
     let states = Table("stage_state");
-    let (key, _) = store.rows(states).remove(0);
-    store.write(vec![Op::Put { table: states, key, value: Bytes::from_static(b"\xff\xff\xff") }]);
+    let (key, _) = store.hooks().rows(states).remove(0);
+    store.hooks().write(vec![Op::Put { table: states, key, value: Bytes::from_static(b"\xff\xff\xff") }]);
     testing::run(on(&store), async |kit: TestKit| {
         kit.stage("totals", totals())?;
         kit.on("total", keep("keep", &totalled))?;
         kit.settle().await;
-        store.hold_commits();
+        store.hooks().hold_commits();
         for shop in std::iter::repeat_n(1, EPOCH).chain([2]) {
             kit.emit(Sale { shop, cents: 1 })?.await?;
         }
         drive(&kit).await;
-        assert!(kit.stages()[0].parked.is_some() && store.on_way() > 0);
-        store.land();
+        assert!(kit.stages()[0].parked.is_some() && store.hooks().on_way() > 0);
+        store.hooks().land();
         drive(&kit).await;
         assert_eq!(seen(&totalled), (1..=EPOCH as u64).collect::<Vec<_>>());
         assert!(kit.stages()[0].parked.is_some());
@@ -333,23 +257,23 @@ fn what_a_stage_handed_over_before_it_was_parked_is_seen_when_it_lands() {
 
 #[test]
 fn a_delayed_event_whose_row_is_read_while_it_goes_is_emitted_once() {
-    let (store, all) = (Seams::default(), Seen::default());
+    let (store, all) = (Stalls::store(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("all", &all))?;
-        store.appends.send_replace(false);
+        store.hooks().holds_appends.send_replace(true);
         drop(kit.emit(number(1).delay(Duration::from_hours(1)))?);
         // It is found in the store before the pump is told of it.
         drive(&kit).await;
-        store.hold_commits();
+        store.hooks().hold_commits();
         tokio::time::sleep(Duration::from_hours(1)).await;
         drive(&kit).await;
-        assert!(store.on_way() > 0, "it is on its way to the log");
-        store.stalled.send_replace(Some(tables::DELAYED));
-        store.appends.send_replace(true);
+        assert!(store.hooks().on_way() > 0, "it is on its way to the log");
+        store.hooks().stalled.send_replace(Some(tables::DELAYED));
+        store.hooks().holds_appends.send_replace(false);
         drive(&kit).await;
-        store.land();
+        store.hooks().land();
         drive(&kit).await;
-        store.stalled.send_replace(None);
+        store.hooks().stalled.send_replace(None);
         kit.settle().await;
         Ok(())
     });
@@ -358,7 +282,7 @@ fn a_delayed_event_whose_row_is_read_while_it_goes_is_emitted_once() {
 
 #[test]
 fn a_name_that_is_forgotten_while_it_is_opened_is_forgotten_where_it_cannot_be_opened() {
-    let (store, all) = (Seams::default(), Seen::default());
+    let (store, all) = (Stalls::store(), Seen::default());
     let fail = || {
         let handler = |Json(_): Json| async { Err::<(), _>(HandlerError::transient("closed")) };
         handler
@@ -374,46 +298,50 @@ fn a_name_that_is_forgotten_while_it_is_opened_is_forgotten_where_it_cannot_be_o
         kit.shutdown(Duration::ZERO).await?;
         Ok(())
     });
-    let (key, _) = store.rows(tables::FAILED).remove(0);
-    store.write(vec![Op::Put { table: tables::FAILED, key, value: Bytes::from_static(b"\xff\xff\xff\xff\xff") }]);
+    let (key, _) = store.hooks().rows(tables::FAILED).remove(0);
+    store.hooks().write(vec![Op::Put {
+        table: tables::FAILED,
+        key,
+        value: Bytes::from_static(b"\xff\xff\xff\xff\xff"),
+    }]);
     testing::run(on(&store), async |kit: TestKit| {
         drive(&kit).await;
-        store.stalled.send_replace(Some(tables::FAILED));
+        store.hooks().stalled.send_replace(Some(tables::FAILED));
         kit.on("number", keep("all", &all).ordered_by_key().halt_key_on_dead())?;
         drive(&kit).await;
         kit.forget("all");
         drive(&kit).await;
-        store.stalled.send_replace(None);
+        store.hooks().stalled.send_replace(None);
         kit.settle().await;
         kit.emit(number(2))?.await?;
         kit.settle().await;
         Ok(())
     });
     assert_eq!(seen(&all), [2], "it begins anew");
-    assert!(store.rows(tables::FAILED).is_empty());
+    assert!(store.hooks().rows(tables::FAILED).is_empty());
 }
 
 #[test]
 fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_a_crash() {
-    let (store, all, again) = (Seams::default(), Seen::default(), Seen::default());
+    let (store, all, again) = (Stalls::store(), Seen::default(), Seen::default());
     testing::run(on(&store), async |kit: TestKit| {
         let id = kit.on("number", keep("all", &all))?;
         kit.settle().await;
         kit.off(id);
         kit.settle().await;
-        store.stalled.send_replace(Some(tables::FAILED));
+        store.hooks().stalled.send_replace(Some(tables::FAILED));
         kit.forget("all");
         drive(&kit).await;
         kit.on("number", keep("all", &all))?;
-        store.hold_commits();
+        store.hooks().hold_commits();
         kit.emit(number(1))?.await?;
-        store.stalled.send_replace(None);
+        store.hooks().stalled.send_replace(None);
         drive(&kit).await;
         // The process ends when the old name is forgotten and the new one is not written.
-        assert!(store.land_one());
+        assert!(store.hooks().land_one());
         Ok(())
     });
-    store.crash();
+    store.hooks().crash();
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("all", &again))?;
         kit.settle().await;
@@ -424,7 +352,7 @@ fn a_name_that_is_subscribed_while_it_is_forgotten_keeps_its_new_beginning_over_
 
 #[test]
 fn a_stage_that_is_given_while_its_name_is_forgotten_begins_anew_after_that() {
-    let (store, totalled) = (Seams::default(), Seen::default());
+    let (store, totalled) = (Stalls::store(), Seen::default());
     let sale = |cents| Sale { shop: 1, cents };
     testing::run(on(&store), async |kit: TestKit| {
         kit.stage("totals", totals())?;
@@ -435,13 +363,13 @@ fn a_stage_that_is_given_while_its_name_is_forgotten_begins_anew_after_that() {
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("total", keep("keep", &totalled))?;
         kit.settle().await;
-        store.stalled.send_replace(Some(Table("stage_turn")));
+        store.hooks().stalled.send_replace(Some(Table("stage_turn")));
         kit.forget("totals");
         drive(&kit).await;
         kit.stage("totals", totals())?;
         kit.emit(sale(1))?.await?;
         drive(&kit).await;
-        store.stalled.send_replace(None);
+        store.hooks().stalled.send_replace(None);
         kit.settle().await;
         kit.emit(sale(2))?.await?;
         kit.settle().await;
@@ -454,19 +382,19 @@ fn a_stage_that_is_given_while_its_name_is_forgotten_begins_anew_after_that() {
 #[test]
 fn no_more_than_three_commits_are_on_their_way_however_much_handlers_return() {
     const EVENTS: u64 = 6;
-    let store = Seams::default();
+    let store = Stalls::store();
     testing::run(on(&store).max_event_size(16 << 20), async |kit: TestKit| {
         let handler = |Json(_): Json| async { Draft::json("large", json!("x".repeat(9 << 20))) };
         kit.on("number", handler.named("grow").concurrency(16))?;
         kit.settle().await;
-        store.hold_commits();
+        store.hooks().hold_commits();
         for id in 0..EVENTS {
             kit.emit(number(id))?.await?;
         }
         drive(&kit).await;
-        store.land();
+        store.hooks().land();
         kit.settle().await;
-        let most = store.commits.lock().unwrap().most;
+        let most = store.hooks().commits.lock().unwrap().most;
         assert!((2..=3).contains(&most), "{most}");
         let stats = kit.stats();
         assert_eq!((stats.deliveries.handled, stats.events.emitted), (EVENTS, 2 * EVENTS));
@@ -485,7 +413,7 @@ fn is_begun_with_care(store: &Seams) -> bool {
         assert_eq!(kit.stats().deliveries.in_flight, 1);
         Ok(())
     });
-    !store.rows(tables::ATTEMPT).is_empty()
+    !store.hooks().rows(tables::ATTEMPT).is_empty()
 }
 
 /// A process that leaves an event in the log, and is shut down.
@@ -501,23 +429,23 @@ fn leave_one(store: &Seams) {
 
 #[test]
 fn a_claim_whose_reading_fails_is_no_process_that_was_not_shut_down() {
-    let store = Seams::default();
+    let store = Stalls::store();
     leave_one(&store);
-    *store.fails.lock().unwrap() = Some(tables::SUBSCRIPTION);
+    *store.hooks().fails.lock().unwrap() = Some(tables::SUBSCRIPTION);
     assert!(!is_begun_with_care(&store));
     assert!(is_begun_with_care(&store), "that one was not");
 }
 
 #[test]
 fn a_shutdown_while_the_store_is_claimed_is_one() {
-    let store = Seams::default();
+    let store = Stalls::store();
     leave_one(&store);
     testing::run(on(&store), async |kit: TestKit| {
-        store.stalled.send_replace(Some(tables::SUBSCRIPTION));
+        store.hooks().stalled.send_replace(Some(tables::SUBSCRIPTION));
         drive(&kit).await;
         let go_on = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            store.stalled.send_replace(None);
+            store.hooks().stalled.send_replace(None);
         };
         tokio::join!(kit.shutdown(Duration::ZERO), go_on).0?;
         Ok(())
@@ -527,12 +455,12 @@ fn a_shutdown_while_the_store_is_claimed_is_one() {
 
 #[test]
 fn a_delayed_event_that_landed_though_nobody_knew_takes_nobody_elses_place_in_the_books() {
-    let store = Seams::default();
+    let store = Stalls::store();
     testing::run(on(&store), async |kit: TestKit| {
         kit.on("number", keep("all", &Seen::default()))?;
         kit.settle().await;
         kit.emit(number(1).delay(Duration::from_hours(1)))?.await?;
-        store.hides_append.store(true, Ordering::Relaxed);
+        store.hooks().hides_append.store(true, Ordering::Relaxed);
         assert!(kit.emit(number(2).delay(Duration::from_mins(1)))?.await.is_err());
         drive(&kit).await;
         kit.advance(Duration::from_mins(2)).await;
