@@ -113,7 +113,8 @@ pub struct Committed {
 /// - What is read is what was written, or an error: never a wrong value.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Hands over a batch of someone who has not claimed the partition: [`Op::Append`] and [`Op::PutNew`] alone are allowed.
-    /// The batch is handed over when this returns; the future says what became of it.
+    /// The batch is handed over when this returns; the future says what became of it. Whoever wakes it may poll it on the spot,
+    /// on his thread and outside any async runtime: what needs one spawns there, and lets the future wait for a channel.
     ///
     /// # Cancel safety
     /// Dropping the future does not take the batch back.

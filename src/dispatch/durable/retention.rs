@@ -24,7 +24,7 @@ pub enum Retention {
     /// Not at all. The default.
     #[default]
     Handled,
-    /// So long after their time.
+    /// So long after their time. The log is trimmed from its beginning: an event whose time lies in the future keeps those behind it.
     Age(Duration),
     /// The last so many, over all classes. Places in the log are counted, of which some may be empty.
     Events(u64),
