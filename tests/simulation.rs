@@ -1,24 +1,32 @@
 //! A durable runtime through many lives, from one seed: its handlers fail, panic, hang and end the process, its stage panics,
-//! the machine's clock jumps between two lives, and its store fails. What is in the log in the end says whether anything was lost,
-//! doubled or out of order.
+//! the machine's clock jumps between two lives, and its store fails; every second seed's store takes its time as well. What is in
+//! the log in the end says whether anything was lost, doubled or out of order.
 //!
 //! 500 seeds by default. For a long run: `MILLSTREAM_SEEDS=50000 cargo test --release --all-features --test simulation`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use bytes::Bytes;
 use millstream::{
     Clock, DeadLetterFilter, Death, Draft, Envelope, Event, Handler, HandlerError, ProcessError, Retention, Retry,
     Runtime, Stage, Start, Timestamp, chain,
-    store::{Class, Memory, PartitionId, Seq, Store, StoreError, Wanted},
-    testing::FaultyStore,
+    store::{
+        Class, CommitError, Committed, FoundRow, KeyRange, Memory, Op, Page, PartitionId, Reader, Row, Seq, Store,
+        StoreError, StoreFuture, Table, Wanted,
+    },
+    testing::{FaultyStore, HeldPartition, HookedStore, StoreHooks},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinSet,
+};
 
 const DAY: u64 = 86_400;
 const USERS: u64 = 4;
@@ -137,7 +145,107 @@ fn biller(end: &Arc<Notify>) -> impl Handler<(Order, millstream::Context)> + use
         .retry(retry)
 }
 
-fn runtime(store: FaultyStore, now: Timestamp, seed: u64, end: &Arc<Notify>) -> Runtime {
+/// A store whose answers take their time, up to so many milliseconds each.
+struct Slow {
+    random: Mutex<fastrand::Rng>,
+    most: u64,
+    answers: Mutex<JoinSet<()>>,
+}
+
+impl Slow {
+    fn pause(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut random = self.random.lock().unwrap();
+        let millis = if self.most == 0 || random.u8(0..3) == 0 { 0 } else { random.u64(0..self.most) };
+        async move {
+            if millis > 0 {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
+        }
+    }
+
+    /// What becomes of a batch is told later, to whoever asks anywhere.
+    fn told_later(
+        &self,
+        landing: StoreFuture<'static, Result<Committed, CommitError>>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        if self.most == 0 {
+            return landing;
+        }
+        let ((tell, told), pause) = (oneshot::channel(), self.pause());
+        self.answers.lock().unwrap().spawn(async move {
+            pause.await;
+            drop(tell.send(landing.await));
+        });
+        let ended = |_| Err(CommitError::unknown(io::Error::other("the process has ended")));
+        Box::pin(async move { told.await.unwrap_or_else(ended) })
+    }
+
+    fn read_later<'a, T: Send + 'a>(&self, read: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        let (before, after) = (self.pause(), self.pause());
+        Box::pin(async move {
+            before.await;
+            let read = read.await;
+            after.await;
+            read
+        })
+    }
+}
+
+impl StoreHooks for Slow {
+    fn append(
+        &self,
+        store: &Arc<dyn Store>,
+        partition: PartitionId,
+        batch: Vec<Op>,
+    ) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.told_later(store.append(partition, batch))
+    }
+
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.told_later(held.commit(batch))
+    }
+
+    fn get<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        keys: &'a [Bytes],
+    ) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.read_later(reader.get(table, keys))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'a, Result<Vec<Row>, StoreError>> {
+        self.read_later(reader.scan(table, range, limit))
+    }
+
+    fn scan_each<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+    ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
+        self.read_later(reader.scan_each(table, range))
+    }
+
+    fn read<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        self.read_later(reader.read(class, from, max_bytes, wanted))
+    }
+}
+
+fn runtime(store: impl Store, now: Timestamp, seed: u64, end: &Arc<Notify>) -> Runtime {
     let builder = Runtime::builder().store(store).retention(Retention::All).watchdog(false);
     let runtime = builder.clock(Clock::starting_at(now)).seed(seed).build().unwrap();
     runtime.on("order", biller(end)).unwrap();
@@ -182,8 +290,10 @@ impl Asked {
         self.next += 1;
         self.orders.insert(order.id, order.clone());
         let id = order.id;
+        // Where the store has failed, it is told once somebody drives.
+        let patience = Duration::from_mins(1);
         if let Ok(receipt) = runtime.emit(Draft::new(order))
-            && receipt.await.is_ok()
+            && let Ok(Ok(_)) = tokio::time::timeout(patience, receipt.into_future()).await
         {
             self.accepted.insert(id);
         }
@@ -224,7 +334,10 @@ fn simulate(seed: u64) -> (Memory, Asked, usize) {
             let end = Arc::new(Notify::new());
             let rate = if asked.lock().unwrap().next >= ORDERS { 0 } else { 40 };
             let faulty = FaultyStore::new(store.clone(), random.u64(..)).one_in(rate);
-            let runtime = runtime(faulty, now, random.u64(..), &end);
+            let most = if seed.is_multiple_of(2) { 0 } else { random.u64(1..100) };
+            let own = Mutex::new(fastrand::Rng::with_seed(random.u64(..)));
+            let slow = Slow { random: own, most, answers: Mutex::default() };
+            let runtime = runtime(HookedStore::new(faulty, slow), now, random.u64(..), &end);
             tokio::select! {
                 biased;
                 () = end.notified() => false,

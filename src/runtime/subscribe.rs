@@ -157,9 +157,12 @@ impl Runtime {
         })
     }
 
-    /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is
-    /// finished; but what is parked behind a halted key goes to the dead letters. Its handler is dropped after that; at once where nothing runs. Returns whether it was there: an id of
-    /// another runtime names nothing here.
+    /// Takes a subscription back: it gets no event that is not dispatched yet, and what was dispatched to it is finished, retries
+    /// included; but what is parked behind a halted key goes to the dead letters. Its handler is dropped after that; at once
+    /// where nothing runs. Returns whether it was there: an id of another runtime names nothing here.
+    ///
+    /// In a durable runtime what is parked stays in the store, and whoever subscribes by the same name begins when all of the
+    /// former one's has ended, with what is parked and what was not dispatched.
     pub fn off(&self, id: SubscriptionId) -> bool {
         self.shared.unsubscribe(|registry| usize::from(registry.remove_one(id.0))) > 0
     }
