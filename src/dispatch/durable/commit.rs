@@ -94,6 +94,10 @@ impl Dispatcher {
             return false;
         }
         self.choose_proposals();
+        if self.durable.as_ref().is_some_and(|durable| durable.committing.len() > MOST) {
+            // What came of those that were turned down has filled them all.
+            return true;
+        }
         let handed_over = self.hand_over() | self.try_proposals();
         if handed_over {
             // A store that is ready at once needs no second round.
