@@ -287,8 +287,10 @@ impl Dispatcher {
         let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
         let letters = replays.flatten().map(|replay| replay.letter).collect();
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
-        // Nobody waits behind a key any more, so what goes for want of room lets nobody go on.
-        drop(gone);
+        // Nobody waits behind a key any more, so what goes for want of room lets nobody go on. In a store it is there still.
+        if self.durable.is_none() {
+            self.count_dropped(gone.len());
+        }
     }
 
     /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.

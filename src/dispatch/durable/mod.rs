@@ -168,6 +168,8 @@ pub(super) struct Durable {
     kept: Kept,
     /// Delayed events of which nobody knows whether they have landed, until the store says so; then those that have.
     lost_delayed: BTreeSet<DueKey>,
+    /// Dead letters that went for want of room, of which nobody knows whether they are gone.
+    lost_dropped: Vec<u64>,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -182,6 +184,8 @@ pub(super) struct Batch {
     delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
     fired: Vec<Bytes>,
+    /// The dead letters that go for want of room, by number.
+    dropped: Vec<u64>,
     /// Who waits for it to be in the store.
     replies: Vec<Reply>,
     /// What it takes, about.
@@ -277,6 +281,7 @@ impl Durable {
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
             lost_delayed: BTreeSet::new(),
+            lost_dropped: Vec::new(),
             began: now,
         }
     }
