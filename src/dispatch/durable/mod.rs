@@ -468,7 +468,10 @@ impl Dispatcher {
             }
             gone.iter().filter_map(|key| letter_number(key)).for_each(|number| durable.has_replayed(number));
             let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
-            delayed.iter().filter_map(|(_, key)| parse_key(key)).for_each(|key| durable.horizon.add(key));
+            for key in delayed.iter().filter_map(|(_, key)| parse_key(key)) {
+                durable.stages.iter().any(|stage| stage.border().is_told(key));
+                durable.horizon.add(key);
+            }
             let mut state = self.parts.intake.lock();
             state.tally.emitted += (wanted.len() + delayed.len()) as u64;
             state.tally.delayed += delayed.len() as u64;

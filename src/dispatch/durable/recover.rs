@@ -9,7 +9,7 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
+use super::{Batch, Durable, Hold, read::unread, stages::STAGE, trial::Trial};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
@@ -119,6 +119,10 @@ impl Dispatcher {
         let delayed: Vec<_> = delayed.copied().collect();
         let late = delayed.len() as u64;
         durable.lost_delayed.extend(delayed);
+        // The same goes for those that are being tried, which are taken off with their deliveries, and for what stages have written,
+        // which is in no book yet.
+        durable.lost_delayed.extend(durable.trial.iter().flat_map(Trial::delayed));
+        durable.lost_delayed.extend(durable.stages.iter().flat_map(|stage| stage.border().take_delayed()));
         // What fires again was taken off already.
         durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)));
         durable.answer_all(&chain(&error));

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
     intake::{Landed, Prepared, Told},
-    journal::{Cursor, cursor_key, row_key, unmark_op},
+    journal::{Cursor, DueKey, cursor_key, row_key, unmark_op},
     stage::HandlerError,
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
 };
@@ -69,6 +69,12 @@ impl Trial {
     /// Whether it was handed over, so that it may be in the store.
     pub(super) fn is_on_way(&self) -> bool {
         self.outcome.is_some()
+    }
+
+    /// The delayed events that it writes.
+    pub(super) fn delayed(&self) -> impl Iterator<Item = DueKey> {
+        let events = self.proposals.iter().flat_map(|proposal| &proposal.content.events);
+        events.filter_map(|event| Some((event.due?, event.held.event.id.as_u128())))
     }
 
     /// The proposals, and where it was handed over already, nobody hears of it any more.
