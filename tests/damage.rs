@@ -619,3 +619,66 @@ fn a_damaged_delayed_event_keeps_no_other_from_coming() {
         assert_eq!(rows(&store.hooks().inner, tables::DELAYED).len(), 4);
     }
 }
+
+/// Has a row of a stage whose key is damaged: it is told where damaged rows are, and nobody who removes it finds it.
+struct Stray {
+    key: Bytes,
+    told: Mutex<u32>,
+}
+
+impl StoreHooks for Stray {
+    fn scan<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'a, Result<Vec<Row>, StoreError>> {
+        if table == STATES && range.contains(&self.key) {
+            return Box::pin(async { Err(StoreError::Corrupt { what: "a row of `stage_state`".to_owned() }) });
+        }
+        reader.scan(table, range, limit)
+    }
+
+    fn scan_each<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        table: Table,
+        range: KeyRange,
+    ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
+        Box::pin(async move {
+            let is_here = table == STATES && range.contains(&self.key);
+            let mut found = reader.scan_each(table, range).await?;
+            if is_here {
+                let mut told = self.told.lock().unwrap();
+                *told += 1;
+                assert!(*told < 100, "it is asked about again and again");
+                found.push((self.key.clone(), Err(StoreError::Corrupt { what: "a row of `stage_state`".to_owned() })));
+            }
+            Ok(found)
+        })
+    }
+}
+
+const STATES: Table = Table("stage_state");
+
+#[test]
+fn a_stage_is_forgotten_though_one_of_its_rows_cannot_be_removed() {
+    let store = Memory::new();
+    testing::run(on(&store), async |kit: TestKit| {
+        sums(&kit, &["first"])?;
+        emit(&kit, [1]).await?;
+        drive(&kit).await;
+        Ok(())
+    });
+    assert!(!rows(&store, Table("stage")).is_empty());
+    let stray = Stray { key: Bytes::from_static(b"first\0\xff"), told: Mutex::default() };
+    testing::run(on(&HookedStore::new(store.clone(), stray)), async |kit: TestKit| {
+        drive(&kit).await;
+        kit.forget("first");
+        drive(&kit).await;
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
+        Ok(())
+    });
+    assert!(["stage", "stage_state", "stage_delta"].iter().all(|table| rows(&store, Table(table)).is_empty()));
+}

@@ -362,7 +362,9 @@ async fn a_state_of_a_stage_that_panics_while_it_is_dropped_stops_nobody() {
     runtime.process().await.unwrap();
     assert_eq!(totals.lock().unwrap().last(), Some(&30));
     IS_ARMED.store(true, Ordering::Relaxed);
+    let before = runtime.stats().deliveries.panics;
     runtime.shutdown(Duration::from_secs(1)).await.unwrap();
+    assert!(runtime.stats().deliveries.panics > before, "what goes with the stage is in the books of its runtime");
 }
 
 #[derive(Clone, Serialize, Deserialize, Event)]

@@ -10,7 +10,8 @@ use crate::{
     tenant::Quotas,
 };
 
-/// Bounded: beyond its capacity, or a tenant's quota, the oldest letter is dropped and counted.
+/// Bounded: beyond its capacity, or a tenant's quota, the oldest letter is dropped. Whoever drops it counts it, once it is gone for
+/// good.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     letters: VecDeque<DeadLetter>,
@@ -39,14 +40,21 @@ impl DeadLetters {
         self.last + 1
     }
 
-    /// What a store had kept of an earlier process replaces what is here; returns the letters that have no room here, for it
-    /// may have had more.
+    /// What a store has kept replaces what is here; returns the letters that have no room here, for an earlier process may have
+    /// had more. Those that this process has there are all kept: some were taken out to be replayed, and new ones have taken their
+    /// room. From then on each new one makes an old one go.
     /// No new one gets the number of one that is there, which `last` is the highest of: it may be one that cannot be read.
     #[must_use]
     pub(crate) fn restore(&mut self, letters: Vec<DeadLetter>, last: u64) -> Vec<DeadLetter> {
         (self.letters, self.by_tenant) = (VecDeque::new(), HashMap::new());
         self.readings += 1;
         self.last = letters.iter().map(|letter| letter.number).fold(self.last.max(last), u64::max);
+        if self.readings > 1 {
+            for letter in letters {
+                self.insert(letter);
+            }
+            return Vec::new();
+        }
         letters.into_iter().flat_map(|letter| self.keep(letter)).collect()
     }
 
@@ -126,6 +134,11 @@ impl DeadLetters {
         self.letters.len()
     }
 
+    /// So many were dropped for want of room.
+    pub(crate) fn count_dropped(&mut self, letters: usize) {
+        self.dropped += letters as u64;
+    }
+
     /// How many were dropped for want of room.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
@@ -172,9 +185,7 @@ impl DeadLetters {
         let own =
             over_quota.and_then(|tenant| self.remove_first(|letter| letter.event.tenant.as_ref() == Some(&tenant)));
         let oldest = if self.letters.len() > self.capacity { self.remove_first(|_| true) } else { None };
-        let gone: Vec<_> = own.into_iter().chain(oldest).collect();
-        self.dropped += gone.len() as u64;
-        gone
+        own.into_iter().chain(oldest).collect()
     }
 
     /// To its place by number, which for a new one is the last.
@@ -231,7 +242,7 @@ mod tests {
         assert_eq!(numbers(&taken), [1, 2]);
         letters.add(letter(&ids));
         let gone = letters.put_back(taken);
-        assert_eq!((numbers(&gone), letters.len(), letters.dropped()), (vec![1], 2, 1));
+        assert_eq!((numbers(&gone), letters.len()), (vec![1], 2));
         assert_eq!(numbers(&letters.list(&DeadLetterFilter::all())), [2, 3]);
     }
 }

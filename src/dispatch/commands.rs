@@ -282,13 +282,15 @@ impl Dispatcher {
     }
 
     /// What was to be replayed and is not begun stays a dead letter.
-    fn return_letters(&self) {
+    fn return_letters(&self, is_durable: bool) {
         let commands = std::mem::take(&mut *self.parts.commands.lock().unwrap_or_else(PoisonError::into_inner));
         let replays = commands.into_iter().filter_map(|c| if let Command::Replay(r) = c { Some(r) } else { None });
         let letters = replays.flatten().map(|replay| replay.letter).collect();
         let gone = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).put_back(letters);
-        // Nobody waits behind a key any more, so what goes for want of room lets nobody go on.
-        drop(gone);
+        // Nobody waits behind a key any more, so what goes for want of room lets nobody go on. In a store it is there still.
+        if !is_durable {
+            self.count_dropped(gone.len());
+        }
     }
 
     /// Takes back what was pulled and not dispatched, drops the handlers, and settles the books.
@@ -304,9 +306,10 @@ impl Dispatcher {
             parked.push(pulled.held.event);
         }
         self.drop_handlers();
+        // What panics while a stage goes is in these books.
+        let is_durable = self.durable.take().is_some();
         self.settle_books();
-        self.return_letters();
-        self.durable = None;
+        self.return_letters(is_durable);
         self.watchdog = None;
         parked
     }

@@ -314,11 +314,23 @@ impl Dispatcher {
     /// These dead letters were dropped for want of room: nobody can replay or purge them any more.
     pub(super) fn let_all_go(&mut self, gone: Vec<DeadLetter>) {
         for letter in gone {
-            metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
-                .increment(1);
             tracing::warn!(event = %letter.event.name, number = letter.number, "a dead letter was dropped for want of room");
             self.let_go(&letter);
+            match &mut self.durable {
+                Some(durable) => durable.drops(letter.number),
+                None => self.count_dropped(1),
+            }
         }
+    }
+
+    /// So many dead letters were dropped for want of room, and are gone.
+    pub(super) fn count_dropped(&self, letters: usize) {
+        if letters == 0 {
+            return;
+        }
+        self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner).count_dropped(letters);
+        metrics::counter!("millstream_dropped_total", "stage" => "dead_letters", "reason" => "overflow")
+            .increment(letters as u64);
     }
 
     /// An event that a handler returned and that loop protection stops here.

@@ -63,6 +63,8 @@ pub(crate) struct Done {
     pub(crate) roots: Vec<EventId>,
     /// The numbers that letters were given.
     pub(crate) letters: Vec<u64>,
+    /// The delayed events that were written, and when each is due.
+    pub(crate) delayed: Vec<(Timestamp, EventId)>,
 }
 
 impl Sink {
@@ -114,6 +116,7 @@ pub(crate) trait Border: Send + Sync + 'static {
     /// Keeps an event that was given up. `now` is the stage's clock.
     fn dead(&self, record: &PageRecord, death: &Death, now: Timestamp, sink: &mut Sink);
 
-    /// An epoch is not committed: what was done for it is done again, or not at all.
+    /// An epoch is not committed: what was done for it is done again, or not at all. Where nobody knows that, it is said of no
+    /// delayed event.
     fn take_back(&self, _: Done) {}
 }

@@ -255,9 +255,19 @@ where
         self.decoded.clear();
         self.border.take_back(std::mem::take(&mut self.work.sink.done));
         self.work = Draftwork::default();
-        self.in_flight.drain(..).for_each(|flight| self.border.take_back(flight.done));
+        for flight in std::mem::take(&mut self.in_flight) {
+            self.take_back_flight(flight.done, false);
+        }
         self.unparked.clear();
         self.repeats = (None, 0);
+    }
+
+    /// An epoch that was handed over is given up, and whether it is known that it has not landed.
+    fn take_back_flight(&self, mut done: Done, is_known: bool) {
+        if !is_known {
+            done.delayed.clear();
+        }
+        self.border.take_back(done);
     }
 
     /// What was to be replayed and is in no epoch that was handed over.
@@ -378,8 +388,9 @@ where
             self.returned.extend(flights.flat_map(|flight| flight.letters.iter().copied()));
         }
         let Flight { epoch, size, done, .. } = flight;
-        let later = self.in_flight.drain(..).map(|flight| flight.done);
-        std::iter::once(done).chain(later).for_each(|done| self.border.take_back(done));
+        let later = std::mem::take(&mut self.in_flight).into_iter().map(|flight| flight.done);
+        let is_known = !error.is_loss();
+        std::iter::once(done).chain(later).for_each(|done| self.take_back_flight(done, is_known));
         match &error {
             CommitError::TooLarge { .. } if size > 1 => {
                 self.epoch_limit = (size / 2).max(1);

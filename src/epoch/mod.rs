@@ -50,7 +50,7 @@ pub(crate) use self::{
     driven::{DurableStage, Replayed, Step},
     error::StageError,
     key::StateKey,
-    restore::{cursors, rows_to_forget},
+    restore::{Remaining, cursors, rows_to_forget},
     status::StageStatus,
 };
 pub use self::{

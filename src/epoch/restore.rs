@@ -167,6 +167,14 @@ pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCur
     Ok(headers.into_iter().map(cursor).collect())
 }
 
+/// Some of the rows that a name has.
+#[derive(Debug, Default)]
+pub(crate) struct Remaining {
+    pub(crate) rows: Vec<RowKey>,
+    /// Whether one of them may be damaged: who removes it by its key may not find it, and it is told again.
+    pub(crate) may_stay: bool,
+}
+
 /// The rows that a stage has in the store, a batch of them at a time: remove each, and ask again until there is none. The stage
 /// must not be running. A damaged row may stay where it is: those that were `removed` are not told again.
 ///
@@ -176,25 +184,25 @@ pub(crate) async fn rows_to_forget(
     reader: &dyn Reader,
     stage: &str,
     removed: &HashSet<RowKey>,
-) -> Result<Vec<RowKey>, StoreError> {
+) -> Result<Remaining, StoreError> {
     /// How many rows are removed in one batch.
     const BATCH: usize = 4_096;
     let rows = super::rows::Rows::of(stage);
     // The header last: until then the stage is known, and the work goes on after a crash.
     for table in TABLES.into_iter().rev() {
-        let found: Vec<Bytes> = match reader.scan(table, rows.all(), BATCH).await {
-            Ok(found) => found.into_iter().map(|(key, _)| key).collect(),
+        let (found, may_stay): (Vec<Bytes>, bool) = match reader.scan(table, rows.all(), BATCH).await {
+            Ok(found) => (found.into_iter().map(|(key, _)| key).collect(), false),
             Err(StoreError::Corrupt { .. }) => {
                 let found = reader.scan_each(table, rows.all()).await?.into_iter();
-                found.map(|(key, _)| key).filter(|key| rows.all().contains(key)).collect()
+                (found.map(|(key, _)| key).filter(|key| rows.all().contains(key)).collect(), true)
             }
             Err(error) => return Err(error),
         };
         let found = found.into_iter().map(|key| RowKey { table, key });
-        let found: Vec<_> = found.filter(|row| !removed.contains(row)).take(BATCH).collect();
-        if !found.is_empty() {
-            return Ok(found);
+        let rows: Vec<_> = found.filter(|row| !removed.contains(row)).take(BATCH).collect();
+        if !rows.is_empty() {
+            return Ok(Remaining { rows, may_stay });
         }
     }
-    Ok(Vec::new())
+    Ok(Remaining::default())
 }

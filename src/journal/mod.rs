@@ -21,7 +21,8 @@ pub(crate) use self::{
     mark::{Endings, Mark, given_back_op, mark_op, unmark_op},
     names::{Harmed, Known, Names},
     restore::{
-        HarmedRow, NOW, NextDue, Opened, Restored, Unclaimed, last_now, letter_number, next_due, open, restore, rows_of,
+        Dead, HarmedRow, NOW, NextDue, Opened, Restored, Unclaimed, last_now, letter_number, next_due, open, restore,
+        rows_of,
     },
     row::{FailedKey, Stand, Standing, Subscribed, dead_op, dead_row, failed_op, parse_failed},
     tail::{Step, Tail},

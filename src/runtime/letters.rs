@@ -56,7 +56,10 @@ impl Runtime {
             }
         }
         report.kept = kept.len();
-        let gone = self.shared.letters().put_back(kept);
+        let mut letters = self.shared.letters();
+        let gone = letters.put_back(kept);
+        letters.count_dropped(gone.len());
+        drop(letters);
         self.shared.command(Command::LetGo { letters: gone, reading });
         self.shared.command(Command::Replay(replays));
         report

@@ -1,8 +1,8 @@
 //! What leaves an operator stage: outputs become events, and what it gave up becomes dead letters, in the stage's own commit.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     epoch::{self, Border, Done, Sink},
     event::{Draft, Envelope, Lineage, Way},
     intake::{Intake, class_of, record},
-    journal::{dead_op, row_key},
+    journal::{DueKey, dead_op, row_key},
     stage::contained,
     store::{Op, PageRecord, tables},
 };
@@ -28,6 +28,8 @@ pub(crate) struct StageBorder {
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
     /// Letters that are in an epoch which has not landed, by number.
     waiting: Mutex<HashMap<u64, DeadLetter>>,
+    /// Delayed events of which nobody has been told that they have landed.
+    delayed: Mutex<HashSet<DueKey>>,
 }
 
 /// A deadline so long after its event begins a new root: a daily job is no loop.
@@ -35,7 +37,7 @@ const NEW_ROOT_AFTER: Duration = Duration::from_secs(1);
 
 impl StageBorder {
     pub(crate) fn new(stage: Arc<str>, intake: Arc<Intake>, letters: Arc<Mutex<DeadLetters>>) -> Arc<Self> {
-        Arc::new(Self { stage, intake, letters, waiting: Mutex::default() })
+        Arc::new(Self { stage, intake, letters, waiting: Mutex::default(), delayed: Mutex::default() })
     }
 
     /// A letter whose epoch has landed.
@@ -46,6 +48,20 @@ impl StageBorder {
     /// Epochs that did not land take their letters with them.
     pub(super) fn forget_letters(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A delayed event that has landed is in the books. Whether it was one of this stage's.
+    pub(super) fn is_told(&self, key: DueKey) -> bool {
+        self.lock_delayed().remove(&key)
+    }
+
+    /// The delayed events that may have landed, and are in no book: the partition is lost.
+    pub(super) fn take_delayed(&self) -> HashSet<DueKey> {
+        std::mem::take(&mut *self.lock_delayed())
+    }
+
+    fn lock_delayed(&self) -> MutexGuard<'_, HashSet<DueKey>> {
+        self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, mut draft: Draft, cause: &epoch::Cause<'_>, sink: &mut Sink) -> Result<(), String> {
@@ -71,8 +87,10 @@ impl StageBorder {
         }
         match due {
             Some(due) => {
-                let key = row_key((due, id.as_u128()));
-                sink.push(Op::Put { table: tables::DELAYED, key, value: stored.bytes });
+                let key = (due, id.as_u128());
+                sink.done.delayed.push((due, id));
+                self.lock_delayed().insert(key);
+                sink.push(Op::Put { table: tables::DELAYED, key: row_key(key), value: stored.bytes });
             }
             None => sink.append(class_of(&event), record(&event, stored.bytes)),
         }
@@ -143,6 +161,11 @@ impl Border for StageBorder {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for number in done.letters {
             waiting.remove(&number);
+        }
+        drop(waiting);
+        let mut delayed = self.lock_delayed();
+        for (due, id) in done.delayed {
+            delayed.remove(&(due, id.as_u128()));
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Committing {
     pub(super) events: Vec<(Arc<Envelope>, usize)>,
     pub(super) delayed: Vec<DueKey>,
     fired: Vec<Bytes>,
+    pub(super) dropped: Vec<u64>,
     pub(super) replies: Vec<Reply>,
     outcome: Pending<Result<Committed, CommitError>>,
 }
@@ -54,7 +55,8 @@ impl Dispatcher {
 
     fn landed(&mut self, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
-        let Some(Committing { number, events, delayed, fired, replies, .. }) = durable.committing.pop_front() else {
+        let Some(Committing { number, events, delayed, fired, dropped, replies, .. }) = durable.committing.pop_front()
+        else {
             return;
         };
         durable.losses = 0;
@@ -67,6 +69,7 @@ impl Dispatcher {
         for key in fired {
             durable.firing.remove(&key);
         }
+        self.count_dropped(dropped.len());
         if !events.is_empty() {
             let wanted: Vec<_> = events.iter().map(|(event, _)| self.parts.registry.wants(&event.name)).collect();
             let count = events.len() as u64;
@@ -94,6 +97,10 @@ impl Dispatcher {
             return false;
         }
         self.choose_proposals();
+        if self.durable.as_ref().is_some_and(|durable| durable.committing.len() > MOST) {
+            // What came of those that were turned down has filled them all.
+            return true;
+        }
         let handed_over = self.hand_over() | self.try_proposals();
         if handed_over {
             // A store that is ready at once needs no second round.
@@ -111,13 +118,13 @@ impl Dispatcher {
             return durable.answer_nothing();
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
-        let Batch { mut ops, events, delayed, fired, replies, .. } = std::mem::take(&mut durable.batch);
+        let Batch { mut ops, events, delayed, fired, dropped, replies, .. } = std::mem::take(&mut durable.batch);
         let clock = durable.clock_op(now);
         let is_told = clock.is_some();
         ops.extend(clock);
         let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
         durable.batch_number += 1;
-        durable.committing.push_back(Committing { number, events, delayed, fired, replies, outcome });
+        durable.committing.push_back(Committing { number, events, delayed, fired, dropped, replies, outcome });
         if is_told {
             self.clock_is_whole();
         }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     dispatch::Dispatcher,
-    epoch,
+    epoch::{self, Remaining},
     journal::{cursor_key, rows_of},
     queue::CLASSES,
     stage::Start,
@@ -34,10 +34,10 @@ pub(super) struct Forgetting {
     /// The first of those that were asked for, once it is begun.
     begun: Option<String>,
     /// The next of its rows.
-    rows: Option<Pending<Result<Vec<RowKey>, StoreError>>>,
+    rows: Option<Pending<Result<Remaining, StoreError>>>,
     /// Those whose last rows go with a batch, by its number.
     ended: Vec<(String, u64)>,
-    /// Rows of its deliveries that were removed: a damaged row may not be found where it lies, and stays.
+    /// Rows that were removed where one of them may be damaged: such a one may not be found where it lies, and stays.
     removed: HashSet<RowKey>,
 }
 
@@ -73,12 +73,12 @@ async fn next_rows(
     name: String,
     subscriptions: Vec<u32>,
     removed: HashSet<RowKey>,
-) -> Result<Vec<RowKey>, StoreError> {
+) -> Result<Remaining, StoreError> {
     for table in [tables::FAILED, tables::ATTEMPT] {
         let mut rows = rows_of(&tenure, table, &subscriptions).await?;
         rows.retain(|row| !removed.contains(row));
         if !rows.is_empty() {
-            return Ok(rows);
+            return Ok(Remaining { rows, may_stay: true });
         }
     }
     epoch::rows_to_forget(tenure.reader(), &name, &removed).await
@@ -111,13 +111,12 @@ impl Dispatcher {
         let Poll::Ready(rows) = rows.as_mut().poll(cx) else { return moved };
         durable.forgetting.rows = None;
         match rows {
-            Ok(rows) if rows.is_empty() => self.end_forgetting(&name),
-            Ok(rows) => {
-                // Of those of a stage whose rows are whole there may be many, and none is told again.
-                let is_noted = |row: &&RowKey| {
-                    matches!(row.table, tables::FAILED | tables::ATTEMPT) || durable.harmed_stages.contains_key(&name)
-                };
-                durable.forgetting.removed.extend(rows.iter().filter(is_noted).cloned());
+            Ok(Remaining { rows, .. }) if rows.is_empty() => self.end_forgetting(&name),
+            Ok(Remaining { rows, may_stay }) => {
+                // Where all are whole there may be many, and none is told again.
+                if may_stay {
+                    durable.forgetting.removed.extend(rows.iter().cloned());
+                }
                 durable.batch.ops.extend(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }));
             }
             Err(error @ StoreError::Corrupt { .. }) => {

@@ -170,6 +170,8 @@ pub(super) struct Durable {
     kept: Kept,
     /// Delayed events of which nobody knows whether they have landed, until the store says so; then those that have.
     lost_delayed: BTreeSet<DueKey>,
+    /// Dead letters that went for want of room, of which nobody knows whether they are gone.
+    lost_dropped: Vec<u64>,
     /// Events emitted before it belong to an earlier process.
     began: Timestamp,
 }
@@ -184,6 +186,8 @@ pub(super) struct Batch {
     delayed: Vec<DueKey>,
     /// The rows of those that are due, which go.
     fired: Vec<Bytes>,
+    /// The dead letters that go for want of room, by number.
+    dropped: Vec<u64>,
     /// Who waits for it to be in the store.
     replies: Vec<Reply>,
     /// What it takes, about.
@@ -280,6 +284,7 @@ impl Durable {
             trimmed: [Seq(0); CLASSES],
             kept: Kept::default(),
             lost_delayed: BTreeSet::new(),
+            lost_dropped: Vec::new(),
             began: now,
         }
     }
@@ -471,7 +476,10 @@ impl Dispatcher {
             }
             gone.iter().filter_map(|key| letter_number(key)).for_each(|number| durable.has_replayed(number));
             let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
-            delayed.iter().filter_map(|(_, key)| parse_key(key)).for_each(|key| durable.horizon.add(key));
+            for key in delayed.iter().filter_map(|(_, key)| parse_key(key)) {
+                durable.stages.iter().any(|stage| stage.border().is_told(key));
+                durable.horizon.add(key);
+            }
             let mut state = self.parts.intake.lock();
             state.tally.emitted += (wanted.len() + delayed.len()) as u64;
             state.tally.delayed += delayed.len() as u64;

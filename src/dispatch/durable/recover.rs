@@ -1,6 +1,7 @@
 //! Claiming the partition, and what to do when it is lost: nobody trusts what he has in memory.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -8,11 +9,11 @@ use std::{
 
 use millstream_operators::Timestamp;
 
-use super::{Batch, Durable, Hold, read::unread, stages::STAGE};
+use super::{Batch, Durable, Hold, read::unread, stages::STAGE, trial::Trial};
 use crate::{
     dispatch::{Command, Dispatcher},
     intake::chain,
-    journal::{Restored, Tail, Unclaimed, parse_key, restore},
+    journal::{Dead, Restored, Tail, Unclaimed, letter_number, parse_key, restore},
     request::NoAnswer,
     storage::StorageError,
     store::{StoreError, Tenure},
@@ -81,6 +82,7 @@ impl Dispatcher {
         }
         (durable.known, durable.harmed) = (names.known, names.harmed);
         durable.harmed_stages = names.harmed_stages;
+        let dropped = durable.dropped_for_good(&dead);
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
@@ -99,6 +101,7 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        self.count_dropped(dropped);
         self.let_all_go(gone);
         self.tell_harm(harmed_clock);
         self.replay_asked();
@@ -116,9 +119,16 @@ impl Dispatcher {
         let delayed: Vec<_> = delayed.copied().collect();
         let late = delayed.len() as u64;
         durable.lost_delayed.extend(delayed);
+        // The same goes for those that are being tried, which are taken off with their deliveries, and for what stages have written,
+        // which is in no book yet.
+        durable.lost_delayed.extend(durable.trial.iter().flat_map(Trial::delayed));
+        durable.lost_delayed.extend(durable.stages.iter().flat_map(|stage| stage.border().take_delayed()));
         // What fires again was taken off already.
         durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)));
         durable.answer_all(&chain(&error));
+        let dropped =
+            durable.committing.iter_mut().map(|commit| &mut commit.dropped).chain([&mut durable.batch.dropped]);
+        dropped.for_each(|dropped| durable.lost_dropped.append(dropped));
         durable.batch = Batch::default();
         durable.committing.clear();
         durable.opening.clear();
@@ -221,6 +231,19 @@ impl Durable {
         for reply in committing.chain(std::mem::take(&mut self.batch.replies)) {
             let _ = reply.send(Err(StorageError::Unknown { reason: reason.to_owned() }));
         }
+    }
+
+    /// A dead letter goes for want of room, with the next commit. It is counted when that has landed.
+    pub(in crate::dispatch) fn drops(&mut self, letter: u64) {
+        self.batch.dropped.push(letter);
+    }
+
+    /// How many of the dead letters that were on their way out are gone. One with a number beyond the last may never have been there.
+    fn dropped_for_good(&mut self, dead: &Dead) -> usize {
+        let harmed = dead.harmed.iter().filter_map(|(key, _)| letter_number(key));
+        let there: HashSet<u64> = dead.letters.iter().map(|letter| letter.number).chain(harmed).collect();
+        let lost = std::mem::take(&mut self.lost_dropped).into_iter();
+        lost.filter(|number| *number <= dead.last && !there.contains(number)).count()
     }
 
     /// Whether the clock has moved so far that its reading is worth writing.

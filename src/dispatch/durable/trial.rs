@@ -14,14 +14,14 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Batch, Content, Pending, Place,
+    Batch, Content, Durable, Pending, Place,
     outcome::letter_gone,
     proposal::{Proposal, Whose},
 };
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
     intake::{Landed, Prepared, Told, chain},
-    journal::{Cursor, cursor_key, row_key, unmark_op},
+    journal::{Cursor, DueKey, cursor_key, row_key, unmark_op},
     stage::HandlerError,
     storage::StorageError,
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
@@ -73,6 +73,12 @@ impl Trial {
         self.outcome.is_some()
     }
 
+    /// The delayed events that it writes.
+    pub(super) fn delayed(&self) -> impl Iterator<Item = DueKey> {
+        let events = self.proposals.iter().flat_map(|proposal| &proposal.content.events);
+        events.filter_map(|event| Some((event.due?, event.held.event.id.as_u128())))
+    }
+
     /// The proposals, and where it was handed over already, nobody hears of it any more.
     pub(super) fn into_proposals(self) -> Vec<Proposal> {
         self.proposals
@@ -97,8 +103,18 @@ impl Content {
     }
 }
 
+impl Durable {
+    /// Puts them before all that waits to be tried.
+    fn propose_again(&mut self, proposals: impl IntoIterator<Item = Proposal>) {
+        let mut again: VecDeque<_> = proposals.into_iter().collect();
+        again.append(&mut self.proposals);
+        self.proposals = again;
+    }
+}
+
 impl Dispatcher {
-    /// Puts together what is tried next. Those that saw what is not there any more are turned down.
+    /// Puts together what is tried next. Those that saw what is not there any more are turned down first, for what comes of them
+    /// goes before it; where there is no room for all of that, nothing is tried yet.
     pub(super) fn choose_proposals(&mut self) {
         let Some(durable) = &mut self.durable else { return };
         if durable.proposals.is_empty() || durable.tenure().is_none() {
@@ -115,9 +131,26 @@ impl Dispatcher {
             }
         }
         durable.proposals = later;
-        durable.trial = (!trial.proposals.is_empty()).then_some(trial);
-        for (proposal, why) in stale {
-            self.turn_down(proposal, &conflict(why));
+        let stale = stale.into_iter().map(|(proposal, why)| (proposal, conflict(why)));
+        self.turn_down_all(stale.collect());
+        let Some(durable) = &mut self.durable else { return };
+        if durable.can_hand_over() {
+            durable.trial = (!trial.proposals.is_empty()).then_some(trial);
+        } else {
+            durable.propose_again(trial.proposals);
+        }
+    }
+
+    /// Turns them down, as far as there is room to write what comes of that. The rest is tried again.
+    fn turn_down_all(&mut self, proposals: VecDeque<(Proposal, HandlerError)>) {
+        let mut rest = proposals;
+        while !self.is_stuffed()
+            && let Some((proposal, error)) = rest.pop_front()
+        {
+            self.turn_down(proposal, &error);
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.propose_again(rest.into_iter().map(|(proposal, _)| proposal));
         }
     }
 
@@ -180,13 +213,12 @@ impl Dispatcher {
     }
 
     /// The store cannot take it, and does not say for whose sake: in smaller parts that shows.
-    fn not_taken(&mut self, mut trial: Trial, error: &CommitError) {
+    fn not_taken(&mut self, trial: Trial, error: &CommitError) {
         let Some(durable) = &mut self.durable else { return };
         let count = trial.proposals.len();
         if count > 1 {
             durable.most_tried = count.div_ceil(2);
-            trial.proposals.extend(durable.proposals.drain(..));
-            durable.proposals = trial.proposals.into();
+            durable.propose_again(trial.proposals);
             return;
         }
         for proposal in trial.proposals {
@@ -269,11 +301,11 @@ impl Dispatcher {
     /// One row was not new: whose it was is settled, the others are tried again.
     fn refused(&mut self, trial: Trial, table: Table, key: &Bytes) {
         let row = RowKey { table, key: key.clone() };
-        let mut again = VecDeque::new();
+        let mut again = Vec::new();
         let mut turned_down = Vec::new();
         for mut proposal in trial.proposals {
             if proposal.content.keys().all(|key| key != row) {
-                again.push_back(proposal);
+                again.push(proposal);
             } else if table == tables::ONCE {
                 let is_it = |event: &Prepared| {
                     event.held.stored().and_then(|stored| stored.once.as_ref()).is_some_and(|(once, _)| once == key)
@@ -281,14 +313,13 @@ impl Dispatcher {
                 let (duplicates, rest) = proposal.content.events.drain(..).partition::<Vec<_>, _>(is_it);
                 self.parts.intake.settle_refused(&duplicates, true);
                 proposal.content.events = rest;
-                again.push_back(proposal);
+                again.push(proposal);
             } else {
                 turned_down.push(proposal);
             }
         }
         if let Some(durable) = &mut self.durable {
-            again.append(&mut durable.proposals);
-            durable.proposals = again;
+            durable.propose_again(again);
         }
         for proposal in turned_down {
             let error = proposal.taken_version(key);

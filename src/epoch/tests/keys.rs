@@ -8,7 +8,7 @@ use serde_json::json;
 use super::kit::{Rig, STAGE, Tick, millis, ms, out};
 use crate::{
     epoch::{
-        Stage, Step,
+        Remaining, Stage, Step,
         rows::{DELTAS, STATES, TABLES, TIMERS},
         rows_to_forget,
     },
@@ -106,7 +106,7 @@ async fn a_stage_that_is_forgotten_leaves_nothing() {
     rig.settle().await;
     let mut batches = 0;
     loop {
-        let rows = rows_to_forget(&*rig.reader(), STAGE, &HashSet::new()).await.unwrap();
+        let Remaining { rows, .. } = rows_to_forget(&*rig.reader(), STAGE, &HashSet::new()).await.unwrap();
         if rows.is_empty() {
             break;
         }
