@@ -201,8 +201,14 @@ impl Dispatcher {
     /// is just being claimed is given back after that.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_claiming = |durable: &Durable| matches!(durable.hold, Hold::Claiming(_));
-        if self.durable.as_deref().is_some_and(is_claiming) && !self.hold_partition(cx) {
-            return Poll::Pending;
+        if self.durable.as_deref().is_some_and(is_claiming) {
+            let is_new = self.durable.as_ref().is_some_and(|durable| durable.care.is_new());
+            if !self.hold_partition(cx) {
+                return Poll::Pending;
+            }
+            if let Some(durable) = self.durable.as_mut().filter(|durable| is_new && durable.tenure().is_some()) {
+                durable.care.pass_on();
+            }
         }
         loop {
             self.poll_commits(cx);
