@@ -10,8 +10,8 @@ use std::{
 use futures::FutureExt as _;
 use millstream::{
     DeadLetterFilter, Death, Event, Handler, Replay, Runtime, Start,
-    store::{Class, KeyRange, Memory, Op, PartitionId, Seq, Store, tables},
-    testing::{self, FaultyStore, TestKit},
+    store::{Claim, Class, KeyRange, Memory, Op, PartitionId, Seq, Store, StoreError, StoreFuture, tables},
+    testing::{self, FaultyStore, HookedStore, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -418,4 +418,34 @@ fn what_was_trimmed_before_it_was_begun_again_leaves_no_marks() {
         .unwrap();
     live(&store, &diary, 2);
     assert_eq!(marks(&store), 0);
+}
+
+/// Takes its time to be claimed.
+struct SlowClaim;
+
+impl StoreHooks for SlowClaim {
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let claim = store.claim(partition);
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            claim.await
+        })
+    }
+}
+
+#[test]
+fn a_process_that_is_shut_down_during_its_claim_hides_no_crash_before_it() {
+    let (store, diary) = (Memory::new(), Diary::default());
+    fill(&store, 1..=1);
+    assert!(!live(&store, &diary, 1), "it ends in the middle");
+    let unused = diary.clone();
+    testing::run(Runtime::builder().store(HookedStore::new(store.clone(), SlowClaim)), async move |kit: TestKit| {
+        kit.on("job", work(&unused, 99, &Arc::new(Notify::new())))?;
+        drop(tokio::time::timeout(Duration::from_millis(1), kit.process()).await);
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    assert_eq!(diary.of(1), (1, 0), "nothing was begun");
+    assert!(!live(&store, &diary, 1));
+    assert_eq!(marks(&store), 1, "it is begun with care");
 }

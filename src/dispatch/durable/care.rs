@@ -133,6 +133,19 @@ impl Care {
         ours.map(|(key, begun)| settled_op(*key, begun.crashes)).chain([given_back_op(fence)]).collect()
     }
 
+    /// Whether this process has not held the partition yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The claim is given back before anything was begun. Where a process ended before it, whoever comes next is to know that: it
+    /// is not said that it was given back.
+    pub(super) fn pass_on(&mut self) {
+        if self.until > Seq(0) {
+            self.fence = 0;
+        }
+    }
+
     /// A subscription was opened, which has these deliveries as rows.
     pub(super) fn opened(&mut self, subscription: u32, rows: &HashSet<FailedKey>) {
         let is_left = |key: &&FailedKey| key.subscription == subscription && !rows.contains(*key);

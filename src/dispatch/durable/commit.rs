@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Batch, Durable, Hold, MOST_BYTES, Pending, proposal::Reply};
 use crate::{
     dispatch::{Dispatcher, subscriber::Subscriber},
-    event::Envelope,
+    event::{Envelope, EventId},
     intake::{Landed, Told},
     journal::{DueKey, cursor_key},
     queue::CLASSES,
@@ -24,6 +24,7 @@ pub(super) struct Committing {
     pub(super) number: u64,
     pub(super) events: Vec<(Arc<Envelope>, usize)>,
     pub(super) delayed: Vec<DueKey>,
+    pub(super) roots: Vec<EventId>,
     fired: Vec<Bytes>,
     pub(super) dropped: Vec<u64>,
     pub(super) replies: Vec<Reply>,
@@ -118,13 +119,13 @@ impl Dispatcher {
             return durable.answer_nothing();
         }
         let Some(tenure) = durable.tenure().cloned() else { return false };
-        let Batch { mut ops, events, delayed, fired, dropped, replies, .. } = std::mem::take(&mut durable.batch);
+        let Batch { mut ops, events, delayed, roots, fired, dropped, replies, .. } = std::mem::take(&mut durable.batch);
         let clock = durable.clock_op(now);
         let is_told = clock.is_some();
         ops.extend(clock);
         let (number, outcome) = (durable.batch_number, Box::pin(tenure.commit(ops)));
         durable.batch_number += 1;
-        durable.committing.push_back(Committing { number, events, delayed, fired, dropped, replies, outcome });
+        durable.committing.push_back(Committing { number, events, delayed, roots, fired, dropped, replies, outcome });
         if is_told {
             self.clock_is_whole();
         }
@@ -197,8 +198,14 @@ impl Dispatcher {
     /// is just being claimed is given back after that.
     pub(crate) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_claiming = |durable: &Durable| matches!(durable.hold, Hold::Claiming(_));
-        if self.durable.as_deref().is_some_and(is_claiming) && !self.hold_partition(cx) {
-            return Poll::Pending;
+        if self.durable.as_deref().is_some_and(is_claiming) {
+            let is_new = self.durable.as_ref().is_some_and(|durable| durable.care.is_new());
+            if !self.hold_partition(cx) {
+                return Poll::Pending;
+            }
+            if let Some(durable) = self.durable.as_mut().filter(|durable| is_new && durable.tenure().is_some()) {
+                durable.care.pass_on();
+            }
         }
         loop {
             self.poll_commits(cx);

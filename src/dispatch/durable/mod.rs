@@ -57,7 +57,7 @@ use self::{
 use super::{commands::Replay, dispatcher::Dispatcher};
 use crate::{
     dead_letter::DeadLetter,
-    event::{Envelope, EventName},
+    event::{Envelope, EventId, EventName},
     intake::Shore,
     journal::{
         Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, NextDue, Restored, Tail, Unclaimed,
@@ -184,6 +184,8 @@ pub(super) struct Batch {
     events: Vec<(Arc<Envelope>, usize)>,
     /// Delayed events that are written.
     delayed: Vec<DueKey>,
+    /// The roots against which events were counted that handlers returned.
+    roots: Vec<EventId>,
     /// The rows of those that are due, which go.
     fired: Vec<Bytes>,
     /// The dead letters that go for want of room, by number.

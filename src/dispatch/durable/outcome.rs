@@ -126,6 +126,7 @@ impl Dispatcher {
     fn append_returned(&mut self, prepared: &Prepared) {
         let (Some(durable), Some(stored)) = (&mut self.durable, prepared.held.stored()) else { return };
         let (event, bytes) = (&prepared.held.event, stored.bytes.clone());
+        durable.batch.roots.extend((event.lineage.depth > 0).then_some(event.lineage.root));
         if let Some(due) = prepared.due {
             let key = (due, event.id.as_u128());
             durable.batch.push(Op::Put { table: tables::DELAYED, key: row_key(key), value: bytes });

@@ -125,6 +125,8 @@ impl Dispatcher {
         durable.lost_delayed.extend(durable.stages.iter().flat_map(|stage| stage.border().take_delayed()));
         // What fires again was taken off already.
         durable.lost_delayed.extend(durable.firing.drain().filter_map(|key| parse_key(&key)));
+        let roots = durable.committing.iter_mut().map(|commit| &mut commit.roots).chain([&mut durable.batch.roots]);
+        let roots: Vec<_> = roots.flat_map(std::mem::take).collect();
         durable.answer_all(&chain(&error));
         let dropped =
             durable.committing.iter_mut().map(|commit| &mut commit.dropped).chain([&mut durable.batch.dropped]);
@@ -154,6 +156,8 @@ impl Dispatcher {
         state.tally.undelay(late);
         state.tally.unsaved += appended as u64 + late;
         drop(state);
+        // Returned again, they would count again.
+        self.parts.intake.take_back_lineage(&roots);
         self.forget_deliveries();
         self.parts.shelf.lose();
     }
