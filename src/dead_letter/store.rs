@@ -50,7 +50,9 @@ impl DeadLetters {
         self.readings += 1;
         self.last = letters.iter().map(|letter| letter.number).fold(self.last.max(last), u64::max);
         if self.readings > 1 {
-            letters.into_iter().for_each(|letter| self.insert(letter));
+            for letter in letters {
+                self.insert(letter);
+            }
             return Vec::new();
         }
         letters.into_iter().flat_map(|letter| self.keep(letter)).collect()

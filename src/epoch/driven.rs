@@ -258,8 +258,9 @@ where
         self.decoded.clear();
         self.border.take_back(std::mem::take(&mut self.work.sink.done));
         self.work = Draftwork::default();
-        let in_flight = std::mem::take(&mut self.in_flight);
-        in_flight.into_iter().for_each(|flight| self.take_back_flight(flight.done, false));
+        for flight in std::mem::take(&mut self.in_flight) {
+            self.take_back_flight(flight.done, false);
+        }
         self.unparked.clear();
         self.repeats = (None, 0);
     }

@@ -78,7 +78,9 @@ impl Dispatcher {
             match read {
                 Ok(NextDue { keys, is_all, harm }) => {
                     durable.horizon.extend(keys, is_all);
-                    harm.iter().for_each(|harm| self.cannot_fire(harm));
+                    if let Some(harm) = &harm {
+                        self.cannot_fire(harm);
+                    }
                 }
                 Err(error @ StoreError::Corrupt { .. }) => {
                     durable.horizon.give_up();
