@@ -1,5 +1,4 @@
 //! What is returned again after a loss counts once against its root.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::{
     sync::{

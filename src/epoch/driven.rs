@@ -96,6 +96,9 @@ pub(crate) trait DurableStage: fmt::Debug + Send {
     /// restored.
     fn take_back(&mut self, all: bool) -> Vec<u64>;
 
+    /// Drops all that is in memory, and what was handed over with it: the claim is lost, and it is not restored.
+    fn blank(&mut self);
+
     /// Parks it, for the store has damaged rows of it: it is stepped on until what it handed over has landed.
     fn park(&mut self, reason: String);
 
@@ -470,6 +473,10 @@ where
             self.take_replays_back();
         }
         std::mem::take(&mut self.returned)
+    }
+
+    fn blank(&mut self) {
+        Driven::blank(self);
     }
 
     fn park(&mut self, reason: String) {

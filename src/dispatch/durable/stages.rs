@@ -239,7 +239,7 @@ impl Dispatcher {
     pub(super) fn begin_stages_again(&mut self) {
         let Some(durable) = &mut self.durable else { return };
         for runner in durable.stages.iter_mut().filter(|runner| !runner.is_restored && runner.next == Next::Parked) {
-            runner.next = Next::Restore;
+            (runner.is_lost, runner.next) = (runner.work.is_some(), Next::Restore);
         }
     }
 
@@ -295,6 +295,8 @@ impl Dispatcher {
         let durable = self.durable.as_mut()?;
         let runner = &mut durable.stages[place];
         if let Some(why) = harm.filter(|_| runner.next == Next::Restore && runner.work.is_none()) {
+            // What it handed over under another claim is nobody's business any more.
+            runner.stage.iter_mut().for_each(|stage| stage.blank());
             runner.park(why);
         }
         if runner.work.is_none() {
