@@ -169,6 +169,15 @@ impl Dispatcher {
         }
     }
 
+    /// Events of these names are in the log of a durable runtime, and nobody wants them.
+    pub(super) fn warn_unwanted(&mut self, names: &[EventName]) {
+        if matches!(self.parts.unrouted, UnroutedPolicy::Warn) {
+            for name in names {
+                self.warn_unrouted(name);
+            }
+        }
+    }
+
     fn warn_unrouted(&mut self, name: &EventName) {
         if self.warned.len() < MOST_WARNED && self.warned.insert(name.clone()) {
             tracing::warn!(event = %name, "no subscription wants this event");

@@ -234,6 +234,7 @@ impl Dispatcher {
         tracing::warn!(
             event = %job.held.event.name,
             id = %job.held.event.id,
+            subscription = &**self.subscribers[job.subscriber].entry.name(),
             attempts = job.attempt,
             error = failure.message,
             "a delivery went to the dead letters"

@@ -177,7 +177,9 @@ impl Draft {
         self
     }
 
-    /// Which aggregate it changes, and to which version.
+    /// Which aggregate it changes, and to which version. In a durable runtime a version is taken once: an event with one that is
+    /// taken is refused, which its receipt says. That the versions follow one another is the caller's business here:
+    /// [`AggregateHandle::append`](crate::AggregateHandle::append) gives the next one, and refuses an event that expects another.
     pub fn aggregate(mut self, kind: impl Into<String>, id: impl Into<String>, version: u64) -> Self {
         self.more().aggregate = Some(Aggregate { kind: kind.into(), id: id.into(), version });
         self

@@ -11,7 +11,8 @@ use crate::{event::Envelope, store::Seq};
 /// Which to use:
 ///
 /// - a projection, for a state that is quickly made again, as it is at each start, or that its owner keeps with its
-///   [`place`](Self::place);
+///   [`place`](Self::place). It sees what the log still has: by default that is what nobody has handled yet, so give the runtime
+///   a [`Retention`](crate::Retention) that keeps what the state is made of;
 /// - a durable subscription with [`starting_at`](crate::Handler::starting_at)`(`[`Start::Earliest`](crate::Start::Earliest)`)` that
 ///   writes to its [storage](crate::Context::storage), for a state that must not be made again, or that takes retries and dead
 ///   letters: its place and its writes are one commit;

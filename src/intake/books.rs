@@ -130,7 +130,7 @@ impl Tally {
     }
 
     /// Counts events that were written, by whether anybody wants them.
-    pub(crate) fn route(&mut self, wanted: &[bool]) {
+    pub(super) fn route(&mut self, wanted: &[bool]) {
         let routed = wanted.iter().filter(|wanted| **wanted).count() as u64;
         self.routed += routed;
         self.unrouted += wanted.len() as u64 - routed;

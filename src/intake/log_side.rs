@@ -9,7 +9,7 @@ use millstream_operators::Timestamp;
 
 use super::{Group, Held};
 use crate::{
-    event::{Envelope, EventId},
+    event::{Envelope, EventId, EventName},
     store::{CommitError, Committed, Seq},
 };
 
@@ -62,6 +62,8 @@ pub(crate) struct LogSide {
     /// Those of them, and those that handlers returned, which wait in no queue and are not routed.
     pub(crate) afloat: u64,
     pub(crate) shore: Shore,
+    /// Names of events that are in the log and that nobody wants, until whoever drives has looked.
+    unwanted: Vec<EventName>,
     /// The most bytes of records whose events are on the shore.
     recent_bytes: usize,
     /// Where the log ends, as far as is known.
@@ -131,6 +133,20 @@ impl LogSide {
     /// A durable runtime has something to look at in its store before it is at rest.
     pub(crate) fn new(is_durable: bool, recent_bytes: usize) -> Self {
         Self { unsettled: is_durable, recent_bytes, ..Self::default() }
+    }
+
+    /// An event of this name is in the log, and nobody wants it.
+    pub(super) fn note_unwanted(&mut self, name: &EventName) {
+        /// The most names that are kept: each is said once, and the next event of another one says that.
+        const MOST: usize = 16;
+        if self.unwanted.len() < MOST && !self.unwanted.contains(name) {
+            self.unwanted.push(name.clone());
+        }
+    }
+
+    /// The names that nobody wanted since this was last asked.
+    pub(crate) fn take_unwanted(&mut self) -> Vec<EventName> {
+        std::mem::take(&mut self.unwanted)
     }
 
     /// Whether nothing is on its way to the log, waits to be, or has landed and was not seen.

@@ -315,7 +315,7 @@ impl Load {
         state.log.on_way -= events.len();
         match landed {
             Ok(committed) if matches!(self, Self::Events(_) | Self::Group(_)) => {
-                state.tally.route(wanted);
+                state.route(events.iter().map(|held| &held.event.name), wanted);
                 let pairs = committed.appended.iter().zip(events);
                 let bytes = |held: &Held| held.stored().map_or(0, |stored| stored.size);
                 let told = pairs.map(|(&seq, held)| Told { seq, event: Arc::clone(&held.event), bytes: bytes(held) });

@@ -6,7 +6,7 @@ use millstream_operators::Timestamp;
 
 use super::{DispatchBook, EventBook, LogSide, Refusal, Roots, Stored, Tally, Waiting};
 use crate::{
-    event::{Envelope, Pattern, Priority, Tenant},
+    event::{Envelope, EventName, Pattern, Priority, Tenant},
     queue::Bounded,
     request::Request,
     tenant::{Ledger, Use},
@@ -144,6 +144,14 @@ impl State {
     pub(crate) fn full(&self, class: Priority) -> Refusal {
         let room = self.queue.room();
         Refusal::Full { class, held: room.held(), capacity: room.capacity() }
+    }
+
+    /// Events of these names are in the log, and each is wanted or not.
+    pub(crate) fn route<'a>(&mut self, names: impl IntoIterator<Item = &'a EventName>, wanted: &[bool]) {
+        self.tally.route(wanted);
+        for (name, _) in names.into_iter().zip(wanted).filter(|(_, wanted)| !**wanted) {
+            self.log.note_unwanted(name);
+        }
     }
 
     /// Gives an event's room back to its class and its tenant.

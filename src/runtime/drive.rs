@@ -27,7 +27,7 @@ pub struct ProcessReport {
     pub dead: u64,
     /// Retries begun.
     pub retried: u64,
-    /// When the next delayed event is due; it does not come before somebody drives the runtime then.
+    /// When the next delayed event is due, or a deadline of a durable stage; it does not come before somebody drives the runtime then.
     pub next_deadline: Option<Timestamp>,
 }
 

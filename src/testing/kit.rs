@@ -7,7 +7,7 @@ use millstream_operators::Timestamp;
 use super::timeline::{Recorder, Timeline};
 use crate::{
     event::Clock,
-    runtime::{Builder, ProcessReport, Runtime},
+    runtime::{Builder, ProcessError, ProcessReport, Runtime},
     store::hold_clock,
 };
 
@@ -75,14 +75,25 @@ impl TestKit {
 
     /// Runs until nothing is queued, in flight or in backoff; virtual time moves as far as retries and handlers need.
     ///
+    /// Where the store of a durable runtime fails, it waits and tries again, for up to an hour.
+    ///
     /// # Panics
-    /// Where a book does not balance, or it is called inside a handler.
+    /// Where a book does not balance, it is called inside a handler, or the store goes on to fail.
     #[track_caller]
     #[expect(clippy::manual_async_fn, reason = "an async function cannot track its caller")]
     pub fn settle(&self) -> impl Future<Output = ProcessReport> {
         async move {
-            #[expect(clippy::expect_used, reason = "a test that fails panics")]
-            let report = self.runtime.process().await.expect("a test settles outside of handlers");
+            let end = self.now() + Duration::from_hours(1);
+            let report = loop {
+                match self.runtime.process().await {
+                    Ok(report) => break report,
+                    Err(ProcessError::Store { .. }) if self.now() < end => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    #[expect(clippy::panic, reason = "a test that fails panics")]
+                    Err(error) => panic!("it cannot settle: {error}"),
+                }
+            };
             self.assert_balanced();
             report
         }

@@ -73,14 +73,14 @@ impl Dispatcher {
         self.count_dropped(dropped.len());
         if !events.is_empty() {
             let wanted: Vec<_> = events.iter().map(|(event, _)| self.parts.registry.wants(&event.name)).collect();
-            let count = events.len() as u64;
+            let mut state = self.parts.intake.lock();
+            state.log.afloat -= events.len() as u64;
+            state.route(events.iter().map(|(event, _)| &event.name), &wanted);
+            drop(state);
             let Some(durable) = &mut self.durable else { return };
             let events = committed.appended.iter().zip(events);
             let events = events.map(|(&seq, (event, bytes))| Told { seq, event, bytes }).collect();
             durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });
-            let mut state = self.parts.intake.lock();
-            state.log.afloat -= count;
-            state.tally.route(&wanted);
         } else if let Some(durable) = &mut self.durable {
             let events = Vec::new();
             durable.tail.land(Landed { begin: committed.begin, end: committed.end, events });

@@ -445,6 +445,7 @@ impl Dispatcher {
         let Shore { delayed, has_forgotten, .. } = &mut state.log.shore;
         let (delayed, has_forgotten) = (std::mem::take(delayed), std::mem::take(has_forgotten));
         let (landed, forgotten) = (state.log.shore.take(), state.log.shore.take_forgotten());
+        let unwanted = state.log.take_unwanted();
         drop(state);
         let moved = !landed.is_empty() || !delayed.is_empty() || forgotten.is_some();
         if let Some((begin, end)) = forgotten {
@@ -461,6 +462,7 @@ impl Dispatcher {
         for (due, id) in delayed {
             durable.horizon.add((due, id.as_u128()));
         }
+        self.warn_unwanted(&unwanted);
         moved
     }
 
@@ -470,8 +472,8 @@ impl Dispatcher {
         let untold = tenure.take_untold();
         let moved = !untold.is_empty();
         for Untold { committed, names, puts, gone } in untold {
-            let wanted: Vec<_> =
-                names.iter().map(|name| self.parts.registry.wants(&EventName::unchecked(name))).collect();
+            let names: Vec<_> = names.iter().map(|name| EventName::unchecked(name)).collect();
+            let wanted: Vec<_> = names.iter().map(|name| self.parts.registry.wants(name)).collect();
             let Some(durable) = &mut self.durable else { return moved };
             if !names.is_empty() {
                 durable.tail.land_unread(committed.begin, committed.end);
@@ -485,7 +487,7 @@ impl Dispatcher {
             let mut state = self.parts.intake.lock();
             state.tally.emitted += (wanted.len() + delayed.len()) as u64;
             state.tally.delayed += delayed.len() as u64;
-            state.tally.route(&wanted);
+            state.route(&names, &wanted);
             state.log.ends_at(committed.end);
             drop(state);
             for (_, key) in puts.iter().filter(|(table, _)| *table == tables::DEAD) {

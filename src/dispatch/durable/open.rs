@@ -240,6 +240,15 @@ impl Durable {
     fn first_known(&mut self, entry: &Entry, was: Option<&str>) -> Option<Known> {
         // An earlier name that was marked and never opened holds what came after its mark.
         let marked = was.and_then(|was| self.starts.get(was)).copied();
+        if marked.is_none()
+            && let Some(was) = was
+        {
+            tracing::warn!(
+                subscription = &**entry.name(),
+                was,
+                "the store knows nobody by the earlier name: it begins anew"
+            );
+        }
         let start = self.beginning(entry).into_iter().chain(marked).min()?;
         self.last_id += 1;
         let row = Subscribed { id: self.last_id, pattern: String::new(), origin: self.free_origin(entry.name()) };

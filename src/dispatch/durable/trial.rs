@@ -250,14 +250,14 @@ impl Dispatcher {
             ended.push((whose, looped));
         }
         let wanted: Vec<_> = events.iter().map(|(event, _)| self.parts.registry.wants(&event.name)).collect();
+        let mut state = self.parts.intake.lock();
+        state.log.afloat -= wanted.len() as u64;
+        state.route(events.iter().map(|(event, _)| &event.name), &wanted);
+        state.log.ends_at(committed.end);
+        drop(state);
         let places = committed.appended.iter().zip(events);
         let places = places.map(|(&seq, (event, bytes))| Told { seq, event, bytes }).collect();
         durable.tail.land(Landed { begin: committed.begin, end: committed.end, events: places });
-        let mut state = self.parts.intake.lock();
-        state.log.afloat -= wanted.len() as u64;
-        state.tally.route(&wanted);
-        state.log.ends_at(committed.end);
-        drop(state);
         for (whose, looped) in ended {
             for (event, refusal) in looped {
                 self.parts.intake.count_loop(&event);
