@@ -33,6 +33,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Durable
+//! [`Builder::store`] makes a runtime durable: named subscriptions go on where they were, retries, delays and dead letters survive,
+//! and [`Runtime::stage`] runs chains whose state and outputs are exactly-once. [`Retention`] says how long events are kept,
+//! [`Draft::idempotency_key`] that one is taken once; [`Runtime::aggregate`] and [`Runtime::history`] read what was. The guide is
+//! docs/durable.md of the repository.
+//!
 //! # The rooms
 //! An event goes through them in this order: `event`, `intake`, `queue`, `dispatch`, `stage`, and what a stage returns
 //! enters at `intake` again. `runtime` joins them. See ARCHITECTURE.md.
@@ -132,3 +138,9 @@ pub mod __private {
 #[doc = include_str!("../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// And so are those of the guide to durable runtimes.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../docs/durable.md")]
+#[derive(Debug)]
+pub struct DurableGuide;
