@@ -12,14 +12,13 @@ mod restore;
 mod row;
 mod tail;
 
-pub(crate) use self::names::HarmedStage;
 #[cfg(feature = "archive")]
 pub(crate) use self::restore::pass_on;
 pub(crate) use self::{
     cursor::{Cursor, cursor_key},
     horizon::{DueKey, Horizon, parse_key, row_key},
     mark::{Endings, Mark, given_back_op, mark_op, unmark_op},
-    names::{Harmed, Known, Names},
+    names::{Harmed, HarmedStage, Known, Names},
     restore::{
         Dead, HarmedRow, NOW, NextDue, Opened, Restored, Unclaimed, last_now, letter_number, next_due, open, restore,
         rows_of,

@@ -50,9 +50,9 @@ impl StageBorder {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// A delayed event that has landed is in the books. Whether it was one of this stage's.
-    pub(super) fn is_told(&self, key: DueKey) -> bool {
-        self.lock_delayed().remove(&key)
+    /// A delayed event has landed and is in the books; nothing where it is another stage's.
+    pub(super) fn forget_delayed(&self, key: DueKey) {
+        self.lock_delayed().remove(&key);
     }
 
     /// The delayed events that may have landed, and are in no book: the partition is lost.

@@ -60,8 +60,8 @@ use crate::{
     event::{Envelope, EventId, EventName},
     intake::Shore,
     journal::{
-        Cursor, DueKey, FailedKey, Harmed, HarmedRow, Horizon, Known, NOW, NextDue, Restored, Tail, Unclaimed,
-        last_now, letter_number, parse_key,
+        Cursor, DueKey, FailedKey, Harmed, HarmedRow, HarmedStage, Horizon, Known, NOW, NextDue, Restored, Tail,
+        Unclaimed, last_now, letter_number, parse_key,
     },
     queue::CLASSES,
     store::{Occupancy, Op, PartitionId, Seq, Store, StoreError, Table, Tenure, Untold, tables},
@@ -115,7 +115,7 @@ pub(super) struct Durable {
     /// Those of which it has rows that cannot be read.
     harmed: HashMap<String, Harmed>,
     /// Stages of which it has rows that cannot be read.
-    harmed_stages: HashMap<String, crate::journal::HarmedStage>,
+    harmed_stages: HashMap<String, HarmedStage>,
     /// Dead letters that cannot be read.
     harmed_letters: Vec<HarmedRow>,
     /// Damaged rows that were counted.
@@ -481,7 +481,9 @@ impl Dispatcher {
             gone.iter().filter_map(|key| letter_number(key)).for_each(|number| durable.has_replayed(number));
             let delayed: Vec<_> = puts.iter().filter(|(table, _)| *table == tables::DELAYED).collect();
             for key in delayed.iter().filter_map(|(_, key)| parse_key(key)) {
-                durable.stages.iter().any(|stage| stage.border().is_told(key));
+                for stage in &durable.stages {
+                    stage.border().forget_delayed(key);
+                }
                 durable.horizon.add(key);
             }
             let mut state = self.parts.intake.lock();
