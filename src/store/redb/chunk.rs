@@ -244,6 +244,12 @@ impl<'a> Chunk<'a> {
         self.codec == RAW
     }
 
+    /// How many records so many bytes hold if they are all as long as those in it, and those of one chunk more.
+    pub(super) fn expected(&self, bytes: usize) -> usize {
+        let count = usize::try_from(self.count).unwrap_or_default();
+        count.saturating_mul(bytes) / self.raw.max(1) + count
+    }
+
     /// Whether a record in it may be wanted.
     pub(super) fn may_hold(&self, wanted: &Wanted) -> Result<bool, Damage> {
         let in_time = wanted.since.is_none_or(|since| self.latest >= since)

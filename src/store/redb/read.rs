@@ -287,8 +287,9 @@ impl Reading<'_> {
             page.next = chunk.end;
             return Ok(true);
         }
-        let most = usize::try_from(chunk.count).unwrap_or_default();
-        page.records.reserve(most.min(self.max_bytes / LEAST_RESERVED));
+        if page.records.is_empty() {
+            page.records.reserve(chunk.expected(self.max_bytes).min(self.max_bytes / LEAST_RESERVED));
+        }
         for record in chunk.records().map_err(damaged)? {
             let record = record.map_err(damaged)?;
             if record.seq < from {
