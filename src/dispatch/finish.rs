@@ -19,6 +19,7 @@ use crate::{
     intake::{Cause, Held, Prepared, Refusal, What},
     request::NoAnswer,
     stage::{HandlerError, Outcome, Outputs, contained},
+    storage::Stale,
 };
 
 /// What becomes of what an attempt returned.
@@ -27,7 +28,13 @@ pub(super) enum Accepted {
     Done,
     /// It may be refused for what is in the store.
     Held(Box<super::durable::Content>),
+    /// What it read of the storage and writes was written by another in between.
+    Stale(Stale),
 }
+
+/// How often an attempt is begun again for what others have written before it is taken for failed. Each time one of those that
+/// meet has got on, so they end; one that writes itself what it watches never would.
+const MOST_CONFLICTS: u32 = 1_000;
 
 /// What the delivery's next attempt sees is not what this one saw.
 pub(super) fn conflict(error: impl Into<crate::stage::BoxError>) -> HandlerError {
@@ -43,6 +50,7 @@ impl Dispatcher {
                 self.handled(job);
             }
             Ok(Accepted::Held(content)) => self.hold(job, began, *content),
+            Ok(Accepted::Stale(why)) => self.begin_again(job, why, began),
             Err(error) => {
                 self.leave_flight(&job);
                 if error.kind() == ErrorKind::Panicked {
@@ -54,6 +62,20 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// What an attempt has read is not there any more: it begins again at once, with its slot and its key, and nothing has failed.
+    pub(super) fn begin_again(&mut self, mut job: Job, why: Stale, began: Timestamp) {
+        self.done.book.deliveries.conflicts += 1;
+        job.conflicts += 1;
+        if job.conflicts > MOST_CONFLICTS {
+            self.leave_flight(&job);
+            return self.fail(job, &conflict(why), began);
+        }
+        tracing::debug!(event = %job.held.event.name, attempt = job.attempt, "{why}: the attempt begins again");
+        self.let_mark_go(&job);
+        self.done.book.deliveries.in_flight -= 1;
+        self.ready.push_back(job);
     }
 
     /// Takes what an attempt returned, all or nothing.
@@ -77,8 +99,10 @@ impl Dispatcher {
             // Looks at the data, which is the user's.
             contained(|| intake.check(draft))?.map_err(HandlerError::permanent)?;
         }
-        if let Some(writes) = writes {
-            self.parts.shelf.write_direct(&writes).map_err(conflict)?;
+        if let Some(writes) = writes
+            && let Err(stale) = self.parts.shelf.write_direct(&writes)
+        {
+            return Ok(Accepted::Stale(stale));
         }
         let (event, per_root) = (Arc::clone(&job.held.event), entry.options.per_root);
         let cause = Cause { event, per_root, hold: None, way: Way::Returned };
@@ -141,7 +165,7 @@ impl Dispatcher {
             "an attempt failed and is tried again"
         );
         self.observe(&job.held.event, job.subscriber, || What::Retrying { error: failure.message, delay });
-        job.attempt += 1;
+        (job.attempt, job.conflicts) = (job.attempt + 1, 0);
         self.pin(&mut job);
         self.await_attempt(job, now + delay);
     }

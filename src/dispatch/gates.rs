@@ -39,6 +39,7 @@ impl Dispatcher {
             sequence,
             turn: 0,
             attempt: 1,
+            conflicts: 0,
             past: None,
             has_key: false,
             stake: Stake::Fresh,

@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) turn: u64,
     /// Which attempt is next or running, from 1.
     pub(super) attempt: u32,
+    /// How often this attempt was begun again, for what it had read was written by another.
+    pub(super) conflicts: u32,
     /// Kept only once something has failed.
     pub(super) past: Option<Box<Past>>,
     /// Whether it has its key, or is the head that waits for its retry with it.

@@ -68,6 +68,9 @@ pub struct DeliveryBook {
     pub parked: u64,
     /// Retries begun.
     pub retried: u64,
+    /// Attempts that were begun again because what they had read of the storage and were to write was written by another. They
+    /// count as no retries.
+    pub conflicts: u64,
     /// Attempts that took longer than allowed.
     pub timeouts: u64,
     /// Attempts that panicked, and events and handlers that panicked while they were dropped.

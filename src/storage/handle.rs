@@ -22,11 +22,14 @@ pub(crate) trait Writer: Send + Sync {
 /// **Inside a handler** ([`Context::storage`](crate::Context::storage)) what is written is kept back and committed with what the
 /// handler returns, in one commit with its place in the log: exactly once, however often the handler is run, and not at all where
 /// it fails. Reads see the handler's own writes, and those of earlier outcomes that are on their way to the store. A key that
-/// the handler has read (also by [`put_if`](Self::put_if)) and writes must not have been written by another in between: else the
-/// delivery fails with a transient error of code `conflict`, and the next attempt, as the subscription's policy says, sees
-/// the new value. So a counter is right under any concurrency: what came too late is a conflict, which fails the attempt. Where handlers of
-/// a subscription meet at a key, let them run one at a time ([`ordered_by_key`](crate::Handler::ordered_by_key) or
-/// [`concurrency`](crate::Handler::concurrency)`(1)`), or retry often enough. A key that is only written takes the last value.
+/// the handler has read (also by [`put_if`](Self::put_if)) and writes must not have been written by another in between: else
+/// nothing of the attempt is taken, and it begins again at once and sees the new value. So a counter is right under any concurrency.
+/// Beginning again is no retry: it asks no policy and has the same attempt and effect keys;
+/// [`DeliveryBook::conflicts`](crate::DeliveryBook::conflicts) counts it. Each time one of those that meet gets on; an attempt to which
+/// that happens a thousand times, for it writes itself outside what it watches inside, fails with a transient error of code `conflict`. Where
+/// handlers that take long often meet at a key, much is done in vain: let them run one at a time
+/// ([`ordered_by_key`](crate::Handler::ordered_by_key) or [`concurrency`](crate::Handler::concurrency)`(1)`). A key that is only
+/// written takes the last value.
 ///
 /// **Outside** ([`Runtime::storage`](crate::Runtime::storage)) each write is a commit of its own, and its future resolves once it is
 /// in the store. Reads see what is committed. Only the one who drives a runtime writes to its store, so a write is handed to

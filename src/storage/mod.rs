@@ -1,7 +1,7 @@
 //! Key-value storage: what handlers and plugins keep, by tenant, namespace and key.
 //!
 //! Promises: what a handler writes is written in the commit of its outcome, or not at all; a key that it has read and
-//! writes was not written by anybody in between, or its outcome is a conflict; what is read is what was written last, on its
+//! writes was not written by anybody in between, or the attempt begins again; what is read is what was written last, on its
 //! way to the store included. Knows tenants and the store; who commits is handed to it.
 
 mod desk;

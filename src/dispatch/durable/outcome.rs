@@ -10,7 +10,7 @@ use crate::{
     dead_letter::DeadLetter,
     dispatch::{
         Dispatcher,
-        finish::{Accepted, conflict},
+        finish::Accepted,
         job::{Job, OrderKey, Past},
         registry::Entry,
     },
@@ -41,8 +41,8 @@ impl Dispatcher {
         }
         let names: Vec<_> = content.events.iter().map(|event| event.held.event.name.clone()).collect();
         let waits = content.is_conditional() || self.is_tried(&content) || !self.make_room(content.size());
-        if !waits && let Some(writes) = &content.writes {
-            writes.check().map_err(conflict)?;
+        if !waits && let Err(stale) = content.is_fresh() {
+            return Ok(Accepted::Stale(stale));
         }
         self.admit(&mut content);
         for name in &names {

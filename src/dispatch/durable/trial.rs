@@ -23,7 +23,7 @@ use crate::{
     intake::{Landed, Prepared, Told, chain},
     journal::{Cursor, DueKey, cursor_key, row_key, unmark_op},
     stage::HandlerError,
-    storage::StorageError,
+    storage::{Stale, StorageError},
     store::{Class, CommitError, Committed, Op, RowKey, StoreError, Table, tables},
 };
 
@@ -120,19 +120,18 @@ impl Dispatcher {
         if durable.proposals.is_empty() || durable.tenure().is_none() {
             return;
         }
-        let (mut trial, mut later, mut stale) = (Trial::default(), VecDeque::new(), Vec::new());
+        let (mut trial, mut later, mut stale) = (Trial::default(), VecDeque::new(), VecDeque::new());
         for proposal in durable.proposals.drain(..) {
             if !trial.has_room(proposal.content.size(), durable.most_tried) || trial.clashes(&proposal.content) {
                 later.push_back(proposal);
             } else if let Err(why) = proposal.content.is_fresh() {
-                stale.push((proposal, why));
+                stale.push_back((proposal, why));
             } else {
                 trial.add(proposal);
             }
         }
         durable.proposals = later;
-        let stale = stale.into_iter().map(|(proposal, why)| (proposal, conflict(why)));
-        self.turn_down_all(stale.collect());
+        self.turn_down_stale(stale);
         let Some(durable) = &mut self.durable else { return };
         if durable.can_hand_over() {
             durable.trial = (!trial.proposals.is_empty()).then_some(trial);
@@ -141,13 +140,19 @@ impl Dispatcher {
         }
     }
 
-    /// Turns them down, as far as there is room to write what comes of that. The rest is tried again.
-    fn turn_down_all(&mut self, proposals: VecDeque<(Proposal, HandlerError)>) {
-        let mut rest = proposals;
+    /// Turns down those that saw what is not there any more, as far as there is room to write what comes of that. The rest is tried
+    /// again.
+    fn turn_down_stale(&mut self, mut rest: VecDeque<(Proposal, Stale)>) {
         while !self.is_stuffed()
-            && let Some((proposal, error)) = rest.pop_front()
+            && let Some((proposal, why)) = rest.pop_front()
         {
-            self.turn_down(proposal, &error);
+            match proposal.whose {
+                Whose::Delivery(job, began) => {
+                    self.parts.intake.settle_refused(&proposal.content.events, false);
+                    self.begin_again(*job, why, began);
+                }
+                _ => self.turn_down(proposal, &conflict(why)),
+            }
         }
         if let Some(durable) = &mut self.durable {
             durable.propose_again(rest.into_iter().map(|(proposal, _)| proposal));
