@@ -25,6 +25,7 @@ impl StoreHooks for Astray {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
             let damaged = |(key, value): Row| {
@@ -34,7 +35,7 @@ impl StoreHooks for Astray {
                 }
                 (key, Ok(value))
             };
-            Ok(reader.scan(table, range, usize::MAX).await?.into_iter().map(damaged).collect())
+            Ok(reader.scan(table, range, limit).await?.into_iter().map(damaged).collect())
         })
     }
 }

@@ -78,9 +78,10 @@ impl StoreHooks for Meanwhile {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
-            let rows = self.scan(reader, table, range, usize::MAX).await?;
+            let rows = self.scan(reader, table, range, limit).await?;
             Ok(rows.into_iter().map(|(key, value)| (key, Ok(value))).collect())
         })
     }

@@ -89,9 +89,10 @@ impl StoreHooks for Harm {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
-            let rows = reader.scan(table, range, usize::MAX).await?;
+            let rows = reader.scan(table, range, limit).await?;
             Ok(rows.into_iter().map(|row| (row.0.clone(), self.check(table, &row).map(|()| row.1))).collect())
         })
     }
@@ -645,10 +646,11 @@ impl StoreHooks for Stray {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
             let is_here = table == STATES && range.contains(&self.key);
-            let mut found = reader.scan_each(table, range).await?;
+            let mut found = reader.scan_each(table, range, limit).await?;
             if is_here {
                 let mut told = self.told.lock().unwrap();
                 *told += 1;

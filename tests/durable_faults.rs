@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use millstream::{
         Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Reader, Seq, Store, StoreError, StoreFuture,
         Wanted,
     },
-    testing::{self, FaultyStore, HookedStore, Probe, StoreHooks, TestKit},
+    testing::{self, FaultyStore, HeldPartition, HookedStore, Probe, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -366,6 +369,47 @@ fn what_may_not_have_reached_the_store_is_a_finding_for_five_minutes_and_counts_
         assert_eq!(kit.stats().events.dropped.unsaved, unsaved);
         finish(&kit).await;
         assert_eq!(*seen.lock().unwrap(), (1..=id).map(|id| (id, 1)).collect());
+        kit.assert_balanced();
+        Ok(())
+    });
+}
+
+/// Claims land and commits do not, while it is off.
+#[derive(Default)]
+struct Switch {
+    is_off: AtomicBool,
+}
+
+impl StoreHooks for Switch {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        if held.is_lost() || self.is_off.load(Ordering::Relaxed) {
+            held.lose();
+            return Box::pin(async { Err(CommitError::unknown(std::io::Error::other("no"))) });
+        }
+        held.commit(batch)
+    }
+}
+
+#[test]
+fn no_handler_is_begun_again_and_again_while_nothing_can_be_written() {
+    let store = HookedStore::new(Memory::new(), Switch::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let probe = Probe::<OrderPlaced>::new();
+        kit.on("order.placed", probe.handler().named("bill"))?;
+        kit.emit(Draft::new(OrderPlaced { id: 1, user: 1 }))?.await?;
+        kit.process().await?;
+        kit.emit(Draft::new(OrderPlaced { id: 2, user: 1 }))?.await?;
+        store.hooks().is_off.store(true, Ordering::Relaxed);
+        for _ in 0..1_000 {
+            drop(kit.runtime().process().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let in_vain = probe.attempts() - 1;
+        assert!((1..=3).contains(&in_vain), "it was begun {in_vain} times in vain");
+        assert!(kit.stats().events.dropped.unsaved <= 3);
+        store.hooks().is_off.store(false, Ordering::Relaxed);
+        finish(&kit).await;
+        assert_eq!(probe.attempts(), 2 + in_vain, "and once more when it can be");
         kit.assert_balanced();
         Ok(())
     });

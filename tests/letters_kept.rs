@@ -28,7 +28,7 @@ async fn drive(kit: &TestKit) {
 const STALE: u64 = 80;
 
 #[test]
-fn outcomes_that_are_too_late_are_all_dead_letters_however_large_their_events() {
+fn outcomes_that_are_too_late_begin_again_and_are_all_there_however_large_their_events() {
     let gate = watch::Sender::new(false);
     testing::run(Runtime::builder().store(Memory::new()), async |kit: TestKit| {
         let opened = gate.subscribe();
@@ -55,7 +55,23 @@ fn outcomes_that_are_too_late_are_all_dead_letters_however_large_their_events() 
         kit.settle().await;
         let dead = kit.dead_letters(&DeadLetterFilter::all()).len();
         let handled = kit.storage("n").get("read").await?.is_some();
-        assert_eq!((dead, handled), (usize::try_from(STALE - 1)?, true));
+        assert_eq!((dead, handled, kit.stats().deliveries.handled), (0, true, STALE + 2));
+        assert!(kit.stats().deliveries.conflicts >= STALE - 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn outcomes_whose_version_is_taken_are_all_dead_letters_however_large_their_events() {
+    testing::run(Runtime::builder().store(Memory::new()), async |kit: TestKit| {
+        let handler = |_: Json| async { Draft::json("done", json!(1)).aggregate("order", "7", 1) };
+        kit.on("number", handler.named("one").concurrency(1_000))?;
+        for id in 0..STALE {
+            kit.emit(large(id))?.await?;
+        }
+        kit.settle().await;
+        let dead = kit.dead_letters(&DeadLetterFilter::all()).len();
+        assert_eq!((dead, kit.stats().deliveries.handled), (usize::try_from(STALE - 1)?, 1));
         Ok(())
     });
 }

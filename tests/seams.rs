@@ -162,11 +162,12 @@ impl StoreHooks for Stalls {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
         if self.fails.lock().unwrap().take_if(|fails| *fails == table).is_some() {
             return Box::pin(async { Err(StoreError::io("reading", std::io::Error::other("a fault"))) });
         }
-        self.told(table, reader.scan_each(table, range))
+        self.told(table, reader.scan_each(table, range, limit))
     }
 }
 

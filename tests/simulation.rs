@@ -229,8 +229,9 @@ impl StoreHooks for Slow {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
-        self.read_later(reader.scan_each(table, range))
+        self.read_later(reader.scan_each(table, range, limit))
     }
 
     fn read<'a>(

@@ -502,7 +502,13 @@ async fn a_damaged_row_is_told_in_its_place_and_hides_no_other() {
             let store = Redb::builder().check(0).open_on(Disk::holding(bytes)).unwrap();
             let reader = store.reader(HOME);
             for (range, prefix) in [(KeyRange::all(), "key"), (KeyRange::prefix("key-07"), "key-07")] {
-                let rows = reader.scan_each(ROWS, range.clone()).await.unwrap();
+                let rows = reader.scan_each(ROWS, range.clone(), usize::MAX).await.unwrap();
+                let first = reader.scan_each(ROWS, range.clone(), 5).await.unwrap();
+                let both = first.iter().zip(&rows);
+                assert!(
+                    first.len() == 5 && both.into_iter().all(|((one, _), (other, _))| one == other),
+                    "{text} {bit}"
+                );
                 let whole: Vec<_> =
                     rows.iter().filter(|(_, value)| value.is_ok()).map(|(key, _)| key.clone()).collect();
                 let all = (0..2_000).filter(|other| *other != number).map(key).filter(|key| key.starts_with(prefix));

@@ -88,7 +88,7 @@ impl Archive {
     /// Where the table cannot be read.
     pub async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Letters, ArchiveError> {
         let mut found = Letters::default();
-        for (key, value) in self.reader.scan_each(tables::DEAD, KeyRange::all()).await? {
+        for (key, value) in self.reader.scan_each(tables::DEAD, KeyRange::all(), usize::MAX).await? {
             match value.and_then(dead_row) {
                 Ok(letter) => found.letters.extend(Some(letter).filter(|letter| filter.selects(letter))),
                 Err(error) => found.damaged.push(DamagedLetter::new(&key, error)),

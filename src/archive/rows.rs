@@ -379,7 +379,7 @@ impl Archive {
         })
         .await?;
         let ids: BTreeMap<String, u32> = known.values().map(|state| (state.name.clone(), state.id)).collect();
-        for (_, value) in self.reader.scan_each(tables::DEAD, KeyRange::all()).await? {
+        for (_, value) in self.reader.scan_each(tables::DEAD, KeyRange::all(), usize::MAX).await? {
             let name = value.and_then(dead_row).ok().and_then(|letter| letter.subscription);
             let id = name.and_then(|name| ids.get(&name));
             id.and_then(|id| known.get_mut(id)).into_iter().for_each(|state| state.dead += 1);

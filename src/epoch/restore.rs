@@ -156,7 +156,7 @@ pub(crate) type StageCursor = Result<Seq, (StoreError, bool)>;
 /// # Errors
 /// Where the store cannot be read. A damaged header is said of its stage alone.
 pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCursor)>, StoreError> {
-    let headers = reader.scan_each(HEADERS, KeyRange::all()).await?;
+    let headers = reader.scan_each(HEADERS, KeyRange::all(), usize::MAX).await?;
     let cursor = |(row, header): FoundRow| {
         let name = String::from_utf8_lossy(row.strip_suffix(&[0]).unwrap_or(&row)).into_owned();
         let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
@@ -193,7 +193,7 @@ pub(crate) async fn rows_to_forget(
         let (found, may_stay): (Vec<Bytes>, bool) = match reader.scan(table, rows.all(), BATCH).await {
             Ok(found) => (found.into_iter().map(|(key, _)| key).collect(), false),
             Err(StoreError::Corrupt { .. }) => {
-                let found = reader.scan_each(table, rows.all()).await?.into_iter();
+                let found = reader.scan_each(table, rows.all(), usize::MAX).await?.into_iter();
                 (found.map(|(key, _)| key).filter(|key| rows.all().contains(key)).collect(), true)
             }
             Err(error) => return Err(error),

@@ -64,7 +64,7 @@ struct Cursors {
 impl Cursors {
     async fn read(tenure: &Tenure) -> Result<Self, StoreError> {
         let mut cursors = Self::default();
-        for (key, value) in tenure.reader().scan_each(tables::CURSOR, KeyRange::all()).await? {
+        for (key, value) in tenure.reader().scan_each(tables::CURSOR, KeyRange::all(), usize::MAX).await? {
             let whose =
                 key.split_first_chunk().and_then(|(id, class)| Some((u32::from_be_bytes(*id), *class.first()?)));
             let whose = whose.filter(|_| key.len() == 5);
@@ -102,7 +102,7 @@ impl Names {
         let mut names = Self::default();
         let cursors = Cursors::read(tenure).await?;
         let mut unread = Vec::new();
-        for (key, value) in tenure.reader().scan_each(tables::SUBSCRIPTION, KeyRange::all()).await? {
+        for (key, value) in tenure.reader().scan_each(tables::SUBSCRIPTION, KeyRange::all(), usize::MAX).await? {
             let may_be_another = value.is_err();
             let row = value
                 .and_then(|value| serde_json::from_slice(&value).map_err(|error| corrupt(tables::SUBSCRIPTION, error)));
@@ -143,7 +143,7 @@ impl Names {
 
     /// Where those begin that were never opened. What is damaged of one that was is not missed.
     async fn read_starts(&mut self, tenure: &Tenure) -> Result<(), StoreError> {
-        for (key, value) in tenure.reader().scan_each(tables::START, KeyRange::all()).await? {
+        for (key, value) in tenure.reader().scan_each(tables::START, KeyRange::all(), usize::MAX).await? {
             let (name, may_be_another) = (text(&key), value.is_err());
             let start = value.and_then(|value| {
                 let place = value[..].try_into().map_err(|_| corrupt(tables::START, "it is no place"))?;
@@ -185,7 +185,7 @@ async fn failed_ids(tenure: &Tenure) -> Result<Vec<u32>, StoreError> {
         let Some(next) = id.checked_add(1) else { return Ok(ids) };
         range.start = Bytes::copy_from_slice(&next.to_be_bytes());
     }
-    let rows = tenure.reader().scan_each(tables::FAILED, KeyRange::all()).await?;
+    let rows = tenure.reader().scan_each(tables::FAILED, KeyRange::all(), usize::MAX).await?;
     // What is damaged may say any number.
     Ok(rows
         .iter()

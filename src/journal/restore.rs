@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Duration,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::{
     dead_letter::DeadLetter,
     epoch,
     event::Envelope,
-    store::{FoundRow, KeyRange, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
+    store::{FoundRow, KeyRange, Op, PartitionId, RowKey, Seq, Store, StoreError, Table, Tenure, tables},
 };
 
 /// All that is there when a partition is claimed.
@@ -77,14 +77,20 @@ pub(crate) struct Unclaimed {
 
 /// Claims a partition and reads what is there. Of what may be a million it reads the first page alone.
 ///
-/// Of `lost` it says which are there: delayed events that were on their way when the partition was lost.
+/// Of `lost` it says which are there: delayed events that were on their way when the partition was lost. A store that
+/// `is_doubted` has to take a write first.
 pub(crate) async fn restore(
     store: &dyn Store,
     partition: PartitionId,
     lost: BTreeSet<DueKey>,
+    is_doubted: bool,
 ) -> Result<(Tenure, Restored), Unclaimed> {
     let tenure = Tenure::begin(store, partition).await.map_err(|error| Unclaimed { error, fence: None })?;
-    match read(&tenure, lost).await {
+    let restored = match read(&tenure, lost).await {
+        Ok(restored) if is_doubted => prove(&tenure, &restored).await.map(|()| restored),
+        restored => restored,
+    };
+    match restored {
         Ok(restored) => Ok((tenure, restored)),
         Err(error) => {
             // It has had nothing in hand, and says so if it can: whoever comes next may be another process.
@@ -105,6 +111,14 @@ async fn read(tenure: &Tenure, lost: BTreeSet<DueKey>) -> Result<Restored, Store
     horizon.forget();
     let (landed, endings) = (landed(tenure, lost).await?, endings(tenure).await?);
     Ok(Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings })
+}
+
+/// Writes what is there already: the clock's last reading.
+async fn prove(tenure: &Tenure, restored: &Restored) -> Result<(), StoreError> {
+    let value = Bytes::copy_from_slice(&restored.last_now.as_nanos().to_be_bytes());
+    let op = Op::Put { table: tables::ENGINE, key: Bytes::from_static(NOW), value };
+    let landed = tenure.commit(vec![op]).await;
+    landed.map(drop).map_err(|error| StoreError::Io { what: "a commit".to_owned(), source: Arc::new(error) })
 }
 
 /// How far the stages are. One that has a header misses no beginning; one whose header cannot be read is damaged.
@@ -144,7 +158,7 @@ async fn given_back(tenure: &Tenure) -> Result<Option<u64>, StoreError> {
 }
 
 /// For a claim that handles nothing, as a tool's: what says of it that it is given back, where the one before it was.
-pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<crate::store::Op>, StoreError> {
+pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<Op>, StoreError> {
     let before = given_back(tenure).await?;
     let was_given_back = before.map_or(tenure.fence == 1, |before| before + 1 >= tenure.fence);
     Ok(was_given_back.then(|| super::given_back_op(tenure.fence)))
@@ -154,7 +168,7 @@ pub(crate) async fn pass_on(tenure: &Tenure) -> Result<Option<crate::store::Op>,
 async fn endings(tenure: &Tenure) -> Result<Endings, StoreError> {
     let given_back = given_back(tenure).await?;
     let mut marks = Vec::new();
-    for (key, value) in tenure.reader().scan_each(tables::ATTEMPT, KeyRange::all()).await? {
+    for (key, value) in tenure.reader().scan_each(tables::ATTEMPT, KeyRange::all(), usize::MAX).await? {
         match value.and_then(|value| parse_mark(&key, &value)) {
             Ok(mark) => marks.push(mark),
             Err(error) => tracing::error!(%error, "an attempt that a process ended with cannot be read"),
@@ -180,7 +194,7 @@ pub(crate) fn letter_number(key: &[u8]) -> Option<u64> {
 
 async fn dead(tenure: &Tenure) -> Result<Dead, StoreError> {
     let mut dead = Dead::default();
-    for (key, value) in tenure.reader().scan_each(tables::DEAD, KeyRange::all()).await? {
+    for (key, value) in tenure.reader().scan_each(tables::DEAD, KeyRange::all(), usize::MAX).await? {
         dead.last = dead.last.max(letter_number(&key).unwrap_or_default());
         match value.and_then(dead_row) {
             Ok(letter) => dead.letters.push(letter),
@@ -201,7 +215,7 @@ pub(crate) fn last_now(row: Vec<Option<Bytes>>) -> Result<Timestamp, StoreError>
 pub(crate) async fn open(tenure: &Tenure, id: u32) -> Result<Opened, StoreError> {
     let mut opened = Opened::default();
     let own = KeyRange::prefix(id.to_be_bytes().to_vec());
-    for (key, value) in tenure.reader().scan_each(tables::FAILED, own).await? {
+    for (key, value) in tenure.reader().scan_each(tables::FAILED, own, usize::MAX).await? {
         match value.and_then(|value| parse_failed(&key, value)) {
             Ok(row) => opened.rows.push(row),
             Err(why) => opened.harmed.push((key, why)),
@@ -215,7 +229,7 @@ pub(crate) async fn rows_of(tenure: &Tenure, table: Table, ids: &[u32]) -> Resul
     let mut keys = Vec::new();
     for id in ids {
         let own = KeyRange::prefix(id.to_be_bytes().to_vec());
-        let rows = tenure.reader().scan_each(table, own.clone()).await?;
+        let rows = tenure.reader().scan_each(table, own.clone(), usize::MAX).await?;
         let rows = rows.into_iter().map(|(key, _)| key).filter(|key| own.contains(key));
         keys.extend(rows.map(|key| RowKey { table, key }));
     }
@@ -247,40 +261,36 @@ impl NextDue {
 }
 
 /// The next delayed events behind a row.
-pub(crate) async fn next_due(tenure: &Tenure, from: Bytes, now: Timestamp) -> Result<NextDue, StoreError> {
+pub(crate) async fn next_due(tenure: &Tenure, from: Bytes) -> Result<NextDue, StoreError> {
     let range = KeyRange::all().after(&from);
     match tenure.reader().scan(tables::DELAYED, range.clone(), PAGE).await {
         Ok(rows) => {
             let is_all = rows.len() < PAGE;
             Ok(NextDue::of(rows.into_iter().map(|(key, value)| (key, Ok(value))), is_all))
         }
-        Err(StoreError::Corrupt { .. }) => next_sound(tenure, range, now).await,
+        Err(StoreError::Corrupt { .. }) => next_sound(tenure, range).await,
         Err(error) => Err(error),
     }
 }
 
-/// The next of them beside rows that cannot be read. A store tells those of whole ranges alone, so it is asked about longer and longer
-/// times.
-async fn next_sound(tenure: &Tenure, range: KeyRange, now: Timestamp) -> Result<NextDue, StoreError> {
-    let begin = parse_key(&range.start).map_or(now, |(due, _)| due.max(now));
-    let mut time = Duration::from_secs(1);
+/// The next of them beside rows that cannot be read: so many more are looked at that one can.
+async fn next_sound(tenure: &Tenure, range: KeyRange) -> Result<NextDue, StoreError> {
+    let mut limit = PAGE;
     loop {
-        let end = begin + time;
-        let is_all = end == Timestamp::MAX;
-        let until = if is_all { range.end.clone() } else { Some(row_key((end, 0))) };
-        let rows = tenure.reader().scan_each(tables::DELAYED, KeyRange { end: until, ..range.clone() }).await?;
+        let rows = tenure.reader().scan_each(tables::DELAYED, range.clone(), limit).await?;
+        let is_all = rows.len() < limit;
         let next = NextDue::of(rows, is_all);
-        if is_all || next.keys.len() >= PAGE {
+        if is_all || !next.keys.is_empty() {
             return Ok(next);
         }
-        time = time.saturating_mul(8);
+        limit = limit.saturating_mul(8);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Memory, Op};
+    use crate::store::Memory;
 
     #[tokio::test]
     async fn of_what_was_on_its_way_only_what_has_landed_is_remembered() {
@@ -289,7 +299,7 @@ mod tests {
         let mut claim = store.claim(home).await.unwrap();
         let op = Op::Put { table: tables::DELAYED, key: row_key(keys[0]), value: Bytes::new() };
         claim.partition.commit(vec![op]).await.unwrap();
-        let (_, restored) = restore(&store, home, BTreeSet::from(keys)).await.unwrap();
+        let (_, restored) = restore(&store, home, BTreeSet::from(keys), true).await.unwrap();
         assert_eq!(restored.landed, BTreeSet::from([keys[0]]));
     }
 }

@@ -151,11 +151,17 @@ pub trait Reader: fmt::Debug + Send + Sync {
     /// The first `limit` rows of a range, by key.
     fn scan(&self, table: Table, range: KeyRange, limit: usize) -> StoreFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// All rows of a range, by key. Unlike with [`scan`](Self::scan) a damaged row is told in its place and hides no other; one that
-    /// lies just beside the range is told too, for it may belong there. A store that cannot do that fails as `scan` does.
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+    /// The first `limit` rows of a range, by key. Unlike with [`scan`](Self::scan) a damaged row is told in its place and hides no
+    /// other; one that lies just beside the range is told too, and counted, for it may belong there. A store that cannot do that fails
+    /// as `scan` does.
+    fn scan_each(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
         Box::pin(async move {
-            let rows = self.scan(table, range, usize::MAX).await?;
+            let rows = self.scan(table, range, limit).await?;
             Ok(rows.into_iter().map(|(key, value)| (key, Ok(value))).collect())
         })
     }

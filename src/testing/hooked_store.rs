@@ -86,8 +86,9 @@ pub trait StoreHooks: Send + Sync + 'static {
         reader: &'a dyn Reader,
         table: Table,
         range: KeyRange,
+        limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
-        reader.scan_each(table, range)
+        reader.scan_each(table, range, limit)
     }
 
     /// The last row of a range is read.
@@ -293,8 +294,13 @@ impl<H: StoreHooks> Reader for HookedReader<H> {
         self.hooks.scan(&*self.inner, table, range, limit)
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        self.hooks.scan_each(&*self.inner, table, range)
+    fn scan_each(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.hooks.scan_each(&*self.inner, table, range, limit)
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {
@@ -340,8 +346,13 @@ impl<H: StoreHooks> Reader for HookedPartition<H> {
         self.reader.scan(table, range, limit)
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        self.reader.scan_each(table, range)
+    fn scan_each(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.reader.scan_each(table, range, limit)
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

@@ -67,8 +67,7 @@ impl Dispatcher {
             && let (Some(from), Some(tenure)) = (durable.horizon.wants(), durable.tenure().cloned())
         {
             durable.horizon.looks();
-            let now = self.now;
-            durable.looking = Some(Box::pin(async move { next_due(&tenure, from, now).await }));
+            durable.looking = Some(Box::pin(async move { next_due(&tenure, from).await }));
             moved = true;
         }
         if let Some(looking) = &mut durable.looking

@@ -22,6 +22,10 @@ use crate::{
 /// How long until a claim that came to nothing is tried again: doubling, from the first to the last.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// After so many losses in a row a claim alone says nothing: a write has to land before anything is handled, or handlers would be
+/// begun in vain, again and again.
+const DOUBTED: u32 = 2;
+
 /// How long until the next claim, after so many that came to nothing.
 fn patience(failures: u32) -> Duration {
     PATIENCE.0.saturating_mul(1 << failures.min(10)).min(PATIENCE.1)
@@ -38,7 +42,8 @@ impl Dispatcher {
                 let home = durable.home.clone();
                 durable.lost_delayed.extend(self.parts.intake.lock().log.shore.take_unknown());
                 let lost = durable.lost_delayed.clone();
-                let claim = async move { restore(&*home.store, home.partition, lost).await };
+                let is_doubted = durable.losses >= DOUBTED;
+                let claim = async move { restore(&*home.store, home.partition, lost, is_doubted).await };
                 durable.hold = Hold::Claiming(Box::pin(claim));
                 self.hold_partition(cx);
                 true

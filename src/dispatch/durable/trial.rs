@@ -237,6 +237,7 @@ impl Dispatcher {
     /// All of it is in the store.
     fn accepted(&mut self, trial: Trial, committed: &Committed) {
         let Some(durable) = &mut self.durable else { return };
+        durable.losses = 0;
         durable.most_tried = Trial::MOST.min(durable.most_tried * 2);
         let (mut events, mut ended) = (Vec::new(), Vec::new());
         for Proposal { whose, content } in trial.proposals {

@@ -39,8 +39,13 @@ impl Reader for Held {
         self.view.scan(table, range, limit)
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        self.view.scan_each(table, range)
+    fn scan_each(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        self.view.scan_each(table, range, limit)
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

@@ -61,10 +61,10 @@ impl View {
         })
     }
 
-    fn scan_each_now(&self, table: Table, range: &KeyRange) -> Result<Vec<FoundRow>, StoreError> {
+    fn scan_each_now(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<FoundRow>, StoreError> {
         self.with(table.0, |txn| {
             let Some(rows) = tables::open(txn, table)? else { return Ok(Vec::new()) };
-            scan_each(&rows, &tables::name(table), self.partition, range)
+            scan_each(&rows, &tables::name(table), self.partition, range, limit)
         })
     }
 
@@ -139,7 +139,13 @@ fn scan(
 }
 
 /// Rows of a range, and the damaged ones among and beside them, each for itself.
-fn scan_each(rows: &ReadTable, name: &str, partition: PartitionId, range: &KeyRange) -> Result<Vec<FoundRow>, Fault> {
+fn scan_each(
+    rows: &ReadTable,
+    name: &str,
+    partition: PartitionId,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<Vec<FoundRow>, Fault> {
     let mut start = Vec::new();
     row::key(partition, &range.start, &mut start);
     let mut cursor = rows.lower_bound(Bound::Included(&start[..]))?;
@@ -151,7 +157,9 @@ fn scan_each(rows: &ReadTable, name: &str, partition: PartitionId, range: &KeyRa
     }
     let mut found: Vec<FoundRow> = Vec::new();
     let mut before = start.clone();
-    while let Some((key, row)) = cursor.next()? {
+    while found.len() < limit
+        && let Some((key, row)) = cursor.next()?
+    {
         let key = key.value();
         let mine = row::parse_key(key).filter(|(of, key)| *of == partition && range.contains(key));
         let (_, value) = match row::parse(name, key, row.value()) {
@@ -322,8 +330,13 @@ impl Reader for View {
         Box::pin(async move { self.scan_now(table, &range, limit) })
     }
 
-    fn scan_each(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
-        Box::pin(async move { self.scan_each_now(table, &range) })
+    fn scan_each(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> StoreFuture<'_, Result<Vec<FoundRow>, StoreError>> {
+        Box::pin(async move { self.scan_each_now(table, &range, limit) })
     }
 
     fn last(&self, table: Table, range: KeyRange) -> StoreFuture<'_, Result<Option<Row>, StoreError>> {

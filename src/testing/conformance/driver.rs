@@ -98,7 +98,12 @@ impl Driver {
     }
 
     pub(super) async fn scan(&self, table: Table, range: KeyRange, limit: usize) -> Vec<Row> {
-        self.store.reader(self.partition).scan(table, range, limit).await.expect("rows are read")
+        let reader = self.store.reader(self.partition);
+        let rows = reader.scan(table, range.clone(), limit).await.expect("rows are read");
+        let each = reader.scan_each(table, range, limit).await.expect("rows are read one by one");
+        let each: Vec<_> = each.into_iter().map(|(key, value)| (key, value.expect("a row is sound"))).collect();
+        assert_eq!(rows, each);
+        rows
     }
 
     /// All records of a class.
