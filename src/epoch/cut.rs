@@ -125,8 +125,9 @@ impl<In, O: Durable<In>> States<In, O> {
             return Ok(false);
         }
         let next = live.next(chain);
-        // Whoever has no timer gives nothing out but for an event.
-        let origin = live.origin.filter(|_| O::TIMED);
+        // Whoever has no timer gives nothing out but for an event. That has a depth of its own, and the state's counts only
+        // where the last one had the same root.
+        let origin = live.origin.filter(|_| O::TIMED || live.depth > 0);
         Preface { version: *version, next, depth: live.depth, origin, is_started: live.is_started }.write(out);
         #[expect(clippy::cast_possible_truncation, reason = "nobody writes a chain of 65,536 operators")]
         out.put_u16(labels.len() as u16);

@@ -341,8 +341,7 @@ where
         let at = origin.at;
         let live = self.states.live(key);
         let is_fresh = !std::mem::replace(&mut live.is_started, true);
-        live.depth = live.depth.max(origin.lineage.depth);
-        live.origin = Some(origin);
+        live.come(origin);
         self.step_key(key, touch, None, effects, |chain, live, mut out| {
             if is_fresh {
                 chain.on_start(&mut live.state, at, &mut out);
