@@ -3,8 +3,9 @@
 
 use millstream::{
     Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, chain,
+    operators::durable::Durable,
     store::{Memory, Store},
-    testing::{self, TestKit},
+    testing::{self, Probe, TestKit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,4 +69,45 @@ fn a_loop_through_a_stage_still_ends_though_events_of_other_roots_come_in_betwee
         assert!(letters.iter().all(|letter| letter.reason().contains("max_event_depth")), "{}", letters[0].reason());
         Ok(())
     });
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "order")]
+struct Order {
+    coupon: Option<u32>,
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "seen")]
+struct Coupons(String);
+
+/// What comes out of a stage for orders with and without a coupon, with a restart before each.
+fn over_restarts<O>(stage: impl Fn() -> Stage<Order, O>) -> Vec<String>
+where
+    O: Durable<Order, Out = Coupons, State: Send> + Send + 'static,
+{
+    let (store, probe) = (Memory::new(), Probe::<Coupons>::new());
+    for coupon in [None, None, Some(1), None, Some(1)] {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.stage("coupons", stage())?;
+            kit.on("seen", probe.handler().named("seen"))?;
+            kit.settle().await;
+            kit.emit(Order { coupon })?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    probe.received().into_iter().map(|seen| seen.0).collect()
+}
+
+#[test]
+fn a_state_that_remembers_an_item_which_is_nothing_remembers_it_over_a_restart() {
+    let coupons = || chain().map(|order: Order| order.coupon);
+    let show = |shown: &dyn std::fmt::Debug| Coupons(format!("{shown:?}"));
+    let changes = over_restarts(|| Stage::new(coupons().distinct_until_changed().map(move |coupon| show(&coupon))));
+    assert_eq!(changes, ["None", "Some(1)", "None", "Some(1)"]);
+    let pairs = over_restarts(|| Stage::new(coupons().pairwise().map(move |pair| show(&pair))));
+    assert_eq!(pairs, ["(None, None)", "(None, Some(1))", "(Some(1), None)", "(None, Some(1))"]);
+    let firsts = || coupons().scan_first(|before: Option<u32>, _| before).map(move |first| show(&first));
+    assert_eq!(over_restarts(|| Stage::new(firsts())), ["None"; 5]);
 }
