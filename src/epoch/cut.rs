@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
-    store::{Op, Reader, Tenure},
+    store::{MAX_BATCH_BYTES, Op, Reader, Tenure},
 };
 
 /// Up to so many keys are written as rows at once: then there is no delta.
@@ -38,6 +38,10 @@ const DIRECT: usize = 16;
 
 /// The part of all keys without a row that an epoch writes back.
 const SHARE: usize = 100;
+
+/// How much of what has no row an epoch writes back, by weight, which is over twice a state's bytes: so at most a quarter of a
+/// batch, or one state.
+const SWEPT: usize = MAX_BATCH_BYTES / 2;
 
 /// What an epoch has made of a key; none where it is forgotten.
 type Changed = (StateKey, Option<Bytes>);
@@ -53,7 +57,7 @@ impl<In, O: Durable<In>> States<In, O> {
     /// Whether so few keys have no row that all are written at once.
     fn is_direct(&self) -> bool {
         let touched: usize = self.lanes.iter().map(|lane| lane.touched().len()).sum();
-        self.dirty.len() + touched <= DIRECT
+        !self.is_spared && self.dirty.len() + touched <= DIRECT && self.dirty_bytes <= SWEPT
     }
 
     /// The keys whose rows the next cut writes, besides those that it changes.
@@ -61,13 +65,26 @@ impl<In, O: Durable<In>> States<In, O> {
         if self.is_direct() {
             return self.dirty.iter().cloned().collect();
         }
+        if self.is_spared {
+            return Vec::new();
+        }
         let beyond = self.dirty_bytes.saturating_sub(self.memory / 2);
         let for_memory = (self.dirty.len() * beyond).div_ceil(self.dirty_bytes.max(1));
         let count = self.dirty.len().div_ceil(SHARE).max(for_memory);
-        let Some(swept) = &self.swept else { return self.dirty.iter().take(count).cloned().collect() };
+        let Some(swept) = &self.swept else { return self.light(self.dirty.iter().take(count)) };
         let after = self.dirty.range::<StateKey, _>((Excluded(swept), Unbounded));
         let before = self.dirty.range::<StateKey, _>(..=swept);
-        after.chain(before).take(count).cloned().collect()
+        self.light(after.chain(before).take(count))
+    }
+
+    /// The first of these keys, as many as have room in a batch beside what the epoch has; one at least.
+    fn light<'a>(&self, keys: impl Iterator<Item = &'a StateKey>) -> Vec<StateKey> {
+        let mut weight = 0;
+        let light = keys.enumerate().take_while(|(place, key)| {
+            weight += self.get(key).map_or(0, |entry| entry.bytes);
+            *place == 0 || weight <= SWEPT
+        });
+        light.map(|(_, key)| key.clone()).collect()
     }
 
     /// Looks at the rows that the next cut will write over and that nobody has looked at since the restart: it must know

@@ -376,6 +376,7 @@ where
         match committed {
             Ok(_) => {
                 self.states.landed = flight.epoch;
+                self.states.is_spared = false;
                 self.cursor = flight.cursor;
                 self.states.evict();
                 Ok(())
@@ -403,6 +404,7 @@ where
                     "an epoch was too large: fewer events from now on"
                 );
             }
+            CommitError::TooLarge { .. } if !self.states.is_spared => self.states.is_spared = true,
             // The epoch before it is not there: what became of that one is told by its own error, or by the store.
             CommitError::Conflict { table: TURNS, .. } => {}
             CommitError::TooLarge { .. }
