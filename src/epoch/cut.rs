@@ -259,16 +259,26 @@ where
     In: StageItem,
     O: Durable<In, Out: IntoDraft, State: Send> + Send,
 {
-    /// Cuts the epoch under way and hands it over. Where a state cannot be written, the epoch is taken back instead.
+    /// Cuts the epoch under way and hands it over. Where a state cannot be written, the epoch is taken back instead, and done again
+    /// in smaller ones until it is known who is to blame.
     pub(super) fn cut(&mut self, tenure: &Arc<Tenure>) {
         let mut blame = Blame::Nobody;
         let encoded = catch_unwind(AssertUnwindSafe(|| self.states.encode(&mut blame)));
         let death = match encoded {
-            Ok(Ok(changed)) => return self.hand_over(changed, tenure),
+            Ok(Ok(changed)) => {
+                self.search_limit = self.search_limit.saturating_mul(2);
+                return self.hand_over(changed, tenure);
+            }
             Ok(Err(error)) => Death::Refused(format!("the state after it: {error}")),
             Err(panic) => Death::Panicked(panic_text(&*panic)),
         };
-        self.give_up(blame, death);
+        let size = self.work.size();
+        if size > 1 && !matches!(blame, Blame::Nobody) {
+            self.search_limit = size / 2;
+            self.discard();
+        } else {
+            self.give_up(blame, death);
+        }
     }
 
     fn hand_over(&mut self, changed: Vec<Changed>, tenure: &Arc<Tenure>) {
@@ -276,8 +286,9 @@ where
         let cursor = self.taken_to();
         self.counts.skipped += self.input.take_skipped();
         let work = std::mem::take(&mut self.work);
-        let Draftwork { taken, fired, mut sink, buried, .. } = work;
-        let (size, letters) = (taken.len() + fired, taken.into_iter().filter_map(|(_, letter)| letter).collect());
+        let size = work.size();
+        let Draftwork { taken, mut sink, buried, .. } = work;
+        let letters = taken.into_iter().filter_map(|(_, letter)| letter).collect();
         let mut batch = Vec::from(self.states.rows.turns(self.epoch));
         batch.append(&mut sink.take());
         batch.extend(self.states.take_in(self.epoch, changed));

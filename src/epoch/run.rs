@@ -83,7 +83,7 @@ where
     /// Whether the epoch under way is to be cut.
     pub(super) fn is_full(&self) -> bool {
         let work = &self.work;
-        work.taken.len() + work.fired >= self.epoch_limit
+        work.size() >= self.epoch_limit.min(self.search_limit)
             || work.taken_bytes.max(work.sink.bytes()) >= EPOCH_BYTES
             || self.states.touched_bytes() >= self.states.memory / 4
     }
@@ -402,7 +402,7 @@ where
         true
     }
 
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.states.discard();
         let taken = std::mem::take(&mut self.work.taken);
         let unread = std::mem::take(&mut self.decoded);

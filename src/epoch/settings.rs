@@ -274,6 +274,7 @@ where
             key: self.key,
             drops_late: self.late == Late::Drop,
             epoch_limit: self.epoch,
+            search_limit: usize::MAX,
             border,
             phase: Phase::Blank,
             tenure: None,
