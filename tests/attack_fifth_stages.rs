@@ -1,8 +1,10 @@
 //! What a fifth attack on durable operator stages has found: each test fails without the mend that came with it.
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+use std::time::Duration;
+
 use millstream::{
-    Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, chain,
+    Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, Start, chain,
     operators::durable::Durable,
     store::{Memory, Store},
     testing::{self, Probe, TestKit},
@@ -110,4 +112,55 @@ fn a_state_that_remembers_an_item_which_is_nothing_remembers_it_over_a_restart()
     assert_eq!(pairs, ["(None, None)", "(None, Some(1))", "(Some(1), None)", "(None, Some(1))"]);
     let firsts = || coupons().scan_first(|before: Option<u32>, _| before).map(move |first| show(&first));
     assert_eq!(over_restarts(|| Stage::new(firsts())), ["None"; 5]);
+}
+
+/// Whoever says at each start of a process "from now on" means the first one.
+#[test]
+fn a_stage_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is_now() {
+    let (store, probe) = (Memory::new(), Probe::<Coupons>::new());
+    let stage = || chain().map(|order: Order| Coupons(format!("{:?}", order.coupon)));
+    let begin = |kit: &TestKit| Stage::new(stage()).starting_at(Start::At(kit.now()));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(Order { coupon: Some(0) })?.await?;
+        kit.advance(Duration::from_secs(1)).await;
+        kit.stage("coupons", begin(&kit))?;
+        kit.emit(Order { coupon: Some(1) })?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(Order { coupon: Some(2) })?.await?;
+        kit.emit(Order { coupon: Some(3) })?.await?;
+        Ok(())
+    });
+    for _ in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.advance(Duration::from_secs(1)).await;
+            kit.stage("coupons", begin(&kit))?;
+            kit.on("seen", probe.handler().named("seen").starting_at(Start::Earliest))?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    let seen: Vec<_> = probe.received().into_iter().map(|seen| seen.0).collect();
+    assert_eq!(seen, ["Some(1)", "Some(2)", "Some(3)"]);
+}
+
+#[test]
+fn a_handler_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is_now() {
+    let (store, probe) = (Memory::new(), Probe::<Order>::new());
+    for round in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.advance(Duration::from_secs(1)).await;
+            kit.on("order", probe.handler().named("orders").starting_at(Start::At(kit.now())))?;
+            kit.settle().await;
+            Ok(())
+        });
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.emit(Order { coupon: Some(round) })?.await?;
+            Ok(())
+        });
+    }
+    let seen: Vec<_> = probe.received().into_iter().map(|order| order.coupon).collect();
+    assert_eq!(seen, [Some(0)]);
 }

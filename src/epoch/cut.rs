@@ -305,7 +305,8 @@ where
 
     pub(super) fn header(&self, cursor: u64) -> Op {
         let (version, epoch) = (self.states.version, self.epoch);
-        let header = Header { version, epoch, cursor, reached: self.time.reached, counts: self.counts };
+        let (reached, since) = (self.time.reached, self.input.since());
+        let header = Header { version, epoch, cursor, reached, counts: self.counts, since };
         Op::Put { table: HEADERS, key: self.states.rows.header(), value: header.encode() }
     }
 

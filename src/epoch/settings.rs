@@ -268,7 +268,7 @@ where
         };
         Ok(Box::new(Driven {
             name: name.to_owned(),
-            input: Input::new(pattern.clone(), Seq(0), self.start),
+            input: Input::new(pattern.clone(), Seq(0), None),
             start: self.start,
             pattern,
             key: self.key,
