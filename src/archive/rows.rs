@@ -201,7 +201,7 @@ impl Row {
         match tables::ALL.into_iter().find(|known| known.0 == table) {
             Some(tables::ENGINE) => setting(key, value),
             Some(tables::SUBSCRIPTION) => subscription(key, value).map(|(name, row)| {
-                let Subscribed { id, pattern, origin } = row;
+                let Subscribed { id, pattern, origin, .. } = row;
                 Self::Subscription { name, id, pattern, origin }
             }),
             Some(tables::START) => {

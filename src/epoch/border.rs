@@ -22,7 +22,8 @@ pub(crate) struct Origin {
 pub(crate) struct Cause<'a> {
     /// None where a chain that was edited fires the timer of a state that was saved without: then the output is a new root.
     pub(crate) origin: Option<&'a Origin>,
-    /// The largest depth among all events that this key's state has taken. An output's is one more.
+    /// The largest depth among the events of the origin's root that this key's state has taken since it took one of another. An
+    /// output's is one more.
     pub(crate) depth: u32,
     /// The deadline that has fired, where it was not the origin itself that led to the output.
     pub(crate) timer: Option<Timestamp>,

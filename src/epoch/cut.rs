@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
-    store::{Op, Reader, Tenure},
+    store::{MAX_BATCH_BYTES, Op, Reader, Tenure},
 };
 
 /// Up to so many keys are written as rows at once: then there is no delta.
@@ -38,6 +38,10 @@ const DIRECT: usize = 16;
 
 /// The part of all keys without a row that an epoch writes back.
 const SHARE: usize = 100;
+
+/// How much of what has no row an epoch writes back, by weight, which is over twice a state's bytes: so at most a quarter of a
+/// batch, or one state.
+const SWEPT: usize = MAX_BATCH_BYTES / 2;
 
 /// What an epoch has made of a key; none where it is forgotten.
 type Changed = (StateKey, Option<Bytes>);
@@ -53,7 +57,7 @@ impl<In, O: Durable<In>> States<In, O> {
     /// Whether so few keys have no row that all are written at once.
     fn is_direct(&self) -> bool {
         let touched: usize = self.lanes.iter().map(|lane| lane.touched().len()).sum();
-        self.dirty.len() + touched <= DIRECT
+        !self.is_spared && self.dirty.len() + touched <= DIRECT && self.dirty_bytes <= SWEPT
     }
 
     /// The keys whose rows the next cut writes, besides those that it changes.
@@ -61,13 +65,26 @@ impl<In, O: Durable<In>> States<In, O> {
         if self.is_direct() {
             return self.dirty.iter().cloned().collect();
         }
+        if self.is_spared {
+            return Vec::new();
+        }
         let beyond = self.dirty_bytes.saturating_sub(self.memory / 2);
         let for_memory = (self.dirty.len() * beyond).div_ceil(self.dirty_bytes.max(1));
         let count = self.dirty.len().div_ceil(SHARE).max(for_memory);
-        let Some(swept) = &self.swept else { return self.dirty.iter().take(count).cloned().collect() };
+        let Some(swept) = &self.swept else { return self.light(self.dirty.iter().take(count)) };
         let after = self.dirty.range::<StateKey, _>((Excluded(swept), Unbounded));
         let before = self.dirty.range::<StateKey, _>(..=swept);
-        after.chain(before).take(count).cloned().collect()
+        self.light(after.chain(before).take(count))
+    }
+
+    /// The first of these keys, as many as have room in a batch beside what the epoch has; one at least.
+    fn light<'a>(&self, keys: impl Iterator<Item = &'a StateKey>) -> Vec<StateKey> {
+        let mut weight = 0;
+        let light = keys.enumerate().take_while(|(place, key)| {
+            weight += self.get(key).map_or(0, |entry| entry.bytes);
+            *place == 0 || weight <= SWEPT
+        });
+        light.map(|(_, key)| key.clone()).collect()
     }
 
     /// Looks at the rows that the next cut will write over and that nobody has looked at since the restart: it must know
@@ -125,8 +142,9 @@ impl<In, O: Durable<In>> States<In, O> {
             return Ok(false);
         }
         let next = live.next(chain);
-        // Whoever has no timer gives nothing out but for an event.
-        let origin = live.origin.filter(|_| O::TIMED);
+        // Whoever has no timer gives nothing out but for an event. That has a depth of its own, and the state's counts only
+        // where the last one had the same root.
+        let origin = live.origin.filter(|_| O::TIMED || live.depth > 0);
         Preface { version: *version, next, depth: live.depth, origin, is_started: live.is_started }.write(out);
         #[expect(clippy::cast_possible_truncation, reason = "nobody writes a chain of 65,536 operators")]
         out.put_u16(labels.len() as u16);
@@ -241,16 +259,26 @@ where
     In: StageItem,
     O: Durable<In, Out: IntoDraft, State: Send> + Send,
 {
-    /// Cuts the epoch under way and hands it over. Where a state cannot be written, the epoch is taken back instead.
+    /// Cuts the epoch under way and hands it over. Where a state cannot be written, the epoch is taken back instead, and done again
+    /// in smaller ones until it is known who is to blame.
     pub(super) fn cut(&mut self, tenure: &Arc<Tenure>) {
         let mut blame = Blame::Nobody;
         let encoded = catch_unwind(AssertUnwindSafe(|| self.states.encode(&mut blame)));
         let death = match encoded {
-            Ok(Ok(changed)) => return self.hand_over(changed, tenure),
+            Ok(Ok(changed)) => {
+                self.search_limit = self.search_limit.saturating_mul(2);
+                return self.hand_over(changed, tenure);
+            }
             Ok(Err(error)) => Death::Refused(format!("the state after it: {error}")),
             Err(panic) => Death::Panicked(panic_text(&*panic)),
         };
-        self.give_up(blame, death);
+        let size = self.work.size();
+        if size > 1 && !matches!(blame, Blame::Nobody) {
+            self.search_limit = size / 2;
+            self.discard();
+        } else {
+            self.give_up(blame, death);
+        }
     }
 
     fn hand_over(&mut self, changed: Vec<Changed>, tenure: &Arc<Tenure>) {
@@ -258,8 +286,9 @@ where
         let cursor = self.taken_to();
         self.counts.skipped += self.input.take_skipped();
         let work = std::mem::take(&mut self.work);
-        let Draftwork { taken, fired, mut sink, buried, .. } = work;
-        let (size, letters) = (taken.len() + fired, taken.into_iter().filter_map(|(_, letter)| letter).collect());
+        let size = work.size();
+        let Draftwork { taken, mut sink, buried, .. } = work;
+        let letters = taken.into_iter().filter_map(|(_, letter)| letter).collect();
         let mut batch = Vec::from(self.states.rows.turns(self.epoch));
         batch.append(&mut sink.take());
         batch.extend(self.states.take_in(self.epoch, changed));
@@ -276,7 +305,8 @@ where
 
     pub(super) fn header(&self, cursor: u64) -> Op {
         let (version, epoch) = (self.states.version, self.epoch);
-        let header = Header { version, epoch, cursor, reached: self.time.reached, counts: self.counts };
+        let (reached, since) = (self.time.reached, self.input.since());
+        let header = Header { version, epoch, cursor, reached, counts: self.counts, since };
         Op::Put { table: HEADERS, key: self.states.rows.header(), value: header.encode() }
     }
 

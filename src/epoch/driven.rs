@@ -173,6 +173,13 @@ pub(super) struct Draftwork {
     pub(super) is_parked_changed: bool,
 }
 
+impl Draftwork {
+    /// How many events and timers it has.
+    pub(super) fn size(&self) -> usize {
+        self.taken.len() + self.fired
+    }
+}
+
 /// A [`Stage`](super::Stage) with its chain.
 pub(super) struct Driven<In, O: Durable<In>> {
     pub(super) name: String,
@@ -181,6 +188,8 @@ pub(super) struct Driven<In, O: Durable<In>> {
     pub(super) drops_late: bool,
     /// How many events and timers an epoch has at most, as it was set and as it is after batches were too large.
     pub(super) epoch_limit: usize,
+    /// The same while it is looked for whoever has made a state that cannot be written.
+    pub(super) search_limit: usize,
     pub(super) border: Arc<dyn Border>,
     pub(super) phase: Phase,
     pub(super) tenure: Option<Arc<Tenure>>,
@@ -376,6 +385,7 @@ where
         match committed {
             Ok(_) => {
                 self.states.landed = flight.epoch;
+                self.states.is_spared = false;
                 self.cursor = flight.cursor;
                 self.states.evict();
                 Ok(())
@@ -403,6 +413,7 @@ where
                     "an epoch was too large: fewer events from now on"
                 );
             }
+            CommitError::TooLarge { .. } if !self.states.is_spared => self.states.is_spared = true,
             // The epoch before it is not there: what became of that one is told by its own error, or by the store.
             CommitError::Conflict { table: TURNS, .. } => {}
             CommitError::TooLarge { .. }

@@ -10,7 +10,10 @@ use super::{
     contained::Contained,
     moment::{Kind, Next},
 };
-use crate::store::{PageRecord, Seq};
+use crate::{
+    event::Lineage,
+    store::{PageRecord, Seq},
+};
 
 /// What memory costs beside a state's own bytes, by estimate: an entry, its places in the indexes.
 const OVERHEAD: usize = 320;
@@ -21,7 +24,7 @@ pub(super) struct Live<In, S> {
     pub(super) state: Contained<S>,
     /// Items that the watermark has not reached, by time and place.
     pub(super) waiting: VecDeque<Waiting<In>>,
-    /// The largest depth among the events taken.
+    /// The largest depth among the events taken that have the root of the last one.
     pub(super) depth: u32,
     /// The last event taken.
     pub(super) origin: Option<Origin>,
@@ -48,6 +51,15 @@ impl<In, S> Live<In, S> {
             (Some(timer), Some(item)) => Some(timer.min(item)),
             (timer, item) => timer.or(item),
         }
+    }
+
+    /// An event is taken. A loop keeps its root, so what came of other roots is no part of its depth: a key whose own outputs
+    /// lead back to it would be a loop in the end, though each event that began anew led to one answer.
+    pub(super) fn come(&mut self, origin: Origin) {
+        let Lineage { root, depth, .. } = origin.lineage;
+        let is_same = self.origin.is_some_and(|before| before.lineage.root == root);
+        self.depth = if is_same { self.depth.max(depth) } else { depth };
+        self.origin = Some(origin);
     }
 
     pub(super) fn wait(&mut self, at: Timestamp, record: PageRecord, item: Contained<In>, origin: Origin) {

@@ -44,6 +44,9 @@ pub(super) struct Header {
     pub(super) cursor: u64,
     pub(super) reached: Reached,
     pub(super) counts: StageCounts,
+    /// What came before is not taken, as it was said when the stage began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Header {

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use millstream_operators::Timestamp;
+
 use crate::{
     event::Pattern,
-    stage::Start,
     store::{CLASSES, Class, PageRecord, Reader, Seq, StoreError, Wanted},
 };
 
@@ -31,7 +32,6 @@ struct Log {
 pub(super) struct Input {
     pattern: Pattern,
     wanted: Wanted,
-    start: Start,
     logs: Vec<Log>,
     ready: VecDeque<PageRecord>,
     /// After the last record that was seen of any class.
@@ -40,14 +40,13 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(pattern: Pattern, from: Seq, start: Start) -> Self {
+    pub(super) fn new(pattern: Pattern, from: Seq, since: Option<Timestamp>) -> Self {
         let is_name = !pattern.as_str().split('.').any(|token| matches!(token, "*" | ">"));
         let names = is_name.then(|| BTreeSet::from([pattern.as_str().into()]));
         let log = || Log { next: from, known: from, ..Log::default() };
         Self {
             pattern,
-            wanted: Wanted { names, since: start.since(), ..Wanted::default() },
-            start,
+            wanted: Wanted { names, since, ..Wanted::default() },
             logs: (0..CLASSES).map(|_| log()).collect(),
             ready: VecDeque::new(),
             seen: from,
@@ -110,12 +109,17 @@ impl Input {
             let Some(first) = heads.min_by_key(|log| log.buffer.front().map(|record| record.seq)) else { return };
             let is_next = |record: &mut PageRecord| known.is_none_or(|known| record.seq < known);
             let Some(record) = first.buffer.pop_front_if(is_next) else { return };
-            if self.pattern.matches(&record.name) && self.start.includes(record.time) {
+            if self.pattern.matches(&record.name) && self.since().is_none_or(|since| record.time >= since) {
                 self.ready.push_back(record);
             } else {
                 self.skipped += 1;
             }
         }
+    }
+
+    /// What came before is not taken.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.wanted.since
     }
 
     /// The next record.

@@ -1,7 +1,7 @@
 //! A lane: the keys that hash to it, and their deadlines in order.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fmt,
 };
 
@@ -16,6 +16,9 @@ use super::{
 /// How many keys are looked at to find some that can be taken out of memory.
 const LOOKED_AT: usize = 16_384;
 
+/// How many places in the order of use may be of keys that went by themselves, however few there are in memory.
+const LEFT_BEHIND: usize = 1_024;
+
 /// Some of a stage's keys. A lane owns all that it needs of them; lanes share nothing.
 pub(super) struct Lane<In, S> {
     entries: HashMap<StateKey, Entry<In, S>, RandomState>,
@@ -26,7 +29,7 @@ pub(super) struct Lane<In, S> {
     /// Keys that the epoch under way has changed.
     touched: Vec<StateKey>,
     touched_bytes: usize,
-    /// Each key in memory once, about in the order of their last use.
+    /// Each key in memory, about in the order of their last use; and some that are there no more, or there again.
     order: VecDeque<(u64, StateKey)>,
     bytes: usize,
 }
@@ -90,6 +93,16 @@ impl<In, S> Lane<In, S> {
         self.bytes += entry.bytes;
         self.order.push_back((entry.used, key.clone()));
         self.entries.insert(key.clone(), entry);
+        if self.order.len() > 2 * self.entries.len() + LEFT_BEHIND {
+            self.tidy_order();
+        }
+    }
+
+    /// Each key in memory once.
+    fn tidy_order(&mut self) {
+        let Self { entries, order, .. } = self;
+        let mut seen = HashSet::with_capacity(entries.len());
+        order.retain(|(_, key)| entries.get_key_value(key).is_some_and(|(key, _)| seen.insert(key)));
     }
 
     /// Sees a row of the index on disk. What is in memory knows better.
@@ -215,5 +228,39 @@ impl<In, S> Lane<In, S> {
             *absent -= usize::from(!stays);
             stays
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_comes_and_goes_leaves_nothing_behind() {
+        let mut lane = Lane::<(), ()>::default();
+        for number in 0..100_000_u64 {
+            let key = StateKey::new(None, &(number % 50_000).to_string());
+            lane.insert(&key, Entry { used: number, ..Entry::new(Kept::Gone, Row::Absent) });
+            lane.remove(&key, &Bound::Nothing, true);
+        }
+        let kept = (lane.entries.len(), lane.near.len(), lane.bytes);
+        assert!(kept == (0, 0, 0) && lane.order.len() < 2_000, "{kept:?} {}", lane.order.len());
+    }
+
+    #[test]
+    fn keys_that_are_there_keep_their_place_in_the_order_of_use() {
+        let mut lane = Lane::<(), ()>::default();
+        let key = |number: u64| StateKey::new(None, &number.to_string());
+        for number in 0..100 {
+            lane.insert(&key(number), Entry { used: number, ..Entry::new(Kept::Gone, Row::Absent) });
+        }
+        for number in 100..10_000 {
+            lane.insert(&key(number), Entry { used: number, ..Entry::new(Kept::Gone, Row::Absent) });
+            lane.remove(&key(number), &Bound::Nothing, true);
+        }
+        let half = lane.bytes() / 2;
+        lane.evict(half, 0, &Bound::Nothing, |_| true);
+        assert_eq!(lane.len(), 50);
+        assert!((50..100).all(|number| lane.get(&key(number)).is_some()), "those that were used last");
     }
 }

@@ -92,6 +92,8 @@ where
             cursor: from.0,
             reached: Reached::default(),
             counts: StageCounts::default(),
+            // Whoever has a place has begun there, whatever is said now.
+            since: self.start.since().filter(|_| from == Seq(0)),
         });
         let mut batch = Vec::from(self.states.rows.first_turns());
         batch.push(self.header(from.0));
@@ -115,7 +117,7 @@ where
         self.time.reached = header.reached;
         self.counts = header.counts;
         self.cut = (header.reached, header.counts);
-        self.input = Input::new(self.pattern.clone(), self.cursor, self.start);
+        self.input = Input::new(self.pattern.clone(), self.cursor, header.since);
     }
 
     async fn resume(&mut self, header: &Bytes, reader: &dyn Reader) -> Result<(), LoadError> {

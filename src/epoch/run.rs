@@ -83,7 +83,7 @@ where
     /// Whether the epoch under way is to be cut.
     pub(super) fn is_full(&self) -> bool {
         let work = &self.work;
-        work.taken.len() + work.fired >= self.epoch_limit
+        work.size() >= self.epoch_limit.min(self.search_limit)
             || work.taken_bytes.max(work.sink.bytes()) >= EPOCH_BYTES
             || self.states.touched_bytes() >= self.states.memory / 4
     }
@@ -341,8 +341,7 @@ where
         let at = origin.at;
         let live = self.states.live(key);
         let is_fresh = !std::mem::replace(&mut live.is_started, true);
-        live.depth = live.depth.max(origin.lineage.depth);
-        live.origin = Some(origin);
+        live.come(origin);
         self.step_key(key, touch, None, effects, |chain, live, mut out| {
             if is_fresh {
                 chain.on_start(&mut live.state, at, &mut out);
@@ -403,7 +402,7 @@ where
         true
     }
 
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.states.discard();
         let taken = std::mem::take(&mut self.work.taken);
         let unread = std::mem::take(&mut self.decoded);

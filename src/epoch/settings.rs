@@ -63,6 +63,10 @@ pub enum Late {
 /// Saved state is found by the operators' names, so that a chain can be edited. Two operators of one kind that remember
 /// something must be [`named`](millstream_operators::Flow::named).
 ///
+/// A state is written with serde, as `MessagePack`. What a type of your own cannot tell apart there comes back as another: an
+/// `Option` of an `Option`, of `()` or of a JSON value may be `Some(None)` and is read again as `None`. What operators remember of
+/// items is exact, whatever the items are.
+///
 /// ```
 /// use std::time::Duration;
 /// use millstream::{Event, Stage};
@@ -264,12 +268,13 @@ where
         };
         Ok(Box::new(Driven {
             name: name.to_owned(),
-            input: Input::new(pattern.clone(), Seq(0), self.start),
+            input: Input::new(pattern.clone(), Seq(0), None),
             start: self.start,
             pattern,
             key: self.key,
             drops_late: self.late == Late::Drop,
             epoch_limit: self.epoch,
+            search_limit: usize::MAX,
             border,
             phase: Phase::Blank,
             tenure: None,

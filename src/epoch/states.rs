@@ -70,6 +70,8 @@ pub(super) struct States<In, O: Durable<In>> {
     /// Keys whose newest state is in a delta and in no row.
     pub(super) dirty: BTreeSet<StateKey>,
     pub(super) dirty_bytes: usize,
+    /// The last epoch was too large with what it wrote back, though it had no more than one event: the next writes nothing back.
+    pub(super) is_spared: bool,
     /// How far the rolling write-back has come.
     pub(super) swept: Option<StateKey>,
     pub(super) deltas: Deltas,
@@ -99,6 +101,7 @@ impl<In, O: Durable<In>> States<In, O> {
             parked: BTreeMap::new(),
             dirty: BTreeSet::new(),
             dirty_bytes: 0,
+            is_spared: false,
             swept: None,
             deltas: Deltas::default(),
             landed: 0,

@@ -6,7 +6,7 @@
 //! | 1 | which of the optional parts follow |
 //! | 4 | the stage's version |
 //! | 8 | what is due next, where something is |
-//! | 4 | the largest depth of the events taken |
+//! | 4 | the largest depth of the events taken that have the last one's root |
 //! | 16 + 8 + 4 (+ 16 each) | the last event taken: id, time, depth, and root, correlation, cause where they are others |
 //! | 2, then 1 + n, 4 + n each | the chain's parts: label and value |
 //! | 4, then 8, 8, 8, 2 + n, 4 + n each | items that wait for the watermark: time, place, record |

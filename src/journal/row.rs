@@ -20,6 +20,9 @@ pub(crate) struct Subscribed {
     pub(crate) pattern: String,
     /// Its first name, which keys of outside effects go by.
     pub(crate) origin: String,
+    /// What came before is none of its business, as it was said when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// Where a delivery stands that has left the log.

@@ -25,7 +25,8 @@ pub enum Share {
     DeadLetter,
 }
 
-/// Where a durable subscription begins when the store sees its name for the first time.
+/// Where a durable subscription begins when the store sees its name for the first time. Once it has begun it goes on where it was,
+/// whatever is said then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -35,17 +36,14 @@ pub enum Start {
     Latest,
     /// With the oldest event that the log has.
     Earliest,
-    /// With the first event of this time or later; see [`Envelope::time`].
+    /// With the first event of this time or later; see [`Envelope::time`]. An event of an earlier time never comes, also where it is
+    /// emitted later.
     At(Timestamp),
 }
 
 impl Start {
     pub(crate) fn since(self) -> Option<Timestamp> {
         if let Self::At(since) = self { Some(since) } else { None }
-    }
-
-    pub(crate) fn includes(self, time: Timestamp) -> bool {
-        self.since().is_none_or(|since| time >= since)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     port::{On, Plan, on},
     port_tuple::{Port2, Port3, Port4, Port5, Port6, Port7, Port8, Ports2, for_each_arity},
 };
-use crate::{Flow, Identity, Operator, Then, Timestamp};
+use crate::{Flow, Identity, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`combine_latest`].
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +27,10 @@ macro_rules! combine_latest {
         impl<$($V: Clone),+> Operator<$Port<$($V),+>> for CombineLatest {
             type Out = ($($V,)+);
             /// The latest of each input.
-            type State = ($(Option<$V>,)+);
+            type State = ($(Held<$V>,)+);
 
             fn init(&self) -> Self::State {
-                ($(None::<$V>,)+)
+                ($(Held::<$V>::default(),)+)
             }
 
             #[inline]
@@ -42,11 +42,11 @@ macro_rules! combine_latest {
                 out: &mut impl FnMut(Self::Out, Timestamp),
             ) {
                 match item {
-                    $($Port::$V(Some(item)) => state.$i = Some(item),)+
+                    $($Port::$V(Some(item)) => *state.$i = Some(item),)+
                     // An input's end changes nothing.
                     _ => return,
                 }
-                if let ($(Some($v),)+) = state {
+                if let ($(Some($v),)+) = ($(&*state.$i,)+) {
                     out(($($v.clone(),)+), at);
                 }
             }
@@ -62,22 +62,22 @@ for_each_arity!(combine_latest);
 impl<T: Clone> Operator<PortN<T>> for CombineLatest {
     type Out = Vec<T>;
     /// The latest of each input.
-    type State = Vec<Option<T>>;
+    type State = Vec<Held<T>>;
 
     fn init(&self) -> Self::State {
-        vec![None; self.ports]
+        vec![Held::default(); self.ports]
     }
 
     fn on_item(&self, state: &mut Self::State, item: PortN<T>, at: Timestamp, out: &mut impl FnMut(Vec<T>, Timestamp)) {
         let Some(latest) = item.item else { return };
-        state[item.port] = Some(latest);
-        if state.iter().all(Option::is_some) {
-            out(state.iter().flatten().cloned().collect(), at);
+        *state[item.port] = Some(latest);
+        if state.iter().all(|latest| latest.is_some()) {
+            out(state.iter().filter_map(|latest| (**latest).clone()).collect(), at);
         }
     }
 
     fn vacant(&self, state: &Self::State) -> bool {
-        state.iter().all(Option::is_none)
+        state.iter().all(|latest| latest.is_none())
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     Port2, Ports2,
     port::{Plan, on},
 };
-use crate::{Flow, Identity, Operator, Then, Timestamp};
+use crate::{Flow, Identity, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`sample_on`](Flow::sample_on): the input is port A, the signal port B.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct SampleOn;
 /// What [`SampleOn`] remembers: the latest item that did not come out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleOnState<T> {
-    latest: Option<T>,
+    latest: Held<T>,
     ended: bool,
 }
 
@@ -25,7 +25,7 @@ impl<T, N> Operator<Port2<T, N>> for SampleOn {
     type State = SampleOnState<T>;
 
     fn init(&self) -> SampleOnState<T> {
-        SampleOnState { latest: None, ended: false }
+        SampleOnState { latest: Held::default(), ended: false }
     }
 
     fn on_item(
@@ -36,7 +36,7 @@ impl<T, N> Operator<Port2<T, N>> for SampleOn {
         out: &mut impl FnMut(T, Timestamp),
     ) {
         match item {
-            Port2::A(Some(item)) => state.latest = Some(item),
+            Port2::A(Some(item)) => *state.latest = Some(item),
             Port2::A(None) => state.ended = true,
             Port2::B(Some(_)) => {
                 if let Some(latest) = state.latest.take() {

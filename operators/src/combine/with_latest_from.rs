@@ -8,7 +8,7 @@ use super::{
     port::{On, Plan, on},
     port_tuple::{Port2, Port3, Port4, Port5, Port6, Port7, Port8, Ports2, for_each_arity},
 };
-use crate::{Flow, Identity, Operator, Then, Timestamp};
+use crate::{Flow, Identity, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`with_latest_from`].
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ macro_rules! with_latest_from {
     ($Port:ident $First:ident $first:ident $zero:tt, $($V:ident $v:ident $i:tt),+) => {
         impl<$First, $($V: Clone),+> Operator<$Port<$First, $($V),+>> for WithLatestFrom {
             type Out = ($First, $($V,)+);
-            type State = WithLatestState<($(Option<$V>,)+)>;
+            type State = WithLatestState<($(Held<$V>,)+)>;
 
             fn init(&self) -> Self::State {
-                WithLatestState { latest: ($(None::<$V>,)+), ended: false }
+                WithLatestState { latest: ($(Held::<$V>::default(),)+), ended: false }
             }
 
             fn on_item(
@@ -50,12 +50,12 @@ macro_rules! with_latest_from {
                 let ($($v,)+) = &mut state.latest;
                 match item {
                     $Port::$First(Some($first)) => {
-                        if let ($(Some($v),)+) = ($($v,)+) {
+                        if let ($(Some($v),)+) = ($(&**$v,)+) {
                             out(($first, $($v.clone(),)+), at);
                         }
                     }
                     $Port::$First(None) => state.ended = true,
-                    $($Port::$V(Some(item)) => *$v = Some(item),)+
+                    $($Port::$V(Some(item)) => **$v = Some(item),)+
                     // Its latest stays.
                     $($Port::$V(None))|+ => {}
                 }
@@ -76,20 +76,20 @@ for_each_arity!(with_latest_from);
 
 impl<T: Clone> Operator<PortN<T>> for WithLatestFrom {
     type Out = Vec<T>;
-    type State = WithLatestState<Vec<Option<T>>>;
+    type State = WithLatestState<Vec<Held<T>>>;
 
     fn init(&self) -> Self::State {
-        WithLatestState { latest: vec![None; self.ports.saturating_sub(1)], ended: false }
+        WithLatestState { latest: vec![Held::default(); self.ports.saturating_sub(1)], ended: false }
     }
 
     fn on_item(&self, state: &mut Self::State, item: PortN<T>, at: Timestamp, out: &mut impl FnMut(Vec<T>, Timestamp)) {
         match (item.port, item.item) {
-            (0, Some(first)) if state.latest.iter().all(Option::is_some) => {
-                let others = state.latest.iter().flatten().cloned();
+            (0, Some(first)) if state.latest.iter().all(|latest| latest.is_some()) => {
+                let others = state.latest.iter().filter_map(|latest| (**latest).clone());
                 out(std::iter::once(first).chain(others).collect(), at);
             }
             (0, None) => state.ended = true,
-            (port, Some(item)) if port > 0 => state.latest[port - 1] = Some(item),
+            (port, Some(item)) if port > 0 => *state.latest[port - 1] = Some(item),
             _ => {}
         }
     }
@@ -99,7 +99,7 @@ impl<T: Clone> Operator<PortN<T>> for WithLatestFrom {
     }
 
     fn vacant(&self, state: &Self::State) -> bool {
-        !state.ended && state.latest.iter().all(Option::is_none)
+        !state.ended && state.latest.iter().all(|latest| latest.is_none())
     }
 }
 

@@ -33,6 +33,7 @@
 //! # Ok::<(), DuplicateName>(())
 //! ```
 
+mod held;
 mod kinds;
 mod named;
 
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use held::Held;
 pub use named::Named;
 
 use crate::{Chain, Operator, Then};

@@ -1,6 +1,6 @@
 //! `distinct_until_changed`: drops repeats.
 
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`distinct_until_changed`](Flow::distinct_until_changed).
 #[derive(Clone, Copy, Debug)]
@@ -8,22 +8,22 @@ pub struct DistinctUntilChanged;
 
 impl<T: PartialEq + Clone> Operator<T> for DistinctUntilChanged {
     type Out = T;
-    type State = Option<T>;
+    type State = Held<T>;
 
     #[inline]
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, last: &mut Option<T>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_item(&self, last: &mut Held<T>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         if last.as_ref() != Some(&item) {
-            *last = Some(item.clone());
+            **last = Some(item.clone());
             out(item, at);
         }
     }
 
-    fn vacant(&self, last: &Option<T>) -> bool {
+    fn vacant(&self, last: &Held<T>) -> bool {
         last.is_none()
     }
 }
@@ -34,23 +34,23 @@ pub struct DistinctUntilKeyChanged<F>(F);
 
 impl<T, K: PartialEq, F: Fn(&T) -> K> Operator<T> for DistinctUntilKeyChanged<F> {
     type Out = T;
-    type State = Option<K>;
+    type State = Held<K>;
 
     #[inline]
-    fn init(&self) -> Option<K> {
-        None
+    fn init(&self) -> Held<K> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, last: &mut Option<K>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_item(&self, last: &mut Held<K>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         let key = Some((self.0)(&item));
-        if *last != key {
-            *last = key;
+        if **last != key {
+            **last = key;
             out(item, at);
         }
     }
 
-    fn vacant(&self, last: &Option<K>) -> bool {
+    fn vacant(&self, last: &Held<K>) -> bool {
         last.is_none()
     }
 }

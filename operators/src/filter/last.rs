@@ -1,7 +1,7 @@
 //! `last`: the last item.
 
 use super::EmptyError;
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`last`](Flow::last).
 #[derive(Clone, Copy, Debug)]
@@ -9,22 +9,22 @@ pub struct Last;
 
 impl<T> Operator<T> for Last {
     type Out = Result<T, EmptyError>;
-    type State = Option<T>;
+    type State = Held<T>;
 
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
-    fn on_item(&self, last: &mut Option<T>, item: T, _: Timestamp, _: &mut impl FnMut(Self::Out, Timestamp)) {
-        *last = Some(item);
+    fn on_item(&self, last: &mut Held<T>, item: T, _: Timestamp, _: &mut impl FnMut(Self::Out, Timestamp)) {
+        **last = Some(item);
     }
 
-    fn on_end(&self, last: &mut Option<T>, at: Timestamp, out: &mut impl FnMut(Self::Out, Timestamp)) {
+    fn on_end(&self, last: &mut Held<T>, at: Timestamp, out: &mut impl FnMut(Self::Out, Timestamp)) {
         out(last.take().ok_or(EmptyError), at);
     }
 
     // A key that was forgotten would not answer.
-    fn vacant(&self, _: &Option<T>) -> bool {
+    fn vacant(&self, _: &Held<T>) -> bool {
         false
     }
 }
@@ -35,22 +35,22 @@ pub struct LastOr<T>(T);
 
 impl<T: Clone> Operator<T> for LastOr<T> {
     type Out = T;
-    type State = Option<T>;
+    type State = Held<T>;
 
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
-    fn on_item(&self, last: &mut Option<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
-        *last = Some(item);
+    fn on_item(&self, last: &mut Held<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
+        **last = Some(item);
     }
 
-    fn on_end(&self, last: &mut Option<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_end(&self, last: &mut Held<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         out(last.take().unwrap_or_else(|| self.0.clone()), at);
     }
 
     // A key that was forgotten would not answer.
-    fn vacant(&self, _: &Option<T>) -> bool {
+    fn vacant(&self, _: &Held<T>) -> bool {
         false
     }
 }

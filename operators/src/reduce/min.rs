@@ -1,6 +1,6 @@
 //! `min`: the least item.
 
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`min`](Flow::min).
 #[derive(Clone, Copy, Debug)]
@@ -8,28 +8,28 @@ pub struct Min;
 
 impl<T: Ord> Operator<T> for Min {
     type Out = T;
-    type State = Option<T>;
+    type State = Held<T>;
 
     #[inline]
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, best: &mut Option<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
-        match best {
+    fn on_item(&self, best: &mut Held<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
+        match &**best {
             Some(before) if *before < item => {}
-            _ => *best = Some(item),
+            _ => **best = Some(item),
         }
     }
 
-    fn on_end(&self, best: &mut Option<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_end(&self, best: &mut Held<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         if let Some(item) = best.take() {
             out(item, at);
         }
     }
 
-    fn vacant(&self, best: &Option<T>) -> bool {
+    fn vacant(&self, best: &Held<T>) -> bool {
         best.is_none()
     }
 }

@@ -1,6 +1,6 @@
 //! `reduce`: one item of all.
 
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`reduce`](Flow::reduce).
 #[derive(Clone, Copy, Debug)]
@@ -8,28 +8,28 @@ pub struct Reduce<F>(F);
 
 impl<T, F: Fn(T, T) -> T> Operator<T> for Reduce<F> {
     type Out = T;
-    type State = Option<T>;
+    type State = Held<T>;
 
     #[inline]
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, state: &mut Option<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
-        *state = Some(match state.take() {
+    fn on_item(&self, state: &mut Held<T>, item: T, _: Timestamp, _: &mut impl FnMut(T, Timestamp)) {
+        **state = Some(match state.take() {
             Some(before) => (self.0)(before, item),
             None => item,
         });
     }
 
-    fn on_end(&self, state: &mut Option<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_end(&self, state: &mut Held<T>, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         if let Some(all) = state.take() {
             out(all, at);
         }
     }
 
-    fn vacant(&self, state: &Option<T>) -> bool {
+    fn vacant(&self, state: &Held<T>) -> bool {
         state.is_none()
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BuildError, Flow, Head, Operator, Then, Timestamp,
     build_error::{Period, built},
+    durable::Held,
 };
 
 /// Which item of a period comes out.
@@ -41,7 +42,7 @@ impl Throttle {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleState<T> {
     until: Option<Timestamp>,
-    waiting: Option<T>,
+    waiting: Held<T>,
     ended: bool,
 }
 
@@ -52,7 +53,7 @@ impl<T> Operator<T> for Throttle {
 
     #[inline]
     fn init(&self) -> ThrottleState<T> {
-        ThrottleState { until: None, waiting: None, ended: false }
+        ThrottleState { until: None, waiting: Held::default(), ended: false }
     }
 
     #[inline(always)]
@@ -64,7 +65,7 @@ impl<T> Operator<T> for Throttle {
         match (first, self.edge) {
             (true, Edge::Leading | Edge::Both) => out(item, at),
             (false, Edge::Leading) => {}
-            (_, Edge::Trailing) | (false, Edge::Both) => state.waiting = Some(item),
+            (_, Edge::Trailing) | (false, Edge::Both) => *state.waiting = Some(item),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `pairwise`: each item with the one before it.
 
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`pairwise`](Flow::pairwise).
 #[derive(Clone, Copy, Debug)]
@@ -8,21 +8,21 @@ pub struct Pairwise;
 
 impl<T: Clone> Operator<T> for Pairwise {
     type Out = (T, T);
-    type State = Option<T>;
+    type State = Held<T>;
 
     #[inline]
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, state: &mut Option<T>, item: T, at: Timestamp, out: &mut impl FnMut((T, T), Timestamp)) {
+    fn on_item(&self, state: &mut Held<T>, item: T, at: Timestamp, out: &mut impl FnMut((T, T), Timestamp)) {
         if let Some(before) = state.replace(item.clone()) {
             out((before, item), at);
         }
     }
 
-    fn vacant(&self, state: &Option<T>) -> bool {
+    fn vacant(&self, state: &Held<T>) -> bool {
         state.is_none()
     }
 }

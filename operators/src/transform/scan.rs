@@ -1,6 +1,6 @@
 //! `scan`: the running state after each item.
 
-use crate::{Flow, Head, Operator, Then, Timestamp};
+use crate::{Flow, Head, Operator, Then, Timestamp, durable::Held};
 
 /// The operator of [`scan`](Flow::scan).
 #[derive(Clone, Copy, Debug)]
@@ -36,24 +36,24 @@ pub struct ScanFirst<F>(F);
 
 impl<T: Clone, F: Fn(T, T) -> T> Operator<T> for ScanFirst<F> {
     type Out = T;
-    type State = Option<T>;
+    type State = Held<T>;
 
     #[inline]
-    fn init(&self) -> Option<T> {
-        None
+    fn init(&self) -> Held<T> {
+        Held::default()
     }
 
     #[inline]
-    fn on_item(&self, state: &mut Option<T>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
+    fn on_item(&self, state: &mut Held<T>, item: T, at: Timestamp, out: &mut impl FnMut(T, Timestamp)) {
         let next = match state.take() {
             Some(before) => (self.0)(before, item),
             None => item,
         };
-        *state = Some(next.clone());
+        **state = Some(next.clone());
         out(next, at);
     }
 
-    fn vacant(&self, state: &Option<T>) -> bool {
+    fn vacant(&self, state: &Held<T>) -> bool {
         state.is_none()
     }
 }

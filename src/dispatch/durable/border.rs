@@ -98,7 +98,8 @@ impl StageBorder {
     }
 }
 
-/// An output is as deep as the deepest event that its key's state has taken, plus one; or the root of what comes of it.
+/// An output is as deep as the deepest event of its root that its key's state has taken last, plus one; or the root of what
+/// comes of it.
 fn lineage(cause: &epoch::Cause<'_>, id: crate::event::EventId) -> Lineage {
     let Some(origin) = cause.origin else { return Lineage::root(id) };
     if cause.timer.is_some_and(|timer| timer.since(origin.at) >= NEW_ROOT_AFTER) {

@@ -200,6 +200,8 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) id: u32,
+    /// What came before is none of its business.
+    since: Option<Timestamp>,
     pub(super) cursors: [Cursor; CLASSES],
     /// The classes in which it keeps up with the tail.
     is_attached: [bool; CLASSES],

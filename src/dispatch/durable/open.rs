@@ -126,6 +126,7 @@ impl Dispatcher {
         let Some(known) = durable.known.get(&**subscriber.entry.name()) else { return };
         subscriber.reader = Some(Reader {
             id: known.row.id,
+            since: known.row.since,
             cursors: known.cursors.clone(),
             is_attached: [false; CLASSES],
             is_reading: [false; CLASSES],
@@ -251,7 +252,14 @@ impl Durable {
         }
         let start = self.beginning(entry).into_iter().chain(marked).min()?;
         self.last_id += 1;
-        let row = Subscribed { id: self.last_id, pattern: String::new(), origin: self.free_origin(entry.name()) };
+        // Whoever has a mark has begun there, whatever is said now.
+        let is_marked = marked.is_some() || self.starts.contains_key(&**entry.name());
+        let row = Subscribed {
+            id: self.last_id,
+            pattern: String::new(),
+            origin: self.free_origin(entry.name()),
+            since: entry.options.start.since().filter(|_| !is_marked),
+        };
         Some(Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) })
     }
 

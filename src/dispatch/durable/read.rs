@@ -9,8 +9,10 @@ use std::{
 };
 
 use futures_util::stream::StreamExt;
+use millstream_operators::Timestamp;
 
 use super::{Logged, Pending, Place, gap::Found, harm::with_advice, open::failed_key};
+
 use crate::{
     dispatch::{Dispatcher, registry::Entry},
     event::Envelope,
@@ -180,7 +182,8 @@ impl Dispatcher {
     }
 
     fn is_after_start(&self, place: usize, event: &Envelope) -> bool {
-        self.subscribers[place].entry.options.start.includes(event.time())
+        let since = self.subscribers[place].reader.as_ref().and_then(|reader| reader.since);
+        since.is_none_or(|since| event.time() >= since)
     }
 
     /// Reads on for those that do not keep up, the most urgent class first.
@@ -239,7 +242,7 @@ impl Dispatcher {
         }
         // What an earlier process began it may have selected by another pattern, and is done with all the same.
         let resumes = classes.iter().any(|&class| reader.resume[class].is_some());
-        let wanted = if resumes { Wanted::default() } else { wanted(&subscriber.entry) };
+        let wanted = if resumes { Wanted::default() } else { wanted(&subscriber.entry, reader.since) };
         let pages = Box::pin(found(tenure, from, wanted));
         let entry = subscriber.entry.id;
         durable.reading.push(Reading { place, entry, classes: classes.to_vec(), pages });
@@ -388,9 +391,9 @@ pub(super) fn unread(name: &str) -> String {
 }
 
 /// What a subscription asks the store for. Patterns without wildcards name what they want.
-fn wanted(entry: &Entry) -> Wanted {
+fn wanted(entry: &Entry, since: Option<Timestamp>) -> Wanted {
     let names = entry.pattern.as_exact().map(|name: &str| BTreeSet::from([Arc::from(name)]));
-    Wanted { names, since: entry.options.start.since(), ..Wanted::default() }
+    Wanted { names, since, ..Wanted::default() }
 }
 
 impl super::Reader {

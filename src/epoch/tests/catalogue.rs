@@ -1,6 +1,6 @@
 //! What the operators give by themselves, they give in a stage: however it is cut into epochs, and through crashes.
 
-use millstream_operators::{Chain, chain, durable::Durable, time::Edge};
+use millstream_operators::{Chain, Flow, chain, durable::Durable, time::Edge};
 
 use super::{
     crash::some_ways,
@@ -59,4 +59,36 @@ fn operators_that_wait_are_the_same_in_a_stage() {
     check("expire drains", || chain().delay(millis(6)).expire(millis(4)).map(out));
     check("audit, audit", || chain().audit(millis(3)).named("a").audit(millis(3)).named("b").skip(1).map(out));
     check("delay 0", || chain().delay(millis(0)).named("a").debounce(millis(3)).delay(millis(0)).named("b").map(out));
+}
+
+#[test]
+fn operators_of_operators_are_the_same_in_a_stage() {
+    check("tumbling", || chain().tumbling(millis(10), Flow::count).map(out));
+    check("tumbling, wait", || chain().tumbling(millis(10), |each| each.debounce(millis(4)).to_vec()).map(out));
+    check("tumbling, hold", || chain().tumbling(millis(7), |each| each.delay(millis(9)).pairwise()).map(out));
+    check("window_count", || chain().window_count(3, 2).map(out));
+    check("per_key, expire", || {
+        chain()
+            .per_key(|tick: &Tick| tick.number % 3, |each| each.scan(0, |sum, _| *sum += 1).expire(millis(9)))
+            .map(out)
+    });
+    check("per_key, tumbling", || {
+        chain().per_key(|tick: &Tick| tick.number % 3, |each| each.tumbling(millis(9), Flow::count)).map(out)
+    });
+}
+
+#[test]
+fn operators_that_remember_are_the_same_in_a_stage() {
+    check("element_at", || chain().element_at(3).map(|item| out(item.ok())));
+    check("last", || chain().take(5).last().map(|item| out(item.ok())));
+    check("reduce", || chain().map(|tick: Tick| tick.number).take(5).reduce(|a, b| a * 3 + b).map(out));
+    check("max", || chain().take(4).max().map(out));
+    check("min_by_key", || chain().take(4).min_by_key(|tick: &Tick| tick.number % 5).map(out));
+    check("any", || chain().any(|tick: &Tick| tick.number % 11 == 10).map(out));
+    check("every", || chain().every(|tick: &Tick| tick.number % 11 != 10).map(out));
+    check("is_empty", || chain().is_empty().map(out));
+    check("nothing", || {
+        chain().map(|tick: Tick| (tick.number % 3 == 0).then_some(tick.number)).distinct_until_changed().map(out)
+    });
+    check("nothing, throttled", || chain().map(|_: Tick| ()).throttle(millis(5), Edge::Trailing).map(out));
 }

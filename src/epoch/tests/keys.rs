@@ -8,15 +8,18 @@ use serde_json::json;
 use super::kit::{Rig, STAGE, Tick, millis, ms, out};
 use crate::{
     epoch::{
-        Remaining, Stage, Step,
+        Remaining, Stage, StageError, Step,
         rows::{DELTAS, STATES, TABLES, TIMERS},
         rows_to_forget,
     },
     event::{Draft, Priority},
-    store::{Op, RowKey},
+    store::{CommitError, MAX_BATCH_BYTES, Op, RowKey},
 };
 
 const KEYS: u32 = 3_000;
+
+/// Keys with states that are larger together than a batch may be.
+const LARGE: u32 = 60;
 
 fn ticks(number: u32, at: u64) -> Vec<(Tick, millstream_operators::Timestamp)> {
     (0..KEYS).map(|key| (Tick { key, number }, ms(at))).collect()
@@ -42,6 +45,50 @@ async fn state_may_be_larger_than_memory() {
         }
     }
     assert_eq!(rig.states().await.len(), KEYS as usize);
+}
+
+#[tokio::test]
+async fn less_memory_after_a_restart_writes_back_no_more_than_a_batch_may_have() {
+    let stage = |memory| {
+        let chain = chain().scan((0, String::new()), |(count, text), _: Tick| {
+            *count += 1;
+            *text = "x".repeat(MAX_BATCH_BYTES / 50);
+        });
+        let chain = chain.map(|(count, _): (u32, String)| out(count));
+        Stage::keyed(|tick: &Tick| tick.key, chain).epoch(30).state_memory(memory)
+    };
+    let mut rig = Rig::new(stage(1 << 30)).await;
+    let ticks: Vec<_> = (0..LARGE).map(|key| (Tick { key, number: 0 }, ms(0))).collect();
+    rig.append(Priority::Normal, &ticks).await;
+    rig.settle().await;
+    rig.restart(stage(64 << 10)).await;
+    for key in 0..LARGE {
+        rig.tick(key, 1, 0).await;
+        assert!(matches!(rig.settle().await, Step::Idle { .. }), "{:?}", rig.stage.status().parked);
+    }
+    assert_eq!(rig.data().await[LARGE as usize..], vec![json!(2); LARGE as usize]);
+}
+
+#[tokio::test]
+async fn a_large_state_is_not_written_back_beside_another() {
+    let chain = chain().scan((0, String::new()), |(count, text), tick: Tick| {
+        *count += 1;
+        *text = "x".repeat(tick.number as usize * (MAX_BATCH_BYTES / 10));
+    });
+    let chain = chain.map(|(count, _): (u32, String)| out(count));
+    let mut rig = Rig::new(Stage::keyed(|tick: &Tick| tick.key, chain).state_memory(1 << 30)).await;
+    let ticks: Vec<_> = (0..20).map(|key| (Tick { key, number: if key == 0 { 6 } else { 0 } }, ms(0))).collect();
+    rig.append(Priority::Normal, &ticks).await;
+    rig.settle().await;
+    for number in [5, 1, 0] {
+        rig.tick(1, number, 0).await;
+        while let Err(error) = rig.try_settle().await {
+            assert!(matches!(error, StageError::Commit(CommitError::TooLarge { .. })), "{error}");
+            rig.restore().await;
+        }
+        assert_eq!(rig.stage.status().parked, None);
+    }
+    assert_eq!(rig.data().await[20..], [json!(2), json!(3), json!(4)]);
 }
 
 #[tokio::test]

@@ -167,11 +167,15 @@ impl Rig {
 
     /// Steps until nothing is left to do, and lands what is handed over.
     pub(super) async fn settle(&mut self) -> Step {
+        self.try_settle().await.unwrap()
+    }
+
+    pub(super) async fn try_settle(&mut self) -> Result<Step, StageError> {
         for _ in 0..100_000 {
-            match self.step().await.unwrap() {
+            match self.step().await? {
                 Step::Again => {}
                 Step::Committing => self.store.decide(Fate::Landed).await,
-                step => return step,
+                step => return Ok(step),
             }
         }
         panic!("the stage does not come to rest: {:?}", self.stage.status());

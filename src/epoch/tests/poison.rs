@@ -198,6 +198,31 @@ async fn a_state_that_cannot_be_written_gives_up_the_event_that_made_it_so() {
     assert!(rig.dead().await.into_values().all(|why| why.contains("shy")));
 }
 
+/// Numbers that cannot be written with a 13 among them.
+#[derive(Clone, Default, Deserialize)]
+struct Wary(Vec<u32>);
+
+impl Serialize for Wary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.contains(&POISON) { Err(S::Error::custom("wary")) } else { self.0.serialize(serializer) }
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_written_gives_up_no_event_of_the_epoch_but_that_one() {
+    for epoch in [1, 7, 1_000] {
+        let chain = chain().scan(Wary::default(), |seen, tick: Tick| seen.0.push(tick.number));
+        let mut rig = Rig::new(Stage::new(chain.map(|seen: Wary| out(seen.0.len()))).epoch(epoch)).await;
+        for number in 0..40 {
+            rig.tick(number % 3, number, 0).await;
+        }
+        rig.settle().await;
+        assert_eq!(rig.dead().await.len(), 1, "epochs of {epoch}");
+        assert_eq!(rig.data().await, (1..40).map(|count| json!(count)).collect::<Vec<_>>());
+        assert!(rig.stage.status().epoch < 60, "{:?}", rig.stage.status());
+    }
+}
+
 #[tokio::test]
 async fn a_deadline_that_does_not_rise_parks_its_key_and_does_not_spin() {
     use millstream_operators::{Operator, Timestamp, durable::Part};

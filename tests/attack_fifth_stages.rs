@@ -1,0 +1,166 @@
+//! What a fifth attack on durable operator stages has found: each test fails without the mend that came with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::time::Duration;
+
+use millstream::{
+    Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, Start, chain,
+    operators::durable::Durable,
+    store::{Memory, Store},
+    testing::{self, Probe, TestKit},
+};
+use serde::{Deserialize, Serialize};
+
+fn on(store: &(impl Store + Clone)) -> Builder {
+    Runtime::builder().store(store.clone())
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "step", key = "order")]
+struct Step {
+    order: u32,
+    is_answer: bool,
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "question", key = "order")]
+struct Question {
+    order: u32,
+    asked: u32,
+}
+
+/// Each order is asked about once, and the answer goes to the same stage, which asks nothing then.
+#[test]
+fn a_key_that_sees_what_comes_of_its_own_outputs_is_no_loop_however_often_it_begins_anew() {
+    let store = Memory::new();
+    for round in 0..2 {
+        testing::run(on(&store).max_event_depth(5), async |kit: TestKit| {
+            let asks = chain().scan((0, false), |(asked, is_answer): &mut (u32, bool), step: Step| {
+                *is_answer = step.is_answer;
+                *asked += u32::from(!step.is_answer);
+            });
+            let asks = asks.filter(|(_, is_answer)| !is_answer).map(|(asked, _)| Question { order: 1, asked });
+            kit.stage("asks", Stage::keyed(|step: &Step| step.order, asks))?;
+            let answer = |question: Question| async move { Step { order: question.order, is_answer: true } };
+            kit.on("question", answer.named("answer"))?;
+            for _ in 0..20 {
+                kit.emit(Step { order: 1, is_answer: false })?;
+                kit.settle().await;
+            }
+            let letters = kit.dead_letters(&DeadLetterFilter::all());
+            assert!(letters.is_empty(), "{round}: {} of {:?}", letters.len(), letters[0].reason());
+            assert_eq!(kit.stages()[0].counts.emitted, 20 * (round + 1));
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_loop_through_a_stage_still_ends_though_events_of_other_roots_come_in_between() {
+    testing::run(on(&Memory::new()).max_event_depth(5), async |kit: TestKit| {
+        let asks = chain().scan(0, |asked, _: Step| *asked += 1).map(|asked| Question { order: 1, asked });
+        kit.stage("asks", Stage::keyed(|step: &Step| step.order, asks))?;
+        let again = |question: Question| async move { Step { order: question.order, is_answer: false } };
+        kit.on("question", again.named("again"))?;
+        for _ in 0..4 {
+            kit.emit(Step { order: 1, is_answer: false })?;
+        }
+        kit.settle().await;
+        let letters = kit.dead_letters(&DeadLetterFilter::all());
+        assert_eq!(letters.len(), 4, "each root has one");
+        assert!(letters.iter().all(|letter| letter.reason().contains("max_event_depth")), "{}", letters[0].reason());
+        Ok(())
+    });
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "order")]
+struct Order {
+    coupon: Option<u32>,
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "seen")]
+struct Coupons(String);
+
+/// What comes out of a stage for orders with and without a coupon, with a restart before each.
+fn over_restarts<O>(stage: impl Fn() -> Stage<Order, O>) -> Vec<String>
+where
+    O: Durable<Order, Out = Coupons, State: Send> + Send + 'static,
+{
+    let (store, probe) = (Memory::new(), Probe::<Coupons>::new());
+    for coupon in [None, None, Some(1), None, Some(1)] {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.stage("coupons", stage())?;
+            kit.on("seen", probe.handler().named("seen"))?;
+            kit.settle().await;
+            kit.emit(Order { coupon })?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    probe.received().into_iter().map(|seen| seen.0).collect()
+}
+
+#[test]
+fn a_state_that_remembers_an_item_which_is_nothing_remembers_it_over_a_restart() {
+    let coupons = || chain().map(|order: Order| order.coupon);
+    let show = |shown: &dyn std::fmt::Debug| Coupons(format!("{shown:?}"));
+    let changes = over_restarts(|| Stage::new(coupons().distinct_until_changed().map(move |coupon| show(&coupon))));
+    assert_eq!(changes, ["None", "Some(1)", "None", "Some(1)"]);
+    let pairs = over_restarts(|| Stage::new(coupons().pairwise().map(move |pair| show(&pair))));
+    assert_eq!(pairs, ["(None, None)", "(None, Some(1))", "(Some(1), None)", "(None, Some(1))"]);
+    let firsts = || coupons().scan_first(|before: Option<u32>, _| before).map(move |first| show(&first));
+    assert_eq!(over_restarts(|| Stage::new(firsts())), ["None"; 5]);
+}
+
+/// Whoever says at each start of a process "from now on" means the first one.
+#[test]
+fn a_stage_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is_now() {
+    let (store, probe) = (Memory::new(), Probe::<Coupons>::new());
+    let stage = || chain().map(|order: Order| Coupons(format!("{:?}", order.coupon)));
+    let begin = |kit: &TestKit| Stage::new(stage()).starting_at(Start::At(kit.now()));
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(Order { coupon: Some(0) })?.await?;
+        kit.advance(Duration::from_secs(1)).await;
+        kit.stage("coupons", begin(&kit))?;
+        kit.emit(Order { coupon: Some(1) })?;
+        kit.settle().await;
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.emit(Order { coupon: Some(2) })?.await?;
+        kit.emit(Order { coupon: Some(3) })?.await?;
+        Ok(())
+    });
+    for _ in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.advance(Duration::from_secs(1)).await;
+            kit.stage("coupons", begin(&kit))?;
+            kit.on("seen", probe.handler().named("seen").starting_at(Start::Earliest))?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    let seen: Vec<_> = probe.received().into_iter().map(|seen| seen.0).collect();
+    assert_eq!(seen, ["Some(1)", "Some(2)", "Some(3)"]);
+}
+
+#[test]
+fn a_handler_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is_now() {
+    let (store, probe) = (Memory::new(), Probe::<Order>::new());
+    for round in 0..2 {
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.advance(Duration::from_secs(1)).await;
+            kit.on("order", probe.handler().named("orders").starting_at(Start::At(kit.now())))?;
+            kit.settle().await;
+            Ok(())
+        });
+        testing::run(on(&store), async |kit: TestKit| {
+            kit.emit(Order { coupon: Some(round) })?.await?;
+            Ok(())
+        });
+    }
+    let seen: Vec<_> = probe.received().into_iter().map(|order| order.coupon).collect();
+    assert_eq!(seen, [Some(0)]);
+}
