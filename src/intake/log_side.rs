@@ -197,9 +197,10 @@ impl LogSide {
         }
     }
 
-    /// A commit of the dispatcher has moved the end.
+    /// A commit of the dispatcher has moved the end. Where it is not known where the log began, that says nothing: what lies before
+    /// it may have landed after somebody wanted all that comes.
     pub(crate) fn ends_at(&mut self, end: Seq) {
-        self.end = self.end.max(Some(end));
+        self.end = self.end.map(|known| known.max(end));
     }
 
     fn begins_at(&mut self, end: Seq) {

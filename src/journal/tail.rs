@@ -79,8 +79,13 @@ impl Tail {
         if landed.begin < self.next {
             return;
         }
+        if landed.begin == landed.end {
+            // It says that the log goes as far as that, unless somebody has told what lies there.
+            self.early.entry(landed.begin).or_insert(Early::Told(landed));
+            return;
+        }
         let (events, bytes) = (self.early_events + landed.events.len(), self.early_bytes + landed.bytes());
-        if landed.events.is_empty() || (events <= Self::MOST && bytes <= self.most_bytes) {
+        if events <= Self::MOST && bytes <= self.most_bytes {
             (self.early_events, self.early_bytes) = (events, bytes);
             self.early.insert(landed.begin, Early::Told(landed));
         } else {
@@ -240,6 +245,25 @@ mod tests {
         assert!(matches!(tail.step(true), Step::Events(_)) && tail.next() == Seq(7));
         assert!(matches!(tail.step(true), Step::Events(_)) && tail.next() == Seq(9));
         assert!(matches!(tail.step(true), Step::Nothing));
+    }
+
+    #[test]
+    fn what_has_no_events_takes_nobodys_place() {
+        for is_first in [true, false] {
+            let mut tail = Tail::at(Seq(5), MOST);
+            let both = [told(7, &[1, 1]), landed(7, 7)];
+            let both = if is_first { both } else { both.into_iter().rev().collect::<Vec<_>>().try_into().expect("two") };
+            both.into_iter().for_each(|landed| tail.land(landed));
+            tail.land(told(5, &[1, 1]));
+            for next in [7, 9] {
+                let Step::Events(events) = tail.step(true) else { panic!("they are told") };
+                assert_eq!((events.len(), tail.next()), (2, Seq(next)));
+            }
+            assert_eq!((tail.early_events, tail.early_bytes), (0, 0));
+        }
+        let mut tail = Tail::at(Seq(5), MOST);
+        tail.land(landed(7, 7));
+        assert!(matches!(tail.step(false), Step::Gap { told: Seq(5) }), "what lies before is read in the log");
     }
 
     #[test]

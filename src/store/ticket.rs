@@ -7,6 +7,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use super::watch::wake;
+
 /// A place for one answer, and the two who know it.
 pub(super) fn ticket<T>() -> (Settle<T>, Pending<T>) {
     let slot = Arc::new(Mutex::new(Slot::Empty));
@@ -46,7 +48,7 @@ impl<T> Drop for Settle<T> {
 fn fill<T>(slot: &Mutex<Slot<T>>, with: Slot<T>) {
     let before = std::mem::replace(&mut *lock(slot), with);
     if let Slot::Awaited(waker) = before {
-        waker.wake();
+        wake(waker);
     }
 }
 

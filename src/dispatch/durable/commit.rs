@@ -112,13 +112,14 @@ impl Dispatcher {
 
     /// Hands over all that has come together, with the cursors that say so.
     pub(super) fn hand_over(&mut self) -> bool {
+        // What is made up of what never landed, as how far to trim, must not wait for the next claim.
+        let Some(tenure) = self.durable.as_ref().and_then(|durable| durable.tenure().cloned()) else { return false };
         self.write_cursors();
         let now = self.parts.intake.clock.now();
         let Some(durable) = &mut self.durable else { return false };
         if durable.batch.ops.is_empty() && now.since(durable.saved_now) < CLOCK_STEP {
             return durable.answer_nothing();
         }
-        let Some(tenure) = durable.tenure().cloned() else { return false };
         let Batch { mut ops, events, delayed, roots, fired, dropped, replies, .. } = std::mem::take(&mut durable.batch);
         let clock = durable.clock_op(now);
         let is_told = clock.is_some();

@@ -408,19 +408,30 @@ impl Dispatcher {
         if is_lost || self.an_emit_failed() {
             return true;
         }
-        moved |= self.take_landed();
-        moved |= self.step_stages(cx);
-        moved |= self.forget_names(cx);
-        moved |= self.take_untold();
-        moved |= self.follow_tail(cx);
-        moved |= self.read_pages(cx);
-        moved |= self.fire_delayed(cx);
-        moved |= self.look_at_limits(cx);
-        moved |= self.take_care(cx);
-        moved |= self.write_left_behind();
-        moved |= self.commit(cx);
+        for step in Self::STEPS {
+            moved |= step(self, cx);
+            if self.durable.as_ref().is_none_or(|durable| durable.tenure().is_none()) {
+                // Lost on the way: what is known now is of before.
+                return true;
+            }
+        }
         moved
     }
+
+    /// What is done of the store in a round, while the partition is held.
+    const STEPS: [fn(&mut Self, &mut Context<'_>) -> bool; 11] = [
+        |this, _| this.take_landed(),
+        Self::step_stages,
+        Self::forget_names,
+        |this, _| this.take_untold(),
+        Self::follow_tail,
+        Self::read_pages,
+        Self::fire_delayed,
+        Self::look_at_limits,
+        Self::take_care,
+        |this, _| this.write_left_behind(),
+        Self::commit,
+    ];
 
     /// Does what can be done about writes to the storage, and runs no handler: for whoever writes where nobody drives.
     pub(crate) fn storage_round(&mut self, cx: &mut Context<'_>) {

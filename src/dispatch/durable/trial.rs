@@ -264,17 +264,20 @@ impl Dispatcher {
         let places = committed.appended.iter().zip(events);
         let places = places.map(|(&seq, (event, bytes))| Told { seq, event, bytes }).collect();
         durable.tail.land(Landed { begin: committed.begin, end: committed.end, events: places });
+        let mut stopped = Vec::new();
         for (whose, looped) in ended {
-            for (event, refusal) in looped {
-                self.parts.intake.count_loop(&event);
-                self.make_room_for(&event);
-                self.loop_died(&event, &refusal);
-            }
+            stopped.extend(looped);
             match whose {
                 Whose::Delivery(job, _) => self.delivered(*job),
                 Whose::Letter(_) => {}
                 Whose::Outside(reply) => drop(reply.send(Ok(Ok(())))),
             }
+        }
+        // For these what there is may be handed over, with the cursors of all that is settled.
+        for (event, refusal) in stopped {
+            self.parts.intake.count_loop(&event);
+            self.make_room_for(&event);
+            self.loop_died(&event, &refusal);
         }
         self.parts.intake.settled.notify_waiters();
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
 };
 
 use super::committer::Committer;
@@ -73,6 +74,17 @@ struct State {
     is_idle: bool,
     /// How many wait for room.
     crowd: usize,
+    /// Who takes what is there.
+    taker: Option<ThreadId>,
+}
+
+impl State {
+    /// Whether the caller has to wait for room. Who would make it hands over at once: with an answer he wakes whoever has more to
+    /// write, on his own thread.
+    fn is_full(&self) -> bool {
+        let is_full = self.jobs.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES;
+        is_full && self.taker != Some(thread::current().id())
+    }
 }
 
 impl Queue {
@@ -83,7 +95,7 @@ impl Queue {
     /// Hands a job over. Waits where the queue is full; drops the job where it is closed.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.lock();
-        while !state.is_closed && (state.jobs.len() >= MAX_WAITING || state.bytes >= MAX_WAITING_BYTES) {
+        while !state.is_closed && state.is_full() {
             state.crowd += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.crowd -= 1;
@@ -102,6 +114,7 @@ impl Queue {
     /// be.
     pub(super) fn take(&self, jobs: &mut VecDeque<Job>) -> bool {
         let mut state = self.lock();
+        state.taker.get_or_insert_with(|| thread::current().id());
         while state.jobs.is_empty() {
             if state.is_closed {
                 return false;
@@ -135,5 +148,30 @@ impl Queue {
         self.lock().is_closed = true;
         self.work.notify_all();
         self.room.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ticket::ticket;
+
+    fn batch(bytes: usize) -> Job {
+        Job::Batch { partition: PartitionId(0), permit: None, ops: Vec::new(), bytes, settle: ticket().0 }
+    }
+
+    #[test]
+    fn whoever_takes_never_waits_for_room() {
+        let (queue, mut jobs) = (Queue::default(), VecDeque::new());
+        thread::scope(|threads| {
+            let taker = threads.spawn(|| {
+                queue.push(batch(MAX_WAITING_BYTES));
+                assert!(queue.take(&mut jobs));
+                (0..3).for_each(|_| queue.push(batch(MAX_WAITING_BYTES)));
+                assert_eq!(queue.lock().bytes, 3 * MAX_WAITING_BYTES);
+            });
+            taker.join().expect("it does not wait");
+        });
+        assert!(queue.lock().is_full(), "anybody else does");
     }
 }

@@ -22,6 +22,8 @@ use crate::store::{
 const MAX_PASSED: usize = 16 << 20;
 /// Room is made for a chunk's records at once, as long as they are at least so long on average.
 const LEAST_RESERVED: usize = 64;
+/// And for no more than so many bytes: a reader may ask for all that there is.
+const MOST_EXPECTED: usize = 4 << 20;
 
 /// Reads a partition.
 #[derive(Clone, Debug)]
@@ -95,8 +97,8 @@ impl View {
                 return Err(StoreError::Trimmed { first }.into());
             }
             let table = txn.open_table(tables::definition(LOG))?;
-            let reading = Reading { partition: self.partition, class, log, max_bytes, wanted };
-            reading.page(&table, from, shape.next)
+            let reading = Reading { partition: self.partition, class, log, end: shape.next, max_bytes, wanted };
+            reading.page(&table, from)
         })
     }
 }
@@ -221,14 +223,16 @@ struct Reading<'a> {
     partition: PartitionId,
     class: Class,
     log: &'a LogShape,
+    /// Where the partition ends.
+    end: Seq,
     max_bytes: usize,
     wanted: &'a Wanted,
 }
 
 impl Reading<'_> {
-    fn page(&self, table: &ReadTable, from: Seq, end: Seq) -> Result<Page, Fault> {
+    fn page(&self, table: &ReadTable, from: Seq) -> Result<Page, Fault> {
         let mut page = Page { next: from, ..Page::default() };
-        let Some((first, last)) = self.log.span else { return Ok(self.finish(page, end)) };
+        let Some((first, last)) = self.log.span else { return Ok(self.finish(page, self.end)) };
         let start = self.start(table, from.max(first))?;
         let begin = chunk::key(self.partition, self.class, start);
         let (mut bytes, mut passed) = (0, 0);
@@ -247,13 +251,20 @@ impl Reading<'_> {
                 }
             }
             if chunk.first == last {
-                return Ok(self.finish(page, end));
+                return Ok(self.finish(page, self.end));
             }
             if passed > MAX_PASSED.max(self.max_bytes) {
                 return Ok(page);
             }
         }
         Err(lane::missing(self.partition, self.class, last))
+    }
+
+    /// How many records the page may have, if all are as long as those of a chunk.
+    fn expected(&self, chunk: &Chunk<'_>) -> usize {
+        let bytes = self.max_bytes.min(MOST_EXPECTED);
+        let places = usize::try_from(self.end.0.saturating_sub(chunk.first.0)).unwrap_or(usize::MAX);
+        chunk.expected(bytes).min(bytes / LEAST_RESERVED).min(places)
     }
 
     /// The end of the log, as far as the reader wants it.
@@ -296,7 +307,7 @@ impl Reading<'_> {
             return Ok(true);
         }
         if page.records.is_empty() {
-            page.records.reserve(chunk.expected(self.max_bytes).min(self.max_bytes / LEAST_RESERVED));
+            page.records.reserve(self.expected(chunk));
         }
         for record in chunk.records().map_err(damaged)? {
             let record = record.map_err(damaged)?;
