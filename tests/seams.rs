@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt as _;
 use millstream::{
-    Builder, Draft, Event, Handler, HandlerError, Json, Runtime, Stage, chain,
+    Builder, Draft, Event, Handler, HandlerError, Json, Retention, Runtime, Stage, chain,
     store::{
         CommitError, Committed, FoundRow, KeyRange, Memory, Op, PartitionId, Reader, Row, Store, StoreError,
         StoreFuture, Table, tables,
@@ -38,7 +38,7 @@ struct Stalls {
     holds_appends: watch::Sender<bool>,
     /// The table whose rows are read at once and told once this is another one.
     stalled: watch::Sender<Option<Table>>,
-    /// The table of which the next reading of all rows fails.
+    /// The table of which the next reading fails, by keys or of all rows.
     fails: Mutex<Option<Table>>,
     /// Whether nobody knows what becomes of the next thing that is appended, which lands.
     hides_append: AtomicBool,
@@ -100,6 +100,11 @@ impl Stalls {
         now(async { self.inner.claim(HOME).await.unwrap().partition.commit(batch).await }).unwrap();
     }
 
+    fn fault(&self, table: Table) -> Option<StoreError> {
+        self.fails.lock().unwrap().take_if(|fails| *fails == table)?;
+        Some(StoreError::io("reading", std::io::Error::other("a fault")))
+    }
+
     /// What was read is told once its table is not stalled.
     fn told<'a, T: Send + 'a>(&'a self, table: Table, read: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         let mut stalled = self.stalled.subscribe();
@@ -144,7 +149,10 @@ impl StoreHooks for Stalls {
         table: Table,
         keys: &'a [Bytes],
     ) -> StoreFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.told(table, reader.get(table, keys))
+        match self.fault(table) {
+            Some(fault) => Box::pin(async { Err(fault) }),
+            None => self.told(table, reader.get(table, keys)),
+        }
     }
 
     fn scan<'a>(
@@ -164,10 +172,10 @@ impl StoreHooks for Stalls {
         range: KeyRange,
         limit: usize,
     ) -> StoreFuture<'a, Result<Vec<FoundRow>, StoreError>> {
-        if self.fails.lock().unwrap().take_if(|fails| *fails == table).is_some() {
-            return Box::pin(async { Err(StoreError::io("reading", std::io::Error::other("a fault"))) });
+        match self.fault(table) {
+            Some(fault) => Box::pin(async { Err(fault) }),
+            None => self.told(table, reader.scan_each(table, range, limit)),
         }
-        self.told(table, reader.scan_each(table, range, limit))
     }
 }
 
@@ -468,6 +476,61 @@ fn a_delayed_event_that_landed_though_nobody_knew_takes_nobody_elses_place_in_th
         let events = kit.stats().events;
         assert_eq!((events.routed, events.delayed, events.dropped.unsaved), (1, 1, 1), "{events:?}");
         assert_eq!(events.emitted, 3, "one of them comes from the store");
+        Ok(())
+    });
+}
+
+/// What is appended lands late.
+struct Late(watch::Sender<bool>);
+
+impl StoreHooks for Late {
+    fn append(&self, store: &Arc<dyn Store>, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let (store, mut lands) = (Arc::clone(store), self.0.subscribe());
+        Box::pin(async move {
+            drop(lands.wait_for(|lands| *lands).await);
+            store.append(partition, batch).await
+        })
+    }
+}
+
+#[test]
+fn whoever_begins_at_the_end_begins_though_something_was_written_before_that_was_told() {
+    let (store, handled) = (HookedStore::new(Memory::new(), Late(watch::Sender::new(false))), Seen::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        kit.on("number", keep("keep", &handled))?;
+        kit.storage("n").put("k", "v").await?;
+        store.hooks().0.send_replace(true);
+        kit.emit(number(1))?.await?;
+        assert_eq!(tokio::time::timeout(Duration::from_mins(1), kit.process()).await??.handled, 1);
+        assert_eq!(seen(&handled), [1]);
+        Ok(())
+    });
+}
+
+#[test]
+fn nothing_is_trimmed_for_cursors_that_never_landed() {
+    let (store, handled) = (Stalls::store(), Seen::default());
+    testing::run(on(&store).retention(Retention::Events(2_000)), async |kit: TestKit| {
+        kit.on("number", keep("keep", &handled))?;
+        kit.emit(Draft::json("late", json!(0)).delay(Duration::from_mins(1)))?.await?;
+        kit.process().await?;
+        store.hooks().hold_commits();
+        let mut ids = 0..8_000;
+        for many in [3_000, 3_000, 2_000] {
+            for id in ids.by_ref().take(many) {
+                kit.emit(number(id).key("more than a page has room for".repeat(4)))?.await?;
+            }
+            drive(&kit).await;
+        }
+        assert_eq!((store.hooks().on_way(), seen(&handled).len()), (2, 8_000));
+        *store.hooks().fails.lock().unwrap() = Some(tables::DELAYED);
+        tokio::time::advance(Duration::from_mins(1)).await;
+        // Those that are on their way stay there.
+        store.hooks().commits.lock().unwrap().is_held = false;
+        kit.settle().await;
+        let described = kit.describe();
+        assert_eq!(described.subscriptions[0].book.trimmed, 0);
+        assert_eq!(seen(&handled).len(), 16_000, "nobody knew that they were handled");
         Ok(())
     });
 }
