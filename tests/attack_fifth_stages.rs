@@ -1,5 +1,4 @@
 //! What a fifth attack on durable operator stages has found: each test fails without the mend that came with it.
-#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::time::Duration;
 

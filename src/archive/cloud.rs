@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn data_of_many_lines_is_one_line_and_nothing_else_of_it_changes() {
+        #[derive(Clone, serde::Serialize, serde::Deserialize)]
+        struct Raw(Box<serde_json::value::RawValue>);
+
+        impl crate::event::Event for Raw {
+            const NAME: &'static str = "raw";
+        }
+
+        let text = "{\n  \"z\": 123456789012345678901234567890,\r\n  \"a\": \"b\\n\"\n}";
+        let event = CloudEvent::new(root(Draft::new(Raw(serde_json::from_str(text).unwrap()))));
+        let written = serde_json::to_string(&event).unwrap();
+        let line = text.replace('\n', " ").replace('\r', " ");
+        assert!(written.contains(&line) && !written.contains('\n'), "{written}");
+    }
+
+    #[test]
     fn an_event_of_others_keeps_what_it_says_and_gets_the_same_id_each_time() {
         let line = json!({
             "specversion": "1.0", "id": "no ulid", "source": "/shop", "type": "com.shop.order", "time": "2020-01-01T00:00:00Z",

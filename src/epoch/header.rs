@@ -23,7 +23,7 @@ pub(super) struct Reached {
 pub struct StageCounts {
     /// Events taken from the log.
     pub taken: u64,
-    /// Events of other names, passed over.
+    /// Events of other names that it was shown and passed over. A stage whose pattern is one name is shown no other by the store.
     pub skipped: u64,
     /// Events given out.
     pub emitted: u64,

@@ -101,9 +101,7 @@ fn put_headers<M: SerializeMap>(map: &mut M, event: &Envelope) -> Result<(), M::
 fn data(event: &Envelope) -> serde_json::Result<Box<RawValue>> {
     let mut text = Vec::new();
     event.data.write_json(&mut text)?;
-    if text.contains(&b'\n') {
-        // Only space between values may have one; a line of a file must not.
-        return serde_json::value::to_raw_value(&serde_json::from_slice::<serde_json::Value>(&text)?);
-    }
+    // JSON has line breaks as they are only between values; a line of a file must have none.
+    text.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
     serde_json::from_slice(&text)
 }

@@ -163,16 +163,26 @@ async fn look_for_age(
 ) -> Result<Found, StoreError> {
     let wanted = Wanted { since: Some(since), ..Wanted::default() };
     let mut first = [end; CLASSES];
-    for (class, first) in first.iter_mut().enumerate() {
-        #[expect(clippy::cast_possible_truncation, reason = "there are four classes")]
-        let page = reader.read(Class(class as u8), from[class], 1, &wanted).await;
-        *first = match page {
-            Ok(page) => page.records.first().map_or(page.next, |record| record.seq),
-            Err(StoreError::Trimmed { first }) => first,
-            Err(error) => return Err(error),
-        };
+    for ((class, first), from) in (0..).map(Class).zip(&mut first).zip(from) {
+        *first = first_wanted(&*reader, class, from, &wanted).await?;
     }
     Ok(Found::Age(first))
+}
+
+/// The first event of a class at or after `from` that is wanted, or where its log ends. What was trimmed by another process is passed
+/// over like what is not wanted: a restart knows nothing of it, and would look for good at where the log begins.
+async fn first_wanted(reader: &dyn Reader, class: Class, mut from: Seq, wanted: &Wanted) -> Result<Seq, StoreError> {
+    loop {
+        match reader.read(class, from, 1, wanted).await {
+            Ok(page) => match page.records.first() {
+                Some(record) => return Ok(record.seq),
+                None if page.is_end || page.next <= from => return Ok(page.next),
+                None => from = page.next,
+            },
+            Err(StoreError::Trimmed { first }) if first > from => from = first,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The first place from which on the log has room in so many bytes, but none behind what may go.
