@@ -3,13 +3,14 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
 };
 
 use super::committer::Committer;
 use crate::store::{CommitError, Committed, Op, PartitionId, Seq, StoreError, ticket::Settle};
 
 /// How many batches may wait, and how many bytes. Whoever hands over more waits, on his thread, until the committer has
-/// taken what is there.
+/// taken what is there; but not the committer himself, who does so where he wakes somebody with an answer.
 const MAX_WAITING: usize = 65_536;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// What is taken at once: so that one commit takes no longer than a few flushes.
@@ -73,6 +74,14 @@ struct State {
     is_idle: bool,
     /// How many wait for room.
     crowd: usize,
+    /// Who takes: he must not wait for himself.
+    taker: Option<ThreadId>,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.jobs.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES
+    }
 }
 
 impl Queue {
@@ -83,7 +92,7 @@ impl Queue {
     /// Hands a job over. Waits where the queue is full; drops the job where it is closed.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.lock();
-        while !state.is_closed && (state.jobs.len() >= MAX_WAITING || state.bytes >= MAX_WAITING_BYTES) {
+        while !state.is_closed && state.is_full() && state.taker != Some(thread::current().id()) {
             state.crowd += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.crowd -= 1;
@@ -102,6 +111,7 @@ impl Queue {
     /// be.
     pub(super) fn take(&self, jobs: &mut VecDeque<Job>) -> bool {
         let mut state = self.lock();
+        state.taker.get_or_insert_with(|| thread::current().id());
         while state.jobs.is_empty() {
             if state.is_closed {
                 return false;

@@ -1,0 +1,112 @@
+//! What a fifth attack on a durable runtime has found: each test fails without the mend that came with it.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, mpsc},
+    task::{self, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use millstream::{
+    Timestamp,
+    store::{Class, CommitError, Committed, Op, PartitionId, Record, Redb, Store, StoreFuture, tables},
+};
+use redb::{StorageBackend, backends::InMemoryBackend};
+
+/// A disk that flushes nothing while it is closed.
+#[derive(Debug, Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, is_closed: bool) {
+        *self.is_closed.lock().unwrap() = is_closed;
+        self.opened.notify_all();
+    }
+}
+
+#[derive(Debug)]
+struct GatedDisk {
+    disk: InMemoryBackend,
+    gate: Arc<Gate>,
+}
+
+impl StorageBackend for GatedDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.disk.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let closed = self.gate.is_closed.lock().unwrap();
+        drop(self.gate.opened.wait_while(closed, |is_closed| *is_closed).unwrap());
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)
+    }
+}
+
+/// Fails where it takes longer than that, for nothing can be done about a thread that hangs.
+fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    assert!(!matches!(ended.recv_timeout(limit), Err(mpsc::RecvTimeoutError::Timeout)), "it hangs");
+    thread.join().unwrap();
+}
+
+/// Hands over more than a file lets wait, as the way from the queue to the store does where a batch has landed.
+struct HandsOver {
+    store: Redb,
+    landing: mpsc::Sender<StoreFuture<'static, Result<Committed, CommitError>>>,
+}
+
+impl Wake for HandsOver {
+    fn wake(self: Arc<Self>) {
+        let bytes = Bytes::from(vec![0; 16 << 20]);
+        for _ in 0..20 {
+            let record = Record { name: "a".into(), time: Timestamp::EPOCH, bytes: bytes.clone(), keys: Vec::new() };
+            let batch = vec![Op::Append { class: Class(0), records: vec![record] }];
+            self.landing.send(self.store.append(PartitionId(0), batch)).unwrap();
+        }
+    }
+}
+
+/// Where many large events come during one commit, the thread that writes is the one that hands them over, and nobody else would make
+/// room for them.
+#[test]
+fn a_file_takes_what_its_own_thread_hands_over_however_much_waits() {
+    within(Duration::from_mins(1), || {
+        let gate = Arc::new(Gate::default());
+        let disk = GatedDisk { disk: InMemoryBackend::new(), gate: Arc::clone(&gate) };
+        let store = Redb::builder().open_on(disk).unwrap();
+        let (landing, handed_over) = mpsc::channel();
+        let waker = Waker::from(Arc::new(HandsOver { store: store.clone(), landing }));
+        gate.set(true);
+        let row = Op::PutNew { table: tables::ONCE, key: "k".into(), value: Bytes::new(), life: None };
+        let mut first = store.append(PartitionId(0), vec![row]);
+        assert!(first.as_mut().poll(&mut task::Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        gate.set(false);
+        let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for landing in handed_over {
+            tokio.block_on(landing).unwrap();
+        }
+    });
+}
