@@ -11,10 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Timestamp,
-    store::{Class, CommitError, Committed, Op, PartitionId, Record, Redb, Store, StoreFuture, tables},
+    Context, Draft, Handler, HandlerError, Runtime, Timestamp,
+    store::{Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Store, StoreFuture, tables},
+    testing::{self, TestKit},
 };
 use redb::{StorageBackend, backends::InMemoryBackend};
+use serde_json::json;
 
 /// A disk that flushes nothing while it is closed.
 #[derive(Debug, Default)]
@@ -108,5 +110,28 @@ fn a_file_takes_what_its_own_thread_hands_over_however_much_waits() {
         for landing in handed_over {
             tokio.block_on(landing).unwrap();
         }
+    });
+}
+
+/// Rows that go are in a commit as well, and have keys.
+#[test]
+fn handlers_that_remove_many_rows_with_long_keys_end() {
+    let drop_all = |context: Context| async move {
+        let storage = context.storage("n");
+        for row in 0..28_000 {
+            let key = format!("{row:01000}");
+            storage.delete(&key).await?;
+        }
+        Ok::<_, HandlerError>(())
+    };
+    let builder = Runtime::builder().store(Memory::new());
+    testing::run(builder, async |kit: TestKit| {
+        kit.on("number", drop_all.named("one").concurrency(4))?;
+        kit.settle().await;
+        kit.emit_all((0..4).map(|id| Draft::json("number", json!(id))))?;
+        let driven = tokio::time::timeout(Duration::from_mins(10), kit.runtime().process()).await;
+        assert!(driven.is_ok_and(|driven| driven.is_ok()), "{:?}", kit.stats().deliveries);
+        assert_eq!(kit.stats().deliveries.handled, 4);
+        Ok(())
     });
 }
