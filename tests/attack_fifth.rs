@@ -3,7 +3,11 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, mpsc},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{self, Wake, Waker},
     thread,
     time::Duration,
@@ -11,12 +15,16 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Context, Draft, Handler, HandlerError, Runtime, Timestamp,
-    store::{Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Store, StoreFuture, tables},
-    testing::{self, TestKit},
+    Context, Draft, Expect, Handler, HandlerError, Runtime, Timestamp,
+    store::{
+        Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Store, StoreError, StoreFuture,
+        tables,
+    },
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
 use redb::{StorageBackend, backends::InMemoryBackend};
 use serde_json::json;
+use tokio::sync::watch;
 
 /// A disk that flushes nothing while it is closed.
 #[derive(Debug, Default)]
@@ -132,6 +140,58 @@ fn handlers_that_remove_many_rows_with_long_keys_end() {
         let driven = tokio::time::timeout(Duration::from_mins(10), kit.runtime().process()).await;
         assert!(driven.is_ok_and(|driven| driven.is_ok()), "{:?}", kit.stats().deliveries);
         assert_eq!(kit.stats().deliveries.handled, 4);
+        Ok(())
+    });
+}
+
+/// One commit is lost to sight, and lands when the partition is claimed again, which waits for the gate.
+struct LandsLate {
+    is_to_come: AtomicBool,
+    late: Arc<Mutex<Option<Vec<Op>>>>,
+    gate: watch::Sender<bool>,
+}
+
+impl StoreHooks for LandsLate {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let is_row = |op: &Op| matches!(op, Op::Put { table: tables::STORAGE, .. });
+        if !batch.iter().any(is_row) || !self.is_to_come.swap(false, Ordering::Relaxed) {
+            return held.commit(batch);
+        }
+        held.lose();
+        *self.late.lock().unwrap() = Some(batch);
+        Box::pin(async { Err(CommitError::unknown(io::Error::other("nobody knows"))) })
+    }
+
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let (store, late, mut gate) = (Arc::clone(store), Arc::clone(&self.late), self.gate.subscribe());
+        Box::pin(async move {
+            drop(gate.wait_for(|open| *open).await);
+            let late = late.lock().unwrap().take();
+            if let Some(batch) = late {
+                store.claim(partition).await?.partition.commit(batch).await.unwrap();
+            }
+            store.claim(partition).await
+        })
+    }
+}
+
+#[test]
+fn a_put_on_a_condition_knows_of_a_write_that_landed_though_nobody_knew() {
+    let gate = watch::Sender::new(true);
+    let hooks = LandsLate { is_to_come: AtomicBool::new(false), late: Arc::default(), gate };
+    let store = HookedStore::new(Memory::new(), hooks);
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let storage = kit.storage("n");
+        storage.put("k", "0").await?;
+        store.hooks().is_to_come.store(true, Ordering::Relaxed);
+        store.hooks().gate.send_replace(false);
+        assert!(storage.put("k", "1").await.is_err());
+        let open = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            store.hooks().gate.send_replace(true);
+        };
+        let (is_put, ()) = tokio::join!(storage.put_if("k", Expect::equals("0"), "2"), open);
+        assert_eq!((is_put?, storage.get("k").await?), (false, Some("1".into())), "it was 1 when it was put");
         Ok(())
     });
 }

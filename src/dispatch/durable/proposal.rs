@@ -115,7 +115,9 @@ impl Dispatcher {
         let Write { writes, reply } = write;
         let Some(durable) = &mut self.durable else { return };
         let content = Content { writes: Some(Box::new(writes)), ..Content::default() };
-        if durable.trial.as_ref().is_some_and(|trial| trial.locks(&content)) || !self.make_room(content.size()) {
+        // Until the partition is held, what was handed over under the claim before may land: then what was read is not what is there.
+        let must_wait = durable.tenure().is_none() || durable.trial.as_ref().is_some_and(|trial| trial.locks(&content));
+        if must_wait || !self.make_room(content.size()) {
             if let Some(durable) = &mut self.durable {
                 durable.proposals.push_back(Proposal { whose: Whose::Outside(reply), content });
             }
