@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use bytes::Bytes;
 
 use super::Shelf;
-use crate::store::{KeyRange, Op, tables};
+use crate::store::{KeyRange, OVERHEAD, Op, tables};
 
 /// Rows that are written together or not at all.
 pub(crate) struct Writes {
@@ -79,9 +79,9 @@ impl Writes {
         })
     }
 
-    /// The bytes of all values.
+    /// What all of it takes in a batch.
     pub(crate) fn size(&self) -> usize {
-        self.changes().map(|(row, value)| row.len() + value.map_or(0, Bytes::len)).sum()
+        self.changes().map(|(row, value)| row.len() + value.map_or(0, Bytes::len) + OVERHEAD).sum()
     }
 
     /// Whether a row that is to be written was read and is not fresh any more.

@@ -3,7 +3,7 @@
 use super::{CLASSES, Class, CommitError, MAX_BATCH_BYTES, Op, Record};
 
 /// What a record or a row costs beside its bytes.
-const OVERHEAD: usize = 64;
+pub(crate) const OVERHEAD: usize = 64;
 /// The longest name of a record, in bytes.
 const MAX_NAME: usize = u16::MAX as usize;
 

@@ -32,7 +32,6 @@ pub use self::redb::{
     Compaction, Inspector, LogStats, PartitionStats, Progress, Redb, RedbBuilder, StoreStats, TableRow, TableStats,
     Verification,
 };
-pub(crate) use self::tenure::{Tenure, Untold};
 #[cfg(feature = "testing")]
 pub use self::ticket::{ClockHold, hold_clock};
 pub use self::{
@@ -42,6 +41,10 @@ pub use self::{
     memory::Memory,
     occupy::{Occupancy, Occupants},
     page::{Page, PageRecord, Wanted},
+};
+pub(crate) use self::{
+    check::OVERHEAD,
+    tenure::{Tenure, Untold},
 };
 
 /// A future of a store: a local one is ready at once where nothing has to be written.

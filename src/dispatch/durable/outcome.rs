@@ -18,7 +18,7 @@ use crate::{
     intake::{Cause, Prepared, Refusal, class_of, record},
     journal::{Stand, Standing, dead_op, failed_op, row_key},
     stage::{HandlerError, Outputs, contained},
-    store::{MAX_BATCH_BYTES, Op, Seq, tables},
+    store::{MAX_BATCH_BYTES, OVERHEAD, Op, Seq, tables},
 };
 
 /// The most bytes that one attempt may write: with it, a commit still has room for what ends with it.
@@ -319,16 +319,19 @@ impl Content {
 impl super::Batch {
     /// Adds a step.
     pub(super) fn push(&mut self, op: Op) {
-        if let Op::Put { key, value, .. } = &op {
-            self.bytes += key.len() + value.len();
-        }
+        self.bytes += OVERHEAD
+            + match &op {
+                Op::Put { key, value, .. } => key.len() + value.len(),
+                Op::Delete { key, .. } => key.len(),
+                _ => 0,
+            };
         self.ops.push(op);
     }
 
     /// Appends an event to its class's log.
     pub(super) fn append(&mut self, event: Arc<Envelope>, bytes: Bytes) {
         let (class, record) = (class_of(&event), record(&event, bytes));
-        self.bytes += record.bytes.len();
+        self.bytes += record.bytes.len() + record.name.len() + OVERHEAD;
         self.events.push((event, record.bytes.len()));
         match self.ops.last_mut() {
             Some(Op::Append { class: last, records }) if *last == class => records.push(record),

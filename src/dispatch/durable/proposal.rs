@@ -11,11 +11,11 @@ use super::{outcome::bytes_of, trial::Trial};
 use crate::{
     dead_letter::DeadLetter,
     dispatch::{Dispatcher, Write, finish::conflict, job::Job},
-    event::Envelope,
-    intake::{Prepared, Refusal},
+    event::{Envelope, EventName},
+    intake::{Prepared, Refusal, Stored},
     stage::HandlerError,
     storage::{Stale, StorageError, Writes},
-    store::{RowKey, tables},
+    store::{OVERHEAD, RowKey, tables},
 };
 
 /// What is to be written of one attempt, all or nothing.
@@ -59,9 +59,13 @@ impl Content {
     }
 
     pub(super) fn size(&self) -> usize {
-        let stored = self.events.iter().filter_map(|event| event.held.stored());
+        let stored = self.events.iter().filter_map(|event| Some((event.held.stored()?, &event.held.event.name)));
         // An aggregate's event has a row beside its record.
-        let events: usize = stored.map(|stored| stored.size * (1 + usize::from(stored.version.is_some()))).sum();
+        let size = |(stored, name): (&Stored, &EventName)| {
+            let record = stored.size + name.as_str().len() + OVERHEAD;
+            record * (1 + usize::from(stored.version.is_some()))
+        };
+        let events: usize = stored.map(size).sum();
         // What is stopped as a loop is a dead letter.
         let looped: usize = self.looped.iter().filter_map(|(event, _)| bytes_of(event)).map(|bytes| bytes.len()).sum();
         events + looped + self.writes.as_ref().map_or(0, |writes| writes.size())
@@ -111,7 +115,9 @@ impl Dispatcher {
         let Write { writes, reply } = write;
         let Some(durable) = &mut self.durable else { return };
         let content = Content { writes: Some(Box::new(writes)), ..Content::default() };
-        if durable.trial.as_ref().is_some_and(|trial| trial.locks(&content)) || !self.make_room(content.size()) {
+        // Until the partition is held, what was handed over under the claim before may land: then what was read is not what is there.
+        let must_wait = durable.tenure().is_none() || durable.trial.as_ref().is_some_and(|trial| trial.locks(&content));
+        if must_wait || !self.make_room(content.size()) {
             if let Some(durable) = &mut self.durable {
                 durable.proposals.push_back(Proposal { whose: Whose::Outside(reply), content });
             }

@@ -106,6 +106,8 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        // Nothing of before lands from now on. Whoever has read until now may have read too early.
+        self.parts.shelf.lose();
         self.count_dropped(dropped);
         self.let_all_go(gone);
         self.tell_harm(harmed_clock);

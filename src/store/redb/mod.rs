@@ -61,7 +61,8 @@ use super::{
 /// Rows and chunks are verified by each read: what is not what was written is [`StoreError::Corrupt`].
 ///
 /// # Blocking
-/// Handing over a batch waits, on its thread, while 65,536 batches or 256 MiB are waiting already. Dropping the last handle
+/// Handing over a batch waits, on its thread, while 65,536 batches or 256 MiB are waiting already; in a waker that the writing thread
+/// calls it never does. Dropping the last handle
 /// waits for the commit that is on its way.
 ///
 /// ```

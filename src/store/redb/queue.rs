@@ -10,7 +10,7 @@ use super::committer::Committer;
 use crate::store::{CommitError, Committed, Op, PartitionId, Seq, StoreError, ticket::Settle};
 
 /// How many batches may wait, and how many bytes. Whoever hands over more waits, on his thread, until the committer has
-/// taken what is there.
+/// taken what is there; but not the committer himself, who does so where he wakes somebody with an answer.
 const MAX_WAITING: usize = 65_536;
 const MAX_WAITING_BYTES: usize = 256 << 20;
 /// What is taken at once: so that one commit takes no longer than a few flushes.
@@ -74,16 +74,13 @@ struct State {
     is_idle: bool,
     /// How many wait for room.
     crowd: usize,
-    /// Who takes what is there.
+    /// Who takes: he must not wait for himself.
     taker: Option<ThreadId>,
 }
 
 impl State {
-    /// Whether the caller has to wait for room. Who would make it hands over at once: with an answer he wakes whoever has more to
-    /// write, on his own thread.
     fn is_full(&self) -> bool {
-        let is_full = self.jobs.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES;
-        is_full && self.taker != Some(thread::current().id())
+        self.jobs.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES
     }
 }
 
@@ -95,7 +92,7 @@ impl Queue {
     /// Hands a job over. Waits where the queue is full; drops the job where it is closed.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.lock();
-        while !state.is_closed && state.is_full() {
+        while !state.is_closed && state.is_full() && state.taker != Some(thread::current().id()) {
             state.crowd += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.crowd -= 1;
@@ -148,30 +145,5 @@ impl Queue {
         self.lock().is_closed = true;
         self.work.notify_all();
         self.room.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::ticket::ticket;
-
-    fn batch(bytes: usize) -> Job {
-        Job::Batch { partition: PartitionId(0), permit: None, ops: Vec::new(), bytes, settle: ticket().0 }
-    }
-
-    #[test]
-    fn whoever_takes_never_waits_for_room() {
-        let (queue, mut jobs) = (Queue::default(), VecDeque::new());
-        thread::scope(|threads| {
-            let taker = threads.spawn(|| {
-                queue.push(batch(MAX_WAITING_BYTES));
-                assert!(queue.take(&mut jobs));
-                (0..3).for_each(|_| queue.push(batch(MAX_WAITING_BYTES)));
-                assert_eq!(queue.lock().bytes, 3 * MAX_WAITING_BYTES);
-            });
-            taker.join().expect("it does not wait");
-        });
-        assert!(queue.lock().is_full(), "anybody else does");
     }
 }
