@@ -534,3 +534,48 @@ fn nothing_is_trimmed_for_cursors_that_never_landed() {
         Ok(())
     });
 }
+
+#[test]
+fn what_was_tried_and_landed_is_handled_once_though_a_loop_was_stopped_with_it() {
+    let store = Stalls::store();
+    let handler = |Json(event): Json| {
+        let (id, text) = (event.as_u64().unwrap(), "x".repeat(1 << 20));
+        let large = Draft::json("large", json!(text));
+        let keyed = |key: &str| large.clone().idempotency_key(key.to_owned());
+        let drafts = match id {
+            // One more than its root may cause.
+            1 => vec![keyed("a"), keyed("b")],
+            2 => vec![Draft::json("small", json!(2)).idempotency_key("c")],
+            _ => vec![large],
+        };
+        async move { drafts }
+    };
+    let runtime = || on(&store).max_event_size(2 << 20).max_events_per_root(1);
+    testing::run(runtime(), async |kit: TestKit| {
+        kit.on("number", handler.named("answer").max_outputs(2))?;
+        kit.settle().await;
+        store.hooks().hold_commits();
+        for ids in [1..=2, 3..=17] {
+            for id in ids {
+                kit.emit(number(id))?.await?;
+            }
+            drive(&kit).await;
+        }
+        assert_eq!((store.hooks().on_way(), kit.stats().deliveries.in_flight), (1, 2), "two are being tried");
+        // The trial lands, and then what was handed over for the room of the loop's dead letter.
+        for _ in 0..2 {
+            store.hooks().land_one();
+            drive(&kit).await;
+        }
+        drop(kit);
+        store.hooks().crash();
+        Ok(())
+    });
+    store.hooks().commits.lock().unwrap().is_held = false;
+    testing::run(runtime(), async |kit: TestKit| {
+        kit.on("number", handler.named("answer").max_outputs(2))?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.created, 0);
+        Ok(())
+    });
+}

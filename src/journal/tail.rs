@@ -252,7 +252,8 @@ mod tests {
         for is_first in [true, false] {
             let mut tail = Tail::at(Seq(5), MOST);
             let both = [told(7, &[1, 1]), landed(7, 7)];
-            let both = if is_first { both } else { both.into_iter().rev().collect::<Vec<_>>().try_into().expect("two") };
+            let both =
+                if is_first { both } else { both.into_iter().rev().collect::<Vec<_>>().try_into().expect("two") };
             both.into_iter().for_each(|landed| tail.land(landed));
             tail.land(told(5, &[1, 1]));
             for next in [7, 9] {
