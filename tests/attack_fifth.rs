@@ -195,3 +195,30 @@ fn a_put_on_a_condition_knows_of_a_write_that_landed_though_nobody_knew() {
         Ok(())
     });
 }
+
+/// Cannot be claimed while it is closed.
+#[derive(Default)]
+struct Closed(AtomicBool);
+
+impl StoreHooks for Closed {
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        if self.0.load(Ordering::Relaxed) { Box::pin(async { Err(StoreError::Full) }) } else { store.claim(partition) }
+    }
+}
+
+#[test]
+fn writes_that_failed_while_the_store_could_not_be_claimed_are_not_kept() {
+    let store = HookedStore::new(Memory::new(), Closed::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let storage = kit.storage("n");
+        store.hooks().0.store(true, Ordering::Relaxed);
+        for row in 0..100 {
+            assert!(storage.put(format!("{row}"), "x").await.is_err());
+        }
+        store.hooks().0.store(false, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        storage.put("last", "x").await?;
+        assert_eq!(storage.scan("", None, 200).await?.len(), 1);
+        Ok(())
+    });
+}

@@ -112,12 +112,14 @@ impl Dispatcher {
 
     /// Somebody writes from outside of handlers.
     pub(in crate::dispatch) fn write(&mut self, write: Write) {
-        let Write { writes, reply } = write;
         let Some(durable) = &mut self.durable else { return };
+        if durable.tenure().is_none() {
+            // What was handed over under the claim before may land until there is a new one: then what was read is not what is there.
+            return durable.writes.push(write);
+        }
+        let Write { writes, reply } = write;
         let content = Content { writes: Some(Box::new(writes)), ..Content::default() };
-        // Until the partition is held, what was handed over under the claim before may land: then what was read is not what is there.
-        let must_wait = durable.tenure().is_none() || durable.trial.as_ref().is_some_and(|trial| trial.locks(&content));
-        if must_wait || !self.make_room(content.size()) {
+        if durable.trial.as_ref().is_some_and(|trial| trial.locks(&content)) || !self.make_room(content.size()) {
             if let Some(durable) = &mut self.durable {
                 durable.proposals.push_back(Proposal { whose: Whose::Outside(reply), content });
             }
@@ -130,6 +132,14 @@ impl Dispatcher {
         self.write_content(content);
         if let Some(durable) = &mut self.durable {
             durable.batch.replies.push(reply);
+        }
+    }
+
+    /// Of what came while the partition was not held, what nobody waits for any more is not written: it would be kept for as long as
+    /// the store cannot be claimed.
+    pub(crate) fn drop_given_up(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            durable.writes.retain(|write| !write.reply.is_closed());
         }
     }
 
