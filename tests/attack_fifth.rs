@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use millstream::{
-    Context, Draft, Expect, Handler, HandlerError, Runtime, Timestamp,
+    Context, Draft, Expect, Handler, HandlerError, Json, Runtime, Timestamp,
     store::{
         Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Store, StoreError, StoreFuture,
         tables,
@@ -194,4 +194,55 @@ fn a_put_on_a_condition_knows_of_a_write_that_landed_though_nobody_knew() {
         assert_eq!((is_put?, storage.get("k").await?), (false, Some("1".into())), "it was 1 when it was put");
         Ok(())
     });
+}
+
+/// Cannot be claimed while it is closed.
+#[derive(Default)]
+struct Closed(AtomicBool);
+
+impl StoreHooks for Closed {
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        if self.0.load(Ordering::Relaxed) { Box::pin(async { Err(StoreError::Full) }) } else { store.claim(partition) }
+    }
+}
+
+#[test]
+fn writes_that_failed_while_the_store_could_not_be_claimed_are_not_kept() {
+    let store = HookedStore::new(Memory::new(), Closed::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let storage = kit.storage("n");
+        store.hooks().0.store(true, Ordering::Relaxed);
+        for row in 0..100 {
+            assert!(storage.put(format!("{row}"), "x").await.is_err());
+        }
+        store.hooks().0.store(false, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        storage.put("last", "x").await?;
+        assert_eq!(storage.scan("", None, 200).await?.len(), 1);
+        Ok(())
+    });
+}
+#[test]
+fn delayed_events_of_one_id_and_one_due_time_that_handlers_return_all_come() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    testing::run(Runtime::builder().store(Memory::new()), async |kit: TestKit| {
+        let runtime = kit.runtime().clone();
+        let twice = move || {
+            let draft = runtime.create(Draft::json("later", json!(1))).delay(Duration::from_secs(60));
+            async move { vec![draft.clone(), draft] }
+        };
+        kit.on("number", twice.named("twice"))?;
+        let noted = Arc::clone(&seen);
+        let note = move |Json(event): Json| {
+            noted.lock().unwrap().push(event);
+            async {}
+        };
+        kit.on("later", note.named("note"))?;
+        kit.emit(Draft::json("number", json!(1)))?.await?;
+        kit.settle().await;
+        kit.advance(Duration::from_secs(120)).await;
+        assert_eq!(kit.stats().events.delayed, 0, "{:?}", kit.stats().events);
+        Ok(())
+    });
+    assert_eq!(seen.lock().unwrap().len(), 2);
 }

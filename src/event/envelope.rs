@@ -183,6 +183,11 @@ impl Envelope {
         Draft { name, version, priority: Some(priority), key, tenant, data, more, name_is_checked: true }
     }
 
+    /// Whether its draft had its id already: then there may be another one of that id.
+    pub(crate) fn has_given_id(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.id.is_some())
+    }
+
     /// Its idempotency key.
     pub(crate) fn once(&self) -> Option<&str> {
         self.more.as_ref()?.once.as_deref()

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 use tracing::{Span, level_filters::LevelFilter};
 
-use super::{Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refusal, Stored, Teller};
+use super::{
+    Cause, EmitError, Fate, Held, Intake, Landing, Origin, Receipt, Refusal, Stored, Teller, pump::delayed_key,
+};
 use crate::{
     event::{Draft, Envelope, EventId, JsonSize, Lineage, aggregate_key, scoped},
     request::Request,
@@ -203,6 +205,12 @@ impl Claim {
 }
 
 impl Prepared {
+    /// The key of its row, where it is delayed and another one may have the same.
+    pub(crate) fn delayed_key(&self) -> Option<Bytes> {
+        let due = self.due.filter(|_| self.held.event.has_given_id())?;
+        Some(delayed_key(due, self.held.event.id))
+    }
+
     /// What its receipt will say, but for what becomes of it.
     #[inline]
     pub(super) fn claim(&self) -> Claim {

@@ -53,7 +53,12 @@ impl Runtime {
                             return Poll::Ready(answer.unwrap_or(Err(StorageError::Closed)));
                         }
                         match dispatcher.store_error() {
-                            Some(error) => Poll::Ready(Err(StorageError::Unknown { reason: chain(error) })),
+                            Some(error) => {
+                                let reason = chain(error);
+                                answer.close();
+                                dispatcher.drop_given_up();
+                                Poll::Ready(Err(StorageError::Unknown { reason }))
+                            }
                             None => Poll::Pending,
                         }
                     })

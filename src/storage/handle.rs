@@ -41,7 +41,7 @@ pub(crate) trait Writer: Send + Sync {
 /// Keys are in the order of their bytes.
 ///
 /// # Cancel safety
-/// Dropping the future of a write outside of a handler does not take the write back.
+/// Dropping the future of a write outside of a handler does not take the write back, unless the store cannot be opened.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {

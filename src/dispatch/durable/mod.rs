@@ -54,7 +54,10 @@ use self::{
     retention::Kept,
     trial::Trial,
 };
-use super::{commands::Replay, dispatcher::Dispatcher};
+use super::{
+    commands::{Replay, Write},
+    dispatcher::Dispatcher,
+};
 use crate::{
     dead_letter::DeadLetter,
     event::{Envelope, EventId, EventName},
@@ -156,6 +159,8 @@ pub(super) struct Durable {
     care: Care,
     /// Whether deliveries are in the log that were to leave it when there was no room.
     has_left_behind: bool,
+    /// Writes from outside of handlers that came while the partition was not held.
+    writes: Vec<Write>,
     /// Letters that are to be replayed once their subscription is open.
     replays: Vec<Replay>,
     /// Letters that are to go once the partition is held, and after how many readings of the store they were taken out.
@@ -281,6 +286,7 @@ impl Durable {
             forgetting: Forgetting::default(),
             care: Care::default(),
             has_left_behind: false,
+            writes: Vec::new(),
             replays: Vec::new(),
             purged: Vec::new(),
             purged_numbers: Vec::new(),

@@ -321,7 +321,7 @@ impl super::Batch {
     pub(super) fn push(&mut self, op: Op) {
         self.bytes += OVERHEAD
             + match &op {
-                Op::Put { key, value, .. } => key.len() + value.len(),
+                Op::Put { key, value, .. } | Op::PutNew { key, value, .. } => key.len() + value.len(),
                 Op::Delete { key, .. } => key.len(),
                 _ => 0,
             };

@@ -1,7 +1,7 @@
 //! What is to be written of one attempt, and what of it a commit may refuse: events that must be the first of their
 //! idempotency key or of their aggregate's version, and what depends on such an outcome.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
@@ -47,11 +47,24 @@ pub(super) struct Proposal {
 impl Content {
     /// The rows that must be new.
     pub(super) fn keys(&self) -> impl Iterator<Item = RowKey> {
-        self.events.iter().filter_map(|event| event.held.stored()).flat_map(|stored| {
-            let once = stored.once.iter().map(|(key, _)| (tables::ONCE, key));
-            let all = once.chain(stored.version.iter().map(|key| (tables::AGGREGATE, key)));
-            all.map(|(table, key)| RowKey { table, key: key.clone() })
+        self.events.iter().flat_map(|event| {
+            let stored = event.held.stored();
+            let once = stored.and_then(|stored| stored.once.as_ref()).map(|(key, _)| (tables::ONCE, key.clone()));
+            let version = stored.and_then(|stored| stored.version.clone()).map(|key| (tables::AGGREGATE, key));
+            let delayed = event.delayed_key().map(|key| (tables::DELAYED, key));
+            let all = once.into_iter().chain(version).chain(delayed);
+            all.map(|(table, key)| RowKey { table, key })
         })
+    }
+
+    /// Another delayed event has this row: ours comes right behind it. Whether there is a later time.
+    pub(super) fn delay_more(&mut self, key: &Bytes) -> bool {
+        let is_it = |event: &&mut Prepared| event.delayed_key().as_ref() == Some(key);
+        // Of two of ours the first has the row.
+        let Some(event) = self.events.iter_mut().rfind(is_it) else { return true };
+        let before = event.due;
+        event.due = before.map(|due| due + Duration::from_nanos(1));
+        event.due > before
     }
 
     pub(super) fn is_conditional(&self) -> bool {
@@ -112,12 +125,14 @@ impl Dispatcher {
 
     /// Somebody writes from outside of handlers.
     pub(in crate::dispatch) fn write(&mut self, write: Write) {
-        let Write { writes, reply } = write;
         let Some(durable) = &mut self.durable else { return };
+        if durable.tenure().is_none() {
+            // What was handed over under the claim before may land until there is a new one: then what was read is not what is there.
+            return durable.writes.push(write);
+        }
+        let Write { writes, reply } = write;
         let content = Content { writes: Some(Box::new(writes)), ..Content::default() };
-        // Until the partition is held, what was handed over under the claim before may land: then what was read is not what is there.
-        let must_wait = durable.tenure().is_none() || durable.trial.as_ref().is_some_and(|trial| trial.locks(&content));
-        if must_wait || !self.make_room(content.size()) {
+        if durable.trial.as_ref().is_some_and(|trial| trial.locks(&content)) || !self.make_room(content.size()) {
             if let Some(durable) = &mut self.durable {
                 durable.proposals.push_back(Proposal { whose: Whose::Outside(reply), content });
             }
@@ -130,6 +145,14 @@ impl Dispatcher {
         self.write_content(content);
         if let Some(durable) = &mut self.durable {
             durable.batch.replies.push(reply);
+        }
+    }
+
+    /// Of what came while the partition was not held, what nobody waits for any more is not written: it would be kept for as long as
+    /// the store cannot be claimed.
+    pub(crate) fn drop_given_up(&mut self) {
+        if let Some(durable) = &mut self.durable {
+            durable.writes.retain(|write| !write.reply.is_closed());
         }
     }
 

@@ -106,11 +106,13 @@ impl Dispatcher {
         // What waited for that goes on.
         self.parts.intake.pump();
         durable.hold = Hold::Held(Arc::new(tenure));
+        let writes = std::mem::take(&mut durable.writes);
         // Nothing of before lands from now on. Whoever has read until now may have read too early.
         self.parts.shelf.lose();
         self.count_dropped(dropped);
         self.let_all_go(gone);
         self.tell_harm(harmed_clock);
+        writes.into_iter().for_each(|write| self.write(write));
         self.replay_asked();
         self.tell_orphans();
     }

@@ -93,8 +93,11 @@ impl Content {
             batch.ops.extend(stored.conditions(&event.held.event));
             match event.due {
                 Some(due) => {
-                    let key = row_key((due, event.held.event.id.as_u128()));
-                    batch.push(Op::Put { table: tables::DELAYED, key, value: stored.bytes.clone() });
+                    let (table, value) = (tables::DELAYED, stored.bytes.clone());
+                    batch.push(match event.delayed_key() {
+                        Some(key) => Op::PutNew { table, key, value, life: None },
+                        None => Op::Put { table, key: row_key((due, event.held.event.id.as_u128())), value },
+                    });
                 }
                 None => batch.append(Arc::clone(&event.held.event), stored.bytes.clone()),
             }
@@ -323,6 +326,8 @@ impl Dispatcher {
                 self.parts.intake.settle_refused(&duplicates, true);
                 proposal.content.events = rest;
                 again.push(proposal);
+            } else if table == tables::DELAYED && proposal.content.delay_more(key) {
+                again.push(proposal);
             } else {
                 turned_down.push(proposal);
             }
@@ -331,7 +336,10 @@ impl Dispatcher {
             durable.propose_again(again);
         }
         for proposal in turned_down {
-            let error = proposal.taken_version(key);
+            let error = match table {
+                tables::DELAYED => conflict("another event of its id is due at the end of time"),
+                _ => proposal.taken_version(key),
+            };
             self.turn_down(proposal, &error);
         }
     }
