@@ -255,7 +255,7 @@ mod tests {
         let text = "{\n  \"z\": 123456789012345678901234567890,\r\n  \"a\": \"b\\n\"\n}";
         let event = CloudEvent::new(root(Draft::new(Raw(serde_json::from_str(text).unwrap()))));
         let written = serde_json::to_string(&event).unwrap();
-        let line = text.replace('\n', " ").replace('\r', " ");
+        let line = text.replace(['\n', '\r'], " ");
         assert!(written.contains(&line) && !written.contains('\n'), "{written}");
     }
 

@@ -88,7 +88,7 @@ fn operators_that_remember_are_the_same_in_a_stage() {
     check("every", || chain().every(|tick: &Tick| tick.number % 11 != 10).map(out));
     check("is_empty", || chain().is_empty().map(out));
     check("nothing", || {
-        chain().map(|tick: Tick| (tick.number % 3 == 0).then_some(tick.number)).distinct_until_changed().map(out)
+        chain().map(|tick: Tick| tick.number.is_multiple_of(3).then_some(tick.number)).distinct_until_changed().map(out)
     });
     check("nothing, throttled", || chain().map(|_: Tick| ()).throttle(millis(5), Edge::Trailing).map(out));
 }
