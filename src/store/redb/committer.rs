@@ -207,7 +207,11 @@ impl Committer {
                 self.written = shapes;
                 txn.commit()?;
             }
-            None => txn.abort()?,
+            None => {
+                // So are the names of tables that were new in it.
+                self.kept.forget_tables();
+                txn.abort()?;
+            }
         }
         Ok(())
     }

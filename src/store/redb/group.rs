@@ -44,6 +44,13 @@ pub(super) struct Kept {
     tools: Tools,
 }
 
+impl Kept {
+    /// What was said of tables is not in the file.
+    pub(super) fn forget_tables(&mut self) {
+        self.tables.clear();
+    }
+}
+
 /// What partitions look like.
 pub(super) type Shapes = Vec<(PartitionId, Shape)>;
 
