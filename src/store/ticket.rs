@@ -46,7 +46,7 @@ impl<T> Drop for Settle<T> {
 fn fill<T>(slot: &Mutex<Slot<T>>, with: Slot<T>) {
     let before = std::mem::replace(&mut *lock(slot), with);
     if let Slot::Awaited(waker) = before {
-        waker.wake();
+        super::wake(waker);
     }
 }
 

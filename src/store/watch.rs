@@ -45,7 +45,7 @@ impl Watch {
                 ends.waiters.iter().filter(|(_, waiter)| is_there(waiter)).map(|(slot, _)| slot).collect();
             there.into_iter().map(|slot| ends.waiters.remove(slot).2).collect()
         };
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(super::wake);
     }
 
     /// The store has stopped: all who wait are told, and nothing is known any more.
@@ -57,7 +57,7 @@ impl Watch {
             ends.known.clear();
             std::mem::take(&mut ends.waiters)
         };
-        waiters.into_iter().for_each(|(_, (_, _, waker))| waker.wake());
+        waiters.into_iter().for_each(|(_, (_, _, waker))| super::wake(waker));
     }
 
     /// Resolves once the partition ends after `seq`.
