@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -17,8 +18,8 @@ use bytes::Bytes;
 use millstream::{
     Context, Draft, Expect, Handler, HandlerError, Json, Runtime, Timestamp,
     store::{
-        Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Store, StoreError, StoreFuture,
-        tables,
+        Claim, Class, CommitError, Committed, Memory, Op, PartitionId, Record, Redb, Seq, Store, StoreError,
+        StoreFuture, tables,
     },
     testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
 };
@@ -245,4 +246,41 @@ fn delayed_events_of_one_id_and_one_due_time_that_handlers_return_all_come() {
         Ok(())
     });
     assert_eq!(seen.lock().unwrap().len(), 2);
+}
+
+/// Panics where it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("whoever waits has gone");
+    }
+}
+
+/// It is woken on the thread that writes, or by whoever has the way to the store just then.
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_from_the_store() {
+    within(Duration::from_mins(1), || {
+        let gate = Arc::new(Gate::default());
+        let disk = GatedDisk { disk: InMemoryBackend::new(), gate: Arc::clone(&gate) };
+        let store = Redb::builder().open_on(disk).unwrap();
+        let waker = Waker::from(Arc::new(Panics));
+        let mut context = task::Context::from_waker(&waker);
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio.block_on(async {
+            let runtime = Runtime::builder().store(store.clone()).build().unwrap();
+            gate.set(true);
+            let mut row = store.append(PartitionId(1), Vec::new());
+            let mut more = store.appended(PartitionId(0), Seq(0));
+            let mut receipt = runtime.emit(Draft::json("number", json!(1))).unwrap().into_future();
+            assert!(row.as_mut().poll(&mut context).is_pending());
+            assert!(more.as_mut().poll(&mut context).is_pending());
+            assert!(Pin::new(&mut receipt).poll(&mut context).is_pending());
+            gate.set(false);
+            for _ in 0..2 {
+                runtime.emit(Draft::json("number", json!(2))).unwrap().await.unwrap();
+            }
+            assert!(receipt.await.is_ok() && more.await.is_ok() && row.await.is_ok());
+        });
+    });
 }

@@ -8,7 +8,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Cause, FindCause, Handling, Observer, Phase, Pump, Refusal, State, Step, Types, What};
-use crate::event::{Clock, Envelope, IdSource};
+use crate::{
+    event::{Clock, Envelope, IdSource},
+    store::wake,
+};
 
 /// What an event must keep to.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +100,7 @@ impl Intake {
         drop(state);
         drop(gone);
         if let Some(sleeper) = sleeper {
-            sleeper.wake();
+            wake(sleeper);
         }
     }
 

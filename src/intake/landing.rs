@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::PersistError;
-use crate::event::EventId;
+use crate::{event::EventId, store::wake};
 
 /// The end of one event's way to the store.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     fn wake(self) {
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+        self.first.into_iter().chain(self.more).for_each(wake);
     }
 }
 

@@ -21,6 +21,7 @@ pub mod tables;
 mod tenure;
 #[cfg(any(feature = "redb", feature = "testing"))]
 mod ticket;
+mod wake;
 mod watch;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
@@ -45,6 +46,7 @@ pub use self::{
 pub(crate) use self::{
     check::OVERHEAD,
     tenure::{Tenure, Untold},
+    wake::wake,
 };
 
 /// A future of a store: a local one is ready at once where nothing has to be written.

@@ -7,8 +7,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::watch::wake;
-
 /// A place for one answer, and the two who know it.
 pub(super) fn ticket<T>() -> (Settle<T>, Pending<T>) {
     let slot = Arc::new(Mutex::new(Slot::Empty));
@@ -48,7 +46,7 @@ impl<T> Drop for Settle<T> {
 fn fill<T>(slot: &Mutex<Slot<T>>, with: Slot<T>) {
     let before = std::mem::replace(&mut *lock(slot), with);
     if let Slot::Awaited(waker) = before {
-        wake(waker);
+        super::wake(waker);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -46,7 +45,7 @@ impl Watch {
                 ends.waiters.iter().filter(|(_, waiter)| is_there(waiter)).map(|(slot, _)| slot).collect();
             there.into_iter().map(|slot| ends.waiters.remove(slot).2).collect()
         };
-        woken.into_iter().for_each(wake);
+        woken.into_iter().for_each(super::wake);
     }
 
     /// The store has stopped: all who wait are told, and nothing is known any more.
@@ -58,7 +57,7 @@ impl Watch {
             ends.known.clear();
             std::mem::take(&mut ends.waiters)
         };
-        waiters.into_iter().for_each(|(_, (_, _, waker))| wake(waker));
+        waiters.into_iter().for_each(|(_, (_, _, waker))| super::wake(waker));
     }
 
     /// Resolves once the partition ends after `seq`.
@@ -69,13 +68,6 @@ impl Watch {
 
     fn lock(&self) -> MutexGuard<'_, Ends> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes, and contains what that panics with: it is the business of who waits, not of the thread that has the answer.
-pub(super) fn wake(waker: Waker) {
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("a waker panicked that was told of a store's answer");
     }
 }
 
