@@ -173,9 +173,12 @@ pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCur
         let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
         let header = header.map_err(|why| (why, true));
         let cursor = header.and_then(|header| Header::decode(&header).map_err(|error| (damaged(error), false)));
-        let left = |header: Header| match header.is_going {
-            true => Err((StoreError::Corrupt { what: left_of(&name) }, false)),
-            false => Ok(Seq(header.cursor)),
+        let left = |header: Header| {
+            if header.is_going {
+                Err((StoreError::Corrupt { what: left_of(&name) }, false))
+            } else {
+                Ok(Seq(header.cursor))
+            }
         };
         let cursor = cursor.and_then(left);
         (name, cursor)
