@@ -5,8 +5,8 @@ use std::time::Duration;
 use millstream::{
     Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, Start, chain,
     operators::durable::Durable,
-    store::{Memory, Store},
-    testing::{self, Probe, TestKit},
+    store::{CommitError, Committed, Memory, Op, Store, StoreFuture},
+    testing::{self, HeldPartition, HookedStore, Probe, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
 
@@ -162,4 +162,57 @@ fn a_handler_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is
     }
     let seen: Vec<_> = probe.received().into_iter().map(|order| order.coupon).collect();
     assert_eq!(seen, [Some(0)]);
+}
+
+/// No commit lands that removes the row by which a stage is known.
+struct Unforgettable;
+
+impl StoreHooks for Unforgettable {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        let is_last = |op: &Op| matches!(op, Op::Delete { table, .. } if table.0 == "stage");
+        if batch.iter().any(is_last) { Box::pin(std::future::pending()) } else { held.commit(batch) }
+    }
+}
+
+#[test]
+fn a_stage_whose_process_ended_while_it_was_forgotten_does_not_go_on_with_what_is_left() {
+    const ORDERS: u32 = 40;
+    let (store, probe) = (Memory::new(), Probe::<Question>::new());
+    let stage = || {
+        let counts = chain().scan((0, 0), |(order, count), step: Step| {
+            *order = step.order;
+            *count += 1;
+        });
+        Stage::keyed(|step: &Step| step.order, counts.map(|(order, asked)| Question { order, asked }))
+    };
+    let ask = async |kit: &TestKit| {
+        for order in 0..ORDERS {
+            kit.emit(Step { order, is_answer: false }).unwrap();
+        }
+        kit.settle().await;
+    };
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("counts", stage())?;
+        ask(&kit).await;
+        ask(&kit).await;
+        Ok(())
+    });
+    testing::run(on(&HookedStore::new(store.clone(), Unforgettable)), async |kit: TestKit| {
+        kit.runtime().forget("counts");
+        assert!(tokio::time::timeout(Duration::from_secs(1), kit.runtime().process()).await.is_err());
+        Ok(())
+    });
+    testing::run(on(&store), async |kit: TestKit| {
+        kit.stage("counts", stage())?;
+        kit.on("question", probe.handler().named("questions"))?;
+        ask(&kit).await;
+        let why = kit.stages()[0].parked.clone();
+        assert!(why.as_ref().is_some_and(|why| why.contains("forget")), "{why:?} {:?}", probe.received());
+        kit.runtime().forget("counts");
+        kit.settle().await;
+        ask(&kit).await;
+        let asked: Vec<_> = probe.received().iter().map(|question| question.asked).collect();
+        assert_eq!(asked, [vec![1; ORDERS as usize], vec![2; ORDERS as usize]].concat(), "from where it was given on");
+        Ok(())
+    });
 }

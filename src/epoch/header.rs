@@ -47,6 +47,9 @@ pub(super) struct Header {
     /// What came before is not taken, as it was said when the stage began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<Timestamp>,
+    /// Its other rows are being removed, and some may be gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_going: bool,
 }
 
 impl Header {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
-    store::{FoundRow, KeyRange, Reader, Row, RowKey, Seq, StoreError, Table, Tenure},
+    store::{FoundRow, KeyRange, Op, Reader, Row, RowKey, Seq, StoreError, Table, Tenure},
 };
 
 /// How many rows are read at a time.
@@ -94,6 +94,7 @@ where
             counts: StageCounts::default(),
             // Whoever has a place has begun there, whatever is said now.
             since: self.start.since().filter(|_| from == Seq(0)),
+            is_going: false,
         });
         let mut batch = Vec::from(self.states.rows.first_turns());
         batch.push(self.header(from.0));
@@ -124,6 +125,9 @@ where
         let unfit = |what: &str| LoadError::Unfit(format!("{what} is damaged"));
         let header = Header::decode(header).map_err(|_| unfit("the stage's header"))?;
         self.set(&header);
+        if header.is_going {
+            return Err(LoadError::Unfit(left_of(&self.name)));
+        }
         if header.version != self.states.version && self.states.migrate.is_none() {
             return Err(LoadError::Unfit(format!(
                 "its state is of version {}, the stage is {}: give it a migration from there, or a new name to begin afresh",
@@ -150,13 +154,18 @@ where
     }
 }
 
+/// What is said of a stage of which some rows may be gone and others not.
+fn left_of(name: &str) -> String {
+    format!("what is left of stage `{name}`, whose process ended while it was forgotten,")
+}
+
 /// How far a stage is; or why that cannot be read, and whether the damage may be in its name.
 pub(crate) type StageCursor = Result<Seq, (StoreError, bool)>;
 
 /// How far each stage is that the store knows, whether it runs or not.
 ///
 /// # Errors
-/// Where the store cannot be read. A damaged header is said of its stage alone.
+/// Where the store cannot be read. A damaged header is said of its stage alone, and so is one whose other rows may be gone.
 pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCursor)>, StoreError> {
     let headers = reader.scan_each(HEADERS, KeyRange::all(), usize::MAX).await?;
     let cursor = |(row, header): FoundRow| {
@@ -164,7 +173,15 @@ pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCur
         let damaged = |_| StoreError::Corrupt { what: format!("the header of stage `{name}`") };
         let header = header.map_err(|why| (why, true));
         let cursor = header.and_then(|header| Header::decode(&header).map_err(|error| (damaged(error), false)));
-        (name, cursor.map(|header| Seq(header.cursor)))
+        let left = |header: Header| {
+            if header.is_going {
+                Err((StoreError::Corrupt { what: left_of(&name) }, false))
+            } else {
+                Ok(Seq(header.cursor))
+            }
+        };
+        let cursor = cursor.and_then(left);
+        (name, cursor)
     };
     Ok(headers.into_iter().map(cursor).collect())
 }
@@ -173,6 +190,8 @@ pub(crate) async fn cursors(reader: &dyn Reader) -> Result<Vec<(String, StageCur
 #[derive(Debug, Default)]
 pub(crate) struct Remaining {
     pub(crate) rows: Vec<RowKey>,
+    /// What is written with their removal: after a crash nobody takes what is left for a stage.
+    pub(crate) mark: Option<Op>,
     /// Whether one of them may be damaged: who removes it by its key may not find it, and it is told again.
     pub(crate) may_stay: bool,
 }
@@ -203,8 +222,22 @@ pub(crate) async fn rows_to_forget(
         let found = found.into_iter().map(|key| RowKey { table, key });
         let rows: Vec<_> = found.filter(|row| !removed.contains(row)).take(BATCH).collect();
         if !rows.is_empty() {
-            return Ok(Remaining { rows, may_stay });
+            let mark = if table == HEADERS { None } else { going(reader, stage).await? };
+            return Ok(Remaining { rows, mark, may_stay });
         }
     }
     Ok(Remaining::default())
+}
+
+/// Says in a stage's header that its rows are being removed, unless it says so or cannot be read.
+async fn going(reader: &dyn Reader, stage: &str) -> Result<Option<Op>, StoreError> {
+    let key = super::rows::Rows::of(stage).header();
+    let row = match reader.get(HEADERS, std::slice::from_ref(&key)).await {
+        Ok(rows) => rows.into_iter().next().flatten(),
+        Err(StoreError::Corrupt { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let header = row.and_then(|row| Header::decode(&row).ok()).filter(|header| !header.is_going);
+    let value = header.map(|header| Header { is_going: true, ..header }.encode());
+    Ok(value.map(|value| Op::Put { table: HEADERS, key, value }))
 }

@@ -78,7 +78,7 @@ async fn next_rows(
         let mut rows = rows_of(&tenure, table, &subscriptions).await?;
         rows.retain(|row| !removed.contains(row));
         if !rows.is_empty() {
-            return Ok(Remaining { rows, may_stay: true });
+            return Ok(Remaining { rows, may_stay: true, ..Remaining::default() });
         }
     }
     epoch::rows_to_forget(tenure.reader(), &name, &removed).await
@@ -112,11 +112,12 @@ impl Dispatcher {
         durable.forgetting.rows = None;
         match rows {
             Ok(Remaining { rows, .. }) if rows.is_empty() => self.end_forgetting(&name),
-            Ok(Remaining { rows, may_stay }) => {
+            Ok(Remaining { rows, mark, may_stay }) => {
                 // Where all are whole there may be many, and none is told again.
                 if may_stay {
                     durable.forgetting.removed.extend(rows.iter().cloned());
                 }
+                durable.batch.ops.extend(mark);
                 durable.batch.ops.extend(rows.into_iter().map(|RowKey { table, key }| Op::Delete { table, key }));
             }
             Err(error @ StoreError::Corrupt { .. }) => {
