@@ -21,6 +21,7 @@ mod replay;
 mod retention;
 mod stage_letters;
 mod stages;
+mod taps;
 mod trial;
 
 pub(super) use self::proposal::Content;
@@ -52,6 +53,7 @@ use self::{
     proposal::{Proposal, Reply},
     read::Reading as PageReading,
     retention::Kept,
+    taps::Taps,
     trial::Trial,
 };
 use super::{commands::Replay, dispatcher::Dispatcher};
@@ -149,6 +151,7 @@ pub(super) struct Durable {
     firing: HashSet<Bytes>,
     looking: Option<Looking>,
     stages: Vec<stages::Runner>,
+    taps: Taps,
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
     forgetting: Forgetting,
@@ -277,6 +280,7 @@ impl Durable {
             firing: HashSet::new(),
             looking: None,
             stages: Vec::new(),
+            taps: Taps::new(),
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
             care: Care::default(),
@@ -327,6 +331,7 @@ impl Durable {
             && self.kept.is_quiet()
             && self.forgetting.is_quiet()
             && self.care.is_quiet()
+            && self.taps.is_quiet()
             && self.replays.is_empty()
             && self.purged.is_empty()
             && self.purged_numbers.is_empty()
@@ -413,6 +418,7 @@ impl Dispatcher {
         moved |= self.forget_names(cx);
         moved |= self.take_untold();
         moved |= self.follow_tail(cx);
+        moved |= self.read_for_streams(cx);
         moved |= self.read_pages(cx);
         moved |= self.fire_delayed(cx);
         moved |= self.look_at_limits(cx);

@@ -91,6 +91,7 @@ impl Dispatcher {
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
+        durable.taps.claimed(durable.told, tenure.end);
         durable.tail = Tail::at(tenure.end, durable.recent_bytes);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
@@ -140,6 +141,7 @@ impl Dispatcher {
         durable.committing.clear();
         durable.opening.clear();
         durable.reading.clear();
+        durable.taps.lose();
         (durable.due, durable.looking) = (None, None);
         durable.forgetting.lose();
         durable.closing.clear();
