@@ -250,3 +250,19 @@ fn a_stream_of_a_durable_runtime_gets_what_landed_while_the_partition_was_lost()
     });
 }
 
+#[test]
+fn a_shutdown_whose_grace_is_over_waits_for_a_write_to_the_storage_no_longer() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.settle().await;
+        store.hooks().holds_commits.send_replace(true);
+        let runtime = kit.runtime().clone();
+        let put = tokio::spawn(async move { runtime.storage("n").put("k", "v").await });
+        tokio::task::yield_now().await;
+        tokio::time::timeout(Duration::from_secs(10), kit.shutdown(Duration::ZERO)).await??;
+        assert!(matches!(put.await?, Err(StorageError::Unknown { .. })));
+        store.hooks().holds_commits.send_replace(false);
+        Ok(())
+    });
+}
+
