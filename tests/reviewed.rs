@@ -266,3 +266,24 @@ fn a_shutdown_whose_grace_is_over_waits_for_a_write_to_the_storage_no_longer() {
     });
 }
 
+#[test]
+fn a_shutdown_whose_grace_is_over_waits_for_events_on_their_way_to_the_store() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.settle().await;
+        store.hooks().holds_appends.send_replace(true);
+        let first = kit.emit(sale(1))?;
+        // It waits in the queue until the first has landed, and is handed back.
+        let second = kit.emit(sale(2))?;
+        let shutdown = kit.shutdown(Duration::ZERO);
+        tokio::pin!(shutdown);
+        assert!(tokio::time::timeout(ms(100), &mut shutdown).await.is_err(), "what was accepted is on its way");
+        store.hooks().holds_appends.send_replace(false);
+        let report = shutdown.await?;
+        assert!(first.await.is_ok() && second.await.is_err());
+        assert_eq!(report.parked.iter().map(|event| event.decode::<Sale>().unwrap()).collect::<Vec<_>>(), [sale(2)]);
+        assert_eq!(kit.stats().events.queued, 0);
+        Ok(())
+    });
+}
+
