@@ -287,3 +287,37 @@ fn a_shutdown_whose_grace_is_over_waits_for_events_on_their_way_to_the_store() {
     });
 }
 
+#[test]
+fn a_page_that_was_being_read_when_a_subscription_was_taken_back_is_not_delivered() {
+    let store = hooked();
+    let large = || Draft::json("large", "x".repeat(200 << 10).into());
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.emit_all([large(), large()])?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let (begun, go) = (Arc::new(AtomicU64::new(0)), watch::Sender::new(false));
+        let (seen, hooks, waits) = (Arc::clone(&begun), store.clone(), go.clone());
+        let handler = move |_: Arc<Envelope>| {
+            if seen.fetch_add(1, Relaxed) == 0 {
+                hooks.hooks().holds_pages.send_replace(true);
+            }
+            let mut waits = waits.subscribe();
+            async move { drop(waits.wait_for(|go| *go).await) }
+        };
+        let id = kit.on("large", handler.named("slow").starting_at(Start::Earliest))?;
+        drive(&kit).await;
+        assert_eq!(begun.load(Relaxed), 1, "the second is on a page of its own");
+        kit.off(id);
+        drive(&kit).await;
+        store.hooks().holds_pages.send_replace(false);
+        drive(&kit).await;
+        go.send_replace(true);
+        kit.settle().await;
+        assert_eq!(begun.load(Relaxed), 1);
+        Ok(())
+    });
+}
+

@@ -228,7 +228,8 @@ impl Dispatcher {
             && let Poll::Ready(Some((place, entry, classes, pages))) = durable.reading.poll_next_unpin(cx)
         {
             moved = true;
-            if self.subscribers.get(place).is_none_or(|subscriber| subscriber.entry.id != entry) {
+            // Whoever was taken back gets nothing more.
+            if self.subscribers.get(place).is_none_or(|s| s.entry.id != entry || !s.is_subscribed) {
                 continue;
             }
             match pages {
