@@ -321,3 +321,27 @@ fn a_page_that_was_being_read_when_a_subscription_was_taken_back_is_not_delivere
     });
 }
 
+#[test]
+fn what_is_put_on_a_condition_while_nobody_holds_the_partition_is_checked_once_somebody_does() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let handler = async |context: Context| context.storage("n").put("row", "a handler's").await;
+        kit.on("sale", handler.named("writer"))?;
+        kit.settle().await;
+        store.hooks().holds_claims.send_replace(true);
+        *store.hooks().hides.lock().unwrap() = Some(|op| matches!(op, Op::Put { table: tables::STORAGE, .. }));
+        kit.emit(sale(1))?.await?;
+        drive(&kit).await;
+        let runtime = kit.runtime().clone();
+        let put = tokio::spawn(async move { runtime.storage("n").put_if("row", Expect::Absent, "another's").await });
+        tokio::time::sleep(ms(1)).await;
+        assert!(!put.is_finished(), "nobody holds the partition");
+        store.hooks().holds_claims.send_replace(false);
+        assert!(!put.await??, "what the handler wrote has landed");
+        kit.settle().await;
+        assert_eq!(kit.storage("n").get("row").await?.as_deref(), Some(&b"a handler's"[..]));
+        assert_eq!(kit.stats().deliveries.handled, 1, "its commit is in the store: it is not handled again");
+        Ok(())
+    });
+}
+
