@@ -46,6 +46,9 @@ impl Dispatcher {
     }
 
     fn add_subscriber(&mut self, entry: Arc<Entry>, call: Box<dyn Call>) {
+        if entry.options.is_tap {
+            self.begin_tap(&entry);
+        }
         self.subscribers.insert(Subscriber::new(entry, call));
     }
 

@@ -30,8 +30,8 @@ pub struct SubscriptionBook {
     pub in_flight: u64,
     /// Waiting for a retry, a key, a slot or a quota.
     pub waiting: u64,
-    /// Places of the log that were trimmed before it had read them, as [`Limits::strict`](crate::Limits::strict) allows: at most so
-    /// many of its events are lost.
+    /// Places of the log that were trimmed before it had read them, as [`Limits::strict`](crate::Limits::strict) allows, or that a
+    /// stream could not read because they are damaged: at most so many of its events are lost.
     pub trimmed: u64,
     /// Events that it returned, by name; names after the first 64 are counted as `*`.
     pub returned: BTreeMap<String, u64>,

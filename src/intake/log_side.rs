@@ -68,6 +68,8 @@ pub(crate) struct LogSide {
     recent_bytes: usize,
     /// Where the log ends, as far as is known.
     end: Option<Seq>,
+    /// Where it ended before anything of this process was in it, as far as is known.
+    began: Option<Seq>,
     /// Those who begin at the end, and wait until that is known.
     starts: Vec<Arc<OnceLock<Seq>>>,
     /// Why nothing is taken in: the store failed, and the partition is not claimed again.
@@ -203,7 +205,13 @@ impl LogSide {
         self.end = self.end.map(|known| known.max(end));
     }
 
+    /// Where the log ended before anything of this process was in it; none while that is not known.
+    pub(crate) fn began(&self) -> Option<Seq> {
+        self.began
+    }
+
     fn begins_at(&mut self, end: Seq) {
+        self.began.get_or_insert(end);
         if self.end.is_none() {
             self.end = Some(end);
             for start in self.starts.drain(..) {

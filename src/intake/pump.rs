@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use millstream_operators::Timestamp;
 
-use super::{Group, Held, Intake, Outcome, PersistError, State, Teller, Told};
+use super::{Group, Held, Intake, Outcome, PersistError, Phase, State, Teller, Told};
 use crate::{
     event::{Envelope, EventId, EventName},
     store::{
@@ -162,9 +162,10 @@ impl Pump {
     }
 
     /// Takes what waits: marks before all events that come behind them, then the classes in their turns, then what is to be
-    /// delayed. While the store has failed, all of it waits until somebody has claimed it again.
+    /// delayed. While the store has failed, all of it waits until somebody has claimed it again; of a runtime that is stopped it is
+    /// handed back.
     fn take(state: &mut State) -> Vec<Load> {
-        if state.log.failure.is_some() {
+        if state.log.failure.is_some() || state.phase == Phase::Stopped {
             return Vec::new();
         }
         let marks: Vec<_> = state.log.to_mark.drain(..).map(Load::Mark).collect();

@@ -47,10 +47,16 @@ impl Runtime {
                         continue;
                     }
                     dispatcher.change_hands();
+                    // A shutdown whose grace is over wants the dispatcher.
+                    let mut aborted = pin!(self.shared.stop.cancelled());
                     return poll_fn(|cx| {
                         dispatcher.storage_round(cx);
                         if let Poll::Ready(answer) = answer.poll_unpin(cx) {
                             return Poll::Ready(answer.unwrap_or(Err(StorageError::Closed)));
+                        }
+                        if aborted.as_mut().poll(cx).is_ready() {
+                            let reason = "the runtime was shut down".to_owned();
+                            return Poll::Ready(Err(StorageError::Unknown { reason }));
                         }
                         match dispatcher.store_error() {
                             Some(error) => {

@@ -221,7 +221,17 @@ impl Dispatcher {
             }
         }
         let is_over = self.durable.as_ref().is_none_or(|d| d.is_written() || d.tenure().is_none());
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
+        if is_over && !self.awaits_emits(cx) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether emitted events were handed over and it is not known what became of them. Whoever asks is woken once more is known.
+    fn awaits_emits(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.parts.intake.lock();
+        let is_any = state.log.on_way > 0;
+        if is_any {
+            state.consumer = Some(cx.waker().clone());
+        }
+        is_any
     }
 
     /// Why the store is not held.

@@ -21,6 +21,7 @@ mod replay;
 mod retention;
 mod stage_letters;
 mod stages;
+mod taps;
 mod trial;
 
 pub(super) use self::proposal::Content;
@@ -52,6 +53,7 @@ use self::{
     proposal::{Proposal, Reply},
     read::Reading as PageReading,
     retention::Kept,
+    taps::Taps,
     trial::Trial,
 };
 use super::{
@@ -152,6 +154,7 @@ pub(super) struct Durable {
     firing: HashSet<Bytes>,
     looking: Option<Looking>,
     stages: Vec<stages::Runner>,
+    taps: Taps,
     /// How far each stage is that the store knows, whether it runs or not.
     stage_cursors: HashMap<String, Seq>,
     forgetting: Forgetting,
@@ -282,6 +285,7 @@ impl Durable {
             firing: HashSet::new(),
             looking: None,
             stages: Vec::new(),
+            taps: Taps::new(),
             stage_cursors: HashMap::new(),
             forgetting: Forgetting::default(),
             care: Care::default(),
@@ -333,6 +337,7 @@ impl Durable {
             && self.kept.is_quiet()
             && self.forgetting.is_quiet()
             && self.care.is_quiet()
+            && self.taps.is_quiet()
             && self.replays.is_empty()
             && self.purged.is_empty()
             && self.purged_numbers.is_empty()
@@ -425,12 +430,13 @@ impl Dispatcher {
     }
 
     /// What is done of the store in a round, while the partition is held.
-    const STEPS: [fn(&mut Self, &mut Context<'_>) -> bool; 11] = [
+    const STEPS: [fn(&mut Self, &mut Context<'_>) -> bool; 12] = [
         |this, _| this.take_landed(),
         Self::step_stages,
         Self::forget_names,
         |this, _| this.take_untold(),
         Self::follow_tail,
+        Self::read_for_streams,
         Self::read_pages,
         Self::fire_delayed,
         Self::look_at_limits,

@@ -187,15 +187,18 @@ impl Dispatcher {
         self.timers.add(due, Due::Attempt(Box::new(job)));
     }
 
-    /// A delivery of an event of the log. It holds no room in the queue.
+    /// A delivery of an event of the log.
     pub(super) fn logged_job(&mut self, held: Held, place: usize, logged: Logged) -> Job {
+        Job { sequence: logged.key.seq.0, logged: Some(logged), ..self.roomless_job(held, place) }
+    }
+
+    /// A delivery that holds no room in the queue.
+    pub(super) fn roomless_job(&mut self, held: Held, place: usize) -> Job {
         let class = held.event.priority.class();
         let event = self.open.insert(OpenEvent { class, open: 0, with_room: 0, failure: None });
-        let mut job = self.make_job(held, event, place, logged.key.seq.0);
+        let job = self.make_job(held, event, place, 0);
         self.open[event].with_room = 0;
-        job.stake = Stake::Logged;
-        job.logged = Some(logged);
-        job
+        Job { stake: Stake::Logged, ..job }
     }
 
     /// The name is the subscription's, with what the store has under an earlier one: how far it is, and its dead letters.

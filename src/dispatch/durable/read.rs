@@ -70,6 +70,9 @@ impl Dispatcher {
 
     /// Something was not told: who kept up reads it from the log.
     fn detach_all(&mut self, told: Seq) {
+        if let Some(durable) = &mut self.durable {
+            durable.taps.fall_behind(told);
+        }
         for (_, subscriber) in &mut self.subscribers {
             if let Some(reader) = &mut subscriber.reader {
                 reader.detach(told);
@@ -92,8 +95,8 @@ impl Dispatcher {
             let place = self.routes.at(turn);
             let subscriber = &mut self.subscribers[place];
             let Some(reader) = &mut subscriber.reader else {
-                if subscriber.entry.options.is_tap {
-                    self.tap(place, event, cx);
+                if subscriber.entry.options.is_tap && self.durable.as_ref().is_some_and(|d| d.taps.follows(seq)) {
+                    self.tap(place, seq, event, cx);
                 }
                 continue;
             };
@@ -130,11 +133,29 @@ impl Dispatcher {
         }
     }
 
-    /// A stream's end sees what lands while it is there, and has no place in the log.
-    fn tap(&mut self, place: usize, event: &Arc<Envelope>, cx: &mut Context<'_>) {
-        if matches!(self.wants(place, event), Ok(true)) && self.is_free(place, event) {
-            let (_, first) = self.deliver_at_once(Arc::clone(event), None, place, cx);
-            debug_assert!(first.is_none(), "a stream's end takes an event at once");
+    /// A stream's end takes an event at once, whatever quota there is for handlers, and has no place in the log. What it cannot
+    /// read is a dead letter.
+    pub(super) fn tap(&mut self, place: usize, seq: Seq, event: &Arc<Envelope>, cx: &mut Context<'_>) {
+        // It was made behind it.
+        if self.subscribers[place].entry.start.get().is_some_and(|&start| seq < start) {
+            return;
+        }
+        let wants = self.wants(place, event);
+        let held = Held { event: Arc::clone(event), origin: None };
+        match wants {
+            Ok(false) => {}
+            Ok(true) => {
+                let (event, first) = self.deliver_at_once(held.event, None, place, cx);
+                if let Some(first) = first {
+                    let job = self.roomless_job(Held { event, origin: None }, place);
+                    self.go_on(super::super::job::Job { id: first.id, ..job }, first);
+                }
+            }
+            Err(panic) => {
+                let job = self.roomless_job(held, place);
+                self.done.book.deliveries.panics += 1;
+                self.fail(job, &panic, self.now);
+            }
         }
     }
 
@@ -207,7 +228,8 @@ impl Dispatcher {
             && let Poll::Ready(Some((place, entry, classes, pages))) = durable.reading.poll_next_unpin(cx)
         {
             moved = true;
-            if self.subscribers.get(place).is_none_or(|subscriber| subscriber.entry.id != entry) {
+            // Whoever was taken back gets nothing more.
+            if self.subscribers.get(place).is_none_or(|s| s.entry.id != entry || !s.is_subscribed) {
                 continue;
             }
             match pages {
@@ -292,15 +314,7 @@ impl Dispatcher {
             reader.is_reading[class] = false;
         }
         let gaps: Vec<_> = classes.iter().zip(&found).filter_map(|(&class, found)| found.gap(class)).collect();
-        let pages: Vec<_> = found.into_iter().map(Found::into_page).collect();
-        let known_to = pages.iter().map(|page| page.next).min().unwrap_or_default();
-        let mut records: Vec<(usize, PageRecord)> = classes
-            .iter()
-            .zip(pages)
-            .flat_map(|(&class, page)| page.records.into_iter().map(move |record| (class, record)))
-            .filter(|(_, record)| record.seq < known_to)
-            .collect();
-        records.sort_by_key(|(_, record)| record.seq);
+        let (known_to, records) = in_order(classes, found);
         for (class, from, first) in gaps {
             self.count_trimmed(place, class, from, first.min(known_to));
         }
@@ -362,7 +376,11 @@ impl Dispatcher {
 
 /// Reads the next page of each of these classes. Several are read up to one and the same place: what lands while one is read after
 /// the other comes later, or it would be passed over in those that were read first.
-async fn found(tenure: Arc<Tenure>, from: Vec<(usize, Seq)>, mut wanted: Wanted) -> Result<Vec<Found>, StoreError> {
+pub(super) async fn found(
+    tenure: Arc<Tenure>,
+    from: Vec<(usize, Seq)>,
+    mut wanted: Wanted,
+) -> Result<Vec<Found>, StoreError> {
     let reader = tenure.reader();
     if from.len() > 1 {
         wanted.below = Some(reader.extent().await?.end);
@@ -377,6 +395,20 @@ async fn found(tenure: Arc<Tenure>, from: Vec<(usize, Seq)>, mut wanted: Wanted)
         });
     }
     Ok(pages)
+}
+
+/// What was found in these classes, in the order of the log, as far as it is known of all of them.
+pub(super) fn in_order(classes: &[usize], found: Vec<Found>) -> (Seq, Vec<(usize, PageRecord)>) {
+    let pages: Vec<_> = found.into_iter().map(Found::into_page).collect();
+    let known_to = pages.iter().map(|page| page.next).min().unwrap_or_default();
+    let mut records: Vec<(usize, PageRecord)> = classes
+        .iter()
+        .zip(pages)
+        .flat_map(|(&class, page)| page.records.into_iter().map(move |record| (class, record)))
+        .filter(|(_, record)| record.seq < known_to)
+        .collect();
+    records.sort_by_key(|(_, record)| record.seq);
+    (known_to, records)
 }
 
 /// A page that was read to its end knows all before the place up to which it was read.

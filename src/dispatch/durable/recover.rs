@@ -91,10 +91,13 @@ impl Dispatcher {
         durable.harmed_letters = dead.harmed;
         durable.stage_cursors = stage_cursors;
         durable.horizon = horizon;
+        durable.taps.claimed(durable.told, tenure.end);
         durable.tail = Tail::at(tenure.end, durable.recent_bytes);
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
+        // What was on its way when the partition was lost may have landed since somebody read.
+        self.parts.shelf.lose();
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
         let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = letters.restore(dead.letters, dead.last);
@@ -144,6 +147,7 @@ impl Dispatcher {
         durable.committing.clear();
         durable.opening.clear();
         durable.reading.clear();
+        durable.taps.lose();
         (durable.due, durable.looking) = (None, None);
         durable.forgetting.lose();
         durable.closing.clear();

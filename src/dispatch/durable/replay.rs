@@ -26,7 +26,10 @@ impl Dispatcher {
                 }
                 return None;
             }
-            Some(Some(place)) => self.subscribers[place].reader.is_some(),
+            // A stream has no rows.
+            Some(Some(place)) => {
+                self.subscribers[place].reader.is_some() || self.subscribers[place].entry.options.is_tap
+            }
         };
         if durable.tenure().is_some() && is_open && !durable.is_stuffed() {
             return Some(replay);

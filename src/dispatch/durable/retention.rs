@@ -264,7 +264,7 @@ impl Dispatcher {
         let floor = |class: usize| durable.known.values().map(|known| known.cursors[class].floor()).chain(others).min();
         let mut floors = [Seq(0); CLASSES];
         for (class, place) in floors.iter_mut().enumerate() {
-            *place = floor(class)?;
+            *place = floor(class)?.min(durable.taps.floor());
         }
         Some(floors)
     }

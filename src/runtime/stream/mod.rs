@@ -148,7 +148,13 @@ impl Runtime {
     /// It ends when the runtime is stopped, and at once where that was stopped before. An event that cannot be read as a
     /// `T` is a dead letter of the stream and is counted: [`StreamMeter::unreadable`].
     ///
+    /// In a durable runtime it begins with what this process writes, or where the runtime is when it is made; it has no place of its
+    /// own in the store, and nothing waits for it but what is being read. A quota for handlers does not hold it back.
+    ///
     /// # Data loss
+    /// In a durable runtime a stream misses what strict limits of the [`Retention`](crate::Retention) trim before it has read it, and
+    /// what is damaged: both are counted under its name, in [`SubscriptionBook::trimmed`](crate::SubscriptionBook::trimmed).
+    ///
     /// Buffers 1,024 items and drops the oldest beyond, counted; [`stream_with`](Self::stream_with) says otherwise. A
     /// flow is pulled, so its buffer empties as fast as whoever polls the last operator.
     ///

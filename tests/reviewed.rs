@@ -1,0 +1,347 @@
+//! What a review of durable runtimes found: streams, shutdown, quotas and pages where two things happen at once.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use millstream::{
+    Builder, Context, Draft, Envelope, Event, Expect, Handler, Quota, Replay, Retention, Runtime, Stage, Start,
+    StorageError, chain,
+    store::{
+        Claim, Class, CommitError, Committed, Memory, Op, Page, PartitionId, Reader, Seq, Store, StoreError,
+        StoreFuture, Wanted, tables,
+    },
+    testing::{self, HeldPartition, HookedStore, StoreHooks, TestKit},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "sale", key = "shop")]
+struct Sale {
+    shop: String,
+    cents: i64,
+}
+
+#[derive(Event, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[event(name = "total")]
+struct Total {
+    cents: i64,
+}
+
+fn sale(cents: i64) -> Sale {
+    Sale { shop: "Kornhaus".into(), cents }
+}
+
+fn durable() -> Builder {
+    Runtime::builder().store(Memory::new())
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Does what can be done without time passing, but for a millisecond.
+async fn drive(kit: &TestKit) {
+    let _ = tokio::time::timeout(ms(1), kit.process()).await;
+}
+
+type Landing = Result<Committed, CommitError>;
+
+/// A store that does what a test says.
+#[derive(Default)]
+struct Hooks {
+    /// Whether what is appended waits.
+    holds_appends: watch::Sender<bool>,
+    /// Whether what is committed waits.
+    holds_commits: watch::Sender<bool>,
+    /// Whether a claim waits.
+    holds_claims: watch::Sender<bool>,
+    /// Whether pages are read later.
+    holds_pages: watch::Sender<bool>,
+    /// Nobody knows what became of a batch for which this says so; it is kept.
+    hides: Mutex<Option<fn(&Op) -> bool>>,
+    /// Whether what is kept waits.
+    holds_hidden: watch::Sender<bool>,
+    /// What was kept lands before the next claim.
+    late: Mutex<Vec<(HeldPartition, Vec<Op>)>>,
+    /// Whether what was kept never lands.
+    forgets: AtomicBool,
+}
+
+type Hooked = HookedStore<Hooks>;
+
+fn hooked() -> Hooked {
+    HookedStore::new(Memory::new(), Hooks::default())
+}
+
+async fn released(held: &watch::Sender<bool>) {
+    let mut held = held.subscribe();
+    drop(held.wait_for(|held| !*held).await);
+}
+
+impl StoreHooks for Hooks {
+    fn append(&self, store: &Arc<dyn Store>, partition: PartitionId, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let (store, held) = (Arc::clone(store), self.holds_appends.clone());
+        Box::pin(async move {
+            released(&held).await;
+            store.append(partition, batch).await
+        })
+    }
+
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Landing> {
+        let hides = *self.hides.lock().unwrap();
+        let is_hidden = hides.is_some_and(|hides| batch.iter().any(hides));
+        let (held, waits) = (held.clone(), self.holds_commits.clone());
+        if is_hidden {
+            let waits = self.holds_hidden.clone();
+            *self.hides.lock().unwrap() = None;
+            self.late.lock().unwrap().push((held.clone(), batch));
+            return Box::pin(async move {
+                released(&waits).await;
+                Err(CommitError::unknown(std::io::Error::other("nobody knows")))
+            });
+        }
+        Box::pin(async move {
+            released(&waits).await;
+            held.commit(batch).await
+        })
+    }
+
+    fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        let (store, waits, forgets) = (Arc::clone(store), self.holds_claims.clone(), self.forgets.load(Relaxed));
+        Box::pin(async move {
+            released(&waits).await;
+            for (held, batch) in late {
+                if !forgets {
+                    held.commit(batch).await.unwrap();
+                }
+                held.lose();
+            }
+            store.claim(partition).await
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        reader: &'a dyn Reader,
+        class: Class,
+        from: Seq,
+        max_bytes: usize,
+        wanted: &'a Wanted,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move {
+            released(&self.holds_pages).await;
+            reader.read(class, from, max_bytes, wanted).await
+        })
+    }
+}
+
+#[test]
+fn what_a_stream_of_a_durable_runtime_cannot_read_is_a_dead_letter_and_others_get_what_follows() {
+    testing::run(durable(), async |kit| {
+        let mut sales = kit.stream::<Sale>("sale");
+        kit.on("sale", (async |_: Arc<Envelope>| {}).named("all"))?;
+        kit.settle().await;
+        kit.emit_all([Draft::json("sale", "no sale".into()), Draft::new(sale(1))])?;
+        kit.settle().await;
+        let meter = sales.head().meter();
+        assert_eq!((meter.items(), meter.unreadable(), meter.dropped()), (1, 1, 0));
+        assert_eq!(sales.next().await, Some(sale(1)));
+        let letter = kit.assert_one_dead_letter();
+        assert_eq!(letter.subscription.as_deref(), Some(meter.name()));
+        let book = kit.stats().deliveries;
+        assert_eq!((book.created, book.handled, book.dead), (4, 3, 1));
+
+        // Replayed, it is none the better, and nobody waits for it.
+        assert_eq!(kit.replay(&Replay::all()).replayed, 1);
+        kit.settle().await;
+        kit.assert_one_dead_letter();
+        assert_eq!(meter.unreadable(), 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stream_of_a_durable_runtime_gets_what_a_stage_emits_in_order_and_once() {
+    testing::run(durable(), async |kit| {
+        kit.stage("totals", Stage::new(chain().map(|sale: Sale| Total { cents: sale.cents })))?;
+        let sums = kit.stream::<Total>("total");
+        let all = kit.stream::<Arc<Envelope>>(">");
+        for cents in 0..5 {
+            kit.emit(sale(cents))?;
+            kit.emit(sale(cents + 10))?;
+            kit.settle().await;
+        }
+        assert_eq!((sums.head().meter().items(), all.head().meter().items()), (10, 20));
+        kit.shutdown(Duration::ZERO).await?;
+        let seen: Vec<_> = sums.map(|total| total.cents).collect().await;
+        assert_eq!(seen, [0, 10, 1, 11, 2, 12, 3, 13, 4, 14]);
+        let ids: std::collections::BTreeSet<_> = all.map(|event| event.id()).collect().await;
+        assert_eq!(ids.len(), 20);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stream_of_a_durable_runtime_gets_events_of_a_tenant_whose_handlers_have_a_quota() {
+    let builder = durable().quota_of("t", Quota::new().concurrency(1));
+    testing::run(builder, async |kit| {
+        let sales = kit.stream::<Sale>("sale");
+        kit.settle().await;
+        kit.emit(Draft::new(sale(1)).tenant("t"))?;
+        kit.settle().await;
+        assert_eq!(sales.head().meter().items(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stream_of_a_durable_runtime_gets_what_was_emitted_before_anybody_drove_and_nothing_of_before() {
+    let store = Memory::new();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.emit(sale(1))?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store), async |kit| {
+        let early = kit.stream::<Sale>("sale");
+        kit.emit(sale(2))?;
+        kit.settle().await;
+        let late = kit.stream::<Sale>("sale");
+        kit.emit(sale(3))?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        let cents = async |stream: millstream::Flow<millstream::EventStream<Sale>>| {
+            stream.map(|sale| sale.cents).collect::<Vec<_>>().await
+        };
+        assert_eq!((cents(early).await, cents(late).await), (vec![2, 3], vec![3]));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stream_of_a_durable_runtime_gets_what_landed_while_the_partition_was_lost() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.on("sale", (async |_: Arc<Envelope>| {}).named("all"))?;
+        let sales = kit.stream::<Sale>("sale");
+        kit.settle().await;
+        store.hooks().holds_hidden.send_replace(true);
+        *store.hooks().hides.lock().unwrap() = Some(|op| matches!(op, Op::Put { table: tables::CURSOR, .. }));
+        kit.emit(sale(1))?;
+        drive(&kit).await;
+        // It is in the log, and before anybody is told of it the partition is lost.
+        kit.emit(sale(2))?.await?;
+        store.hooks().holds_hidden.send_replace(false);
+        kit.settle().await;
+        kit.emit(sale(3))?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        assert_eq!(sales.map(|sale| sale.cents).collect::<Vec<_>>().await, [1, 2, 3]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shutdown_whose_grace_is_over_waits_for_a_write_to_the_storage_no_longer() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.settle().await;
+        store.hooks().holds_commits.send_replace(true);
+        let runtime = kit.runtime().clone();
+        let put = tokio::spawn(async move { runtime.storage("n").put("k", "v").await });
+        tokio::task::yield_now().await;
+        tokio::time::timeout(Duration::from_secs(10), kit.shutdown(Duration::ZERO)).await??;
+        assert!(matches!(put.await?, Err(StorageError::Unknown { .. })));
+        store.hooks().holds_commits.send_replace(false);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shutdown_whose_grace_is_over_waits_for_events_on_their_way_to_the_store() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.settle().await;
+        store.hooks().holds_appends.send_replace(true);
+        let first = kit.emit(sale(1))?;
+        // It waits in the queue until the first has landed, and is handed back.
+        let second = kit.emit(sale(2))?;
+        let shutdown = kit.shutdown(Duration::ZERO);
+        tokio::pin!(shutdown);
+        assert!(tokio::time::timeout(ms(100), &mut shutdown).await.is_err(), "what was accepted is on its way");
+        store.hooks().holds_appends.send_replace(false);
+        let report = shutdown.await?;
+        assert!(first.await.is_ok() && second.await.is_err());
+        assert_eq!(report.parked.iter().map(|event| event.decode::<Sale>().unwrap()).collect::<Vec<_>>(), [sale(2)]);
+        assert_eq!(kit.stats().events.queued, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_page_that_was_being_read_when_a_subscription_was_taken_back_is_not_delivered() {
+    let store = hooked();
+    let large = || Draft::json("large", "x".repeat(200 << 10).into());
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.emit_all([large(), large()])?;
+        kit.settle().await;
+        kit.shutdown(Duration::ZERO).await?;
+        Ok(())
+    });
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let (begun, go) = (Arc::new(AtomicU64::new(0)), watch::Sender::new(false));
+        let (seen, hooks, waits) = (Arc::clone(&begun), store.clone(), go.clone());
+        let handler = move |_: Arc<Envelope>| {
+            if seen.fetch_add(1, Relaxed) == 0 {
+                hooks.hooks().holds_pages.send_replace(true);
+            }
+            let mut waits = waits.subscribe();
+            async move { drop(waits.wait_for(|go| *go).await) }
+        };
+        let id = kit.on("large", handler.named("slow").starting_at(Start::Earliest))?;
+        drive(&kit).await;
+        assert_eq!(begun.load(Relaxed), 1, "the second is on a page of its own");
+        kit.off(id);
+        drive(&kit).await;
+        store.hooks().holds_pages.send_replace(false);
+        drive(&kit).await;
+        go.send_replace(true);
+        kit.settle().await;
+        assert_eq!(begun.load(Relaxed), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_put_on_a_condition_while_nobody_holds_the_partition_is_checked_once_somebody_does() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let handler = async |context: Context| context.storage("n").put("row", "a handler's").await;
+        kit.on("sale", handler.named("writer"))?;
+        kit.settle().await;
+        store.hooks().holds_claims.send_replace(true);
+        *store.hooks().hides.lock().unwrap() = Some(|op| matches!(op, Op::Put { table: tables::STORAGE, .. }));
+        kit.emit(sale(1))?.await?;
+        drive(&kit).await;
+        let runtime = kit.runtime().clone();
+        let put = tokio::spawn(async move { runtime.storage("n").put_if("row", Expect::Absent, "another's").await });
+        tokio::time::sleep(ms(1)).await;
+        assert!(!put.is_finished(), "nobody holds the partition");
+        store.hooks().holds_claims.send_replace(false);
+        assert!(!put.await??, "what the handler wrote has landed");
+        kit.settle().await;
+        assert_eq!(kit.storage("n").get("row").await?.as_deref(), Some(&b"a handler's"[..]));
+        assert_eq!(kit.stats().deliveries.handled, 1, "its commit is in the store: it is not handled again");
+        Ok(())
+    });
+}
+
