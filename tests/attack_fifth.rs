@@ -270,9 +270,11 @@ fn a_waker_that_panics_keeps_nobody_else_from_the_store() {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio.block_on(async {
             let runtime = Runtime::builder().store(store.clone()).build().unwrap();
-            gate.set(true);
-            let mut row = store.append(PartitionId(1), Vec::new());
+            // Reading waits for the disk as well.
             let mut more = store.appended(PartitionId(0), Seq(0));
+            gate.set(true);
+            let new = Op::PutNew { table: tables::ONCE, key: "k".into(), value: Bytes::new(), life: None };
+            let mut row = store.append(PartitionId(1), vec![new]);
             let mut receipt = runtime.emit(Draft::json("number", json!(1))).unwrap().into_future();
             assert!(row.as_mut().poll(&mut context).is_pending());
             assert!(more.as_mut().poll(&mut context).is_pending());
