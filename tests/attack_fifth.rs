@@ -73,7 +73,7 @@ impl StorageBackend for GatedDisk {
 
 /// Fails where it takes longer than that, for nothing can be done about a thread that hangs.
 fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::channel();
+    let (done, ended) = mpsc::sync_channel(1);
     let thread = thread::spawn(move || {
         test();
         let _ = done.send(());
@@ -85,7 +85,7 @@ fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
 /// Hands over more than a file lets wait, as the way from the queue to the store does where a batch has landed.
 struct HandsOver {
     store: Redb,
-    landing: mpsc::Sender<StoreFuture<'static, Result<Committed, CommitError>>>,
+    landing: mpsc::SyncSender<StoreFuture<'static, Result<Committed, CommitError>>>,
 }
 
 impl Wake for HandsOver {
@@ -107,7 +107,7 @@ fn a_file_takes_what_its_own_thread_hands_over_however_much_waits() {
         let gate = Arc::new(Gate::default());
         let disk = GatedDisk { disk: InMemoryBackend::new(), gate: Arc::clone(&gate) };
         let store = Redb::builder().open_on(disk).unwrap();
-        let (landing, handed_over) = mpsc::channel();
+        let (landing, handed_over) = mpsc::sync_channel(20);
         let waker = Waker::from(Arc::new(HandsOver { store: store.clone(), landing }));
         gate.set(true);
         let row = Op::PutNew { table: tables::ONCE, key: "k".into(), value: Bytes::new(), life: None };
@@ -229,7 +229,7 @@ fn delayed_events_of_one_id_and_one_due_time_that_handlers_return_all_come() {
     testing::run(Runtime::builder().store(Memory::new()), async |kit: TestKit| {
         let runtime = kit.runtime().clone();
         let twice = move || {
-            let draft = runtime.create(Draft::json("later", json!(1))).delay(Duration::from_secs(60));
+            let draft = runtime.create(Draft::json("later", json!(1))).delay(Duration::from_mins(1));
             async move { vec![draft.clone(), draft] }
         };
         kit.on("number", twice.named("twice"))?;
@@ -241,7 +241,7 @@ fn delayed_events_of_one_id_and_one_due_time_that_handlers_return_all_come() {
         kit.on("later", note.named("note"))?;
         kit.emit(Draft::json("number", json!(1)))?.await?;
         kit.settle().await;
-        kit.advance(Duration::from_secs(120)).await;
+        kit.advance(Duration::from_mins(2)).await;
         assert_eq!(kit.stats().events.delayed, 0, "{:?}", kit.stats().events);
         Ok(())
     });
@@ -252,6 +252,7 @@ fn delayed_events_of_one_id_and_one_due_time_that_handlers_return_all_come() {
 struct Panics;
 
 impl Wake for Panics {
+    #[expect(clippy::panic, reason = "that is what it is for")]
     fn wake(self: Arc<Self>) {
         panic!("whoever waits has gone");
     }
@@ -269,9 +270,11 @@ fn a_waker_that_panics_keeps_nobody_else_from_the_store() {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio.block_on(async {
             let runtime = Runtime::builder().store(store.clone()).build().unwrap();
-            gate.set(true);
-            let mut row = store.append(PartitionId(1), Vec::new());
+            // Reading waits for the disk as well.
             let mut more = store.appended(PartitionId(0), Seq(0));
+            gate.set(true);
+            let new = Op::PutNew { table: tables::ONCE, key: "k".into(), value: Bytes::new(), life: None };
+            let mut row = store.append(PartitionId(1), vec![new]);
             let mut receipt = runtime.emit(Draft::json("number", json!(1))).unwrap().into_future();
             assert!(row.as_mut().poll(&mut context).is_pending());
             assert!(more.as_mut().poll(&mut context).is_pending());

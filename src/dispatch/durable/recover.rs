@@ -115,7 +115,9 @@ impl Dispatcher {
         self.count_dropped(dropped);
         self.let_all_go(gone);
         self.tell_harm(harmed_clock);
-        writes.into_iter().for_each(|write| self.write(write));
+        for write in writes {
+            self.write(write);
+        }
         self.replay_asked();
         self.tell_orphans();
     }
