@@ -201,9 +201,12 @@ impl Shelf {
         let mut state = self.lock();
         state.on_way.clear();
         state.batches.clear();
-        state.changes += 1;
-        let change = state.changes;
-        state.watched.values_mut().for_each(|watched| watched.change = change);
+        state.touch_all();
+    }
+
+    /// What was lost may have landed since somebody read.
+    pub(crate) fn doubt(&self) {
+        self.lock().touch_all();
     }
 
     /// Writes at once where that may be done.
@@ -230,6 +233,12 @@ impl Writer for Shelf {
 }
 
 impl State {
+    fn touch_all(&mut self) {
+        self.changes += 1;
+        let change = self.changes;
+        self.watched.values_mut().for_each(|watched| watched.change = change);
+    }
+
     fn touch(&mut self, row: &Bytes) {
         if let Some(watched) = self.watched.get_mut(row) {
             self.changes += 1;

@@ -42,6 +42,11 @@ impl Writes {
         self.rows.values().all(|touched| touched.write.is_none())
     }
 
+    /// Whether it depends on what was read.
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.rows.values().any(|touched| touched.read.is_some())
+    }
+
     /// What a row becomes; none where it stays.
     #[expect(clippy::option_option, reason = "it stays, or it goes")]
     pub(super) fn written(&self, row: &Bytes) -> Option<Option<Bytes>> {
