@@ -345,3 +345,29 @@ fn what_is_put_on_a_condition_while_nobody_holds_the_partition_is_checked_once_s
     });
 }
 
+#[test]
+fn delayed_events_of_a_durable_runtime_wait_on_disk_whatever_limits_there_are_for_memory() {
+    let builder = durable().delayed_size(2).quota_of("t", Quota::new().delayed(1));
+    testing::run(builder, async |kit| {
+        let handled = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&handled);
+        let count = move |_: Arc<Envelope>| {
+            seen.fetch_add(1, Relaxed);
+            async {}
+        };
+        kit.on("later", count.named("all"))?;
+        let fan_out = async |_: Sale| [1, 2, 3].map(|n| Draft::json("later", n.into()).delay(Duration::from_secs(60)));
+        kit.on("sale", fan_out.named("fan out"))?;
+        for n in 0..5 {
+            kit.emit(Draft::json("later", n.into()).delay(Duration::from_hours(1)).tenant("t"))?.await?;
+        }
+        kit.emit(sale(1))?;
+        kit.settle().await;
+        assert_eq!(kit.stats().events.delayed, 8);
+        kit.assert_no_dead_letters();
+        kit.advance(Duration::from_hours(1)).await;
+        assert_eq!(handled.load(Relaxed), 8);
+        Ok(())
+    });
+}
+
