@@ -371,3 +371,27 @@ fn delayed_events_of_a_durable_runtime_wait_on_disk_whatever_limits_there_are_fo
     });
 }
 
+#[test]
+fn a_name_that_is_forgotten_and_wanted_anew_begins_anew_though_the_last_of_its_rows_went_in_a_commit_that_was_lost() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()).retention(Retention::All), async |kit| {
+        let id = kit.on("sale", (async |_: Sale| {}).named("all"))?;
+        kit.emit_all([sale(1), sale(2), sale(3)])?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 3);
+        kit.off(id);
+        kit.settle().await;
+
+        store.hooks().forgets.store(true, Relaxed);
+        *store.hooks().hides.lock().unwrap() = Some(|op| matches!(op, Op::Delete { table: tables::SUBSCRIPTION, .. }));
+        store.hooks().holds_hidden.send_replace(true);
+        kit.forget("all");
+        drive(&kit).await;
+        assert_eq!(store.hooks().late.lock().unwrap().len(), 1, "it is on its way");
+        kit.on("sale", (async |_: Sale| {}).named("all").starting_at(Start::Earliest))?;
+        store.hooks().holds_hidden.send_replace(false);
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 6, "it begins with the first again");
+        Ok(())
+    });
+}
