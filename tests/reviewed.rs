@@ -260,9 +260,9 @@ fn a_shutdown_whose_grace_is_over_waits_for_a_write_to_the_storage_no_longer() {
         let runtime = kit.runtime().clone();
         let storage = runtime.storage("n");
         // The write is polled first, and has the dispatcher.
-        let shutdown = tokio::time::timeout(Duration::from_secs(10), kit.shutdown(Duration::ZERO));
-        let (put, report) = tokio::join!(biased; storage.put("k", "v"), shutdown);
-        report??;
+        let both = async { tokio::join!(biased; storage.put("k", "v"), kit.shutdown(Duration::ZERO)) };
+        let (put, report) = tokio::time::timeout(Duration::from_secs(10), both).await?;
+        report?;
         assert!(matches!(put, Err(StorageError::Unknown { .. })));
         store.hooks().holds_commits.send_replace(false);
         Ok(())
