@@ -52,6 +52,7 @@ async fn drive(kit: &TestKit) {
 }
 
 type Landing = Result<Committed, CommitError>;
+type Chooses = fn(&Op) -> bool;
 
 /// A store that does what a test says.
 #[derive(Default)]
@@ -65,7 +66,7 @@ struct Hooks {
     /// Whether pages are read later.
     holds_pages: watch::Sender<bool>,
     /// Nobody knows what became of a batch for which this says so; it is kept.
-    hides: Mutex<Option<fn(&Op) -> bool>>,
+    hides: Mutex<Option<Chooses>>,
     /// Whether what is kept waits.
     holds_hidden: watch::Sender<bool>,
     /// What was kept lands before the next claim.
@@ -257,10 +258,12 @@ fn a_shutdown_whose_grace_is_over_waits_for_a_write_to_the_storage_no_longer() {
         kit.settle().await;
         store.hooks().holds_commits.send_replace(true);
         let runtime = kit.runtime().clone();
-        let put = tokio::spawn(async move { runtime.storage("n").put("k", "v").await });
-        tokio::task::yield_now().await;
-        tokio::time::timeout(Duration::from_secs(10), kit.shutdown(Duration::ZERO)).await??;
-        assert!(matches!(put.await?, Err(StorageError::Unknown { .. })));
+        let storage = runtime.storage("n");
+        // The write is polled first, and has the dispatcher.
+        let both = async { tokio::join!(biased; storage.put("k", "v"), kit.shutdown(Duration::ZERO)) };
+        let (put, report) = tokio::time::timeout(Duration::from_secs(10), both).await?;
+        report?;
+        assert!(matches!(put, Err(StorageError::Unknown { .. })));
         store.hooks().holds_commits.send_replace(false);
         Ok(())
     });
@@ -333,11 +336,12 @@ fn what_is_put_on_a_condition_while_nobody_holds_the_partition_is_checked_once_s
         kit.emit(sale(1))?.await?;
         drive(&kit).await;
         let runtime = kit.runtime().clone();
-        let put = tokio::spawn(async move { runtime.storage("n").put_if("row", Expect::Absent, "another's").await });
-        tokio::time::sleep(ms(1)).await;
-        assert!(!put.is_finished(), "nobody holds the partition");
+        let storage = runtime.storage("n");
+        let put = storage.put_if("row", Expect::Absent, "another's");
+        tokio::pin!(put);
+        assert!(tokio::time::timeout(ms(1), &mut put).await.is_err(), "nobody holds the partition");
         store.hooks().holds_claims.send_replace(false);
-        assert!(!put.await??, "what the handler wrote has landed");
+        assert!(!put.await?, "what the handler wrote has landed");
         kit.settle().await;
         assert_eq!(kit.storage("n").get("row").await?.as_deref(), Some(&b"a handler's"[..]));
         assert_eq!(kit.stats().deliveries.handled, 1, "its commit is in the store: it is not handled again");
@@ -345,3 +349,53 @@ fn what_is_put_on_a_condition_while_nobody_holds_the_partition_is_checked_once_s
     });
 }
 
+#[test]
+fn delayed_events_of_a_durable_runtime_wait_on_disk_whatever_limits_there_are_for_memory() {
+    let builder = durable().delayed_size(2).quota_of("t", Quota::new().delayed(1));
+    testing::run(builder, async |kit| {
+        let handled = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&handled);
+        let count = move |_: Arc<Envelope>| {
+            seen.fetch_add(1, Relaxed);
+            async {}
+        };
+        kit.on("later", count.named("all"))?;
+        let fan_out = async |_: Sale| [1, 2, 3].map(|n| Draft::json("later", n.into()).delay(Duration::from_mins(1)));
+        kit.on("sale", fan_out.named("fan out"))?;
+        for n in 0..5 {
+            kit.emit(Draft::json("later", n.into()).delay(Duration::from_hours(1)).tenant("t"))?.await?;
+        }
+        kit.emit(sale(1))?;
+        kit.settle().await;
+        assert_eq!(kit.stats().events.delayed, 8);
+        kit.assert_no_dead_letters();
+        kit.advance(Duration::from_hours(1)).await;
+        assert_eq!(handled.load(Relaxed), 8);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_name_that_is_forgotten_and_wanted_anew_begins_anew_though_the_last_of_its_rows_went_in_a_commit_that_was_lost() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()).retention(Retention::All), async |kit| {
+        let id = kit.on("sale", (async |_: Sale| {}).named("all"))?;
+        kit.emit_all([sale(1), sale(2), sale(3)])?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 3);
+        kit.off(id);
+        kit.settle().await;
+
+        store.hooks().forgets.store(true, Relaxed);
+        *store.hooks().hides.lock().unwrap() = Some(|op| matches!(op, Op::Delete { table: tables::SUBSCRIPTION, .. }));
+        store.hooks().holds_hidden.send_replace(true);
+        kit.forget("all");
+        drive(&kit).await;
+        assert_eq!(store.hooks().late.lock().unwrap().len(), 1, "it is on its way");
+        kit.on("sale", (async |_: Sale| {}).named("all").starting_at(Start::Earliest))?;
+        store.hooks().holds_hidden.send_replace(false);
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 6, "it begins with the first again");
+        Ok(())
+    });
+}

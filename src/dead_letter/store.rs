@@ -188,12 +188,17 @@ impl DeadLetters {
         own.into_iter().chain(oldest).collect()
     }
 
-    /// To its place by number, which for a new one is the last.
+    /// To its place by number, which for a new one is the last. One that was taken out may have been read again meanwhile.
     fn insert(&mut self, letter: DeadLetter) {
         if let Some(tenant) = &letter.event.tenant {
             *self.by_tenant.entry(tenant.clone()).or_default() += 1;
         }
         let place = self.letters.partition_point(|other| other.number < letter.number);
+        if self.letters.get(place).is_some_and(|other| other.number == letter.number)
+            && let Some(other) = self.letters.remove(place)
+        {
+            self.forget_tenant_of(&other);
+        }
         self.letters.insert(place, letter);
     }
 }
@@ -244,5 +249,16 @@ mod tests {
         let gone = letters.put_back(taken);
         assert_eq!((numbers(&gone), letters.len()), (vec![1], 2));
         assert_eq!(numbers(&letters.list(&DeadLetterFilter::all())), [2, 3]);
+    }
+
+    #[test]
+    fn what_is_put_back_and_was_read_again_meanwhile_is_there_once() {
+        let (ids, mut letters) = (IdSource::new(1), DeadLetters::new(2, Quotas::default()));
+        letters.add(letter(&ids));
+        let kept = letters.list(&DeadLetterFilter::all());
+        let taken = letters.take(&DeadLetterFilter::all(), 1);
+        assert!(letters.restore(kept, 1).is_empty());
+        assert!(letters.put_back(taken).is_empty());
+        assert_eq!(numbers(&letters.list(&DeadLetterFilter::all())), [1]);
     }
 }

@@ -235,6 +235,10 @@ impl Dispatcher {
         if self.in_flight.is_empty() && self.timers.next().is_none() && self.is_settled() {
             return Progress::Resting { next_due: self.next_due };
         }
+        // It came just now, when there was nobody to wake.
+        if self.durable.is_some() && self.has_new_subscribers() {
+            return Self::busy(cx);
+        }
         Progress::Waiting
     }
 

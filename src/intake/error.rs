@@ -72,7 +72,7 @@ pub enum Refusal {
         /// How long until one more may come.
         retry_after: Duration,
     },
-    /// As many events as allowed wait for their due time.
+    /// As many events as allowed wait for their due time in memory.
     #[error("{limit} delayed events wait already, as many as `delayed_size` allows")]
     DelayedFull {
         /// `delayed_size`.

@@ -199,8 +199,12 @@ impl Builder {
         self
     }
 
-    /// How many events may wait for their due time. They hold no place in the queue. What handlers return beyond it is a
+    /// How many events may wait for their due time in memory. They hold no place in the queue. What handlers return beyond it is a
     /// dead letter.
+    ///
+    /// In a durable runtime they wait in the store, where this is no limit: the disk is. A handler that returns several events for
+    /// each one it gets, each delayed by a second or more, begins new roots with them, which no count ends: there it is for the
+    /// handler to end that.
     pub fn delayed_size(mut self, events: usize) -> Self {
         self.limits.delayed = events;
         self

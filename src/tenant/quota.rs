@@ -57,7 +57,8 @@ impl Quota {
         concurrency
     }
     limit! {
-        /// Events that may wait for their due time. Beyond it delayed emits are refused.
+        /// Events that may wait for their due time in memory. Beyond it delayed emits are refused. In a durable runtime they wait in
+        /// the store, where this is no limit; those on their way there count as queued.
         delayed
     }
     limit! {

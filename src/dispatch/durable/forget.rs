@@ -35,10 +35,21 @@ pub(super) struct Forgetting {
     begun: Option<String>,
     /// The next of its rows.
     rows: Option<Pending<Result<Remaining, StoreError>>>,
-    /// Those whose last rows go with a batch, by its number.
-    ended: Vec<(String, u64)>,
+    /// Those whose last rows go with a batch.
+    ended: Vec<Ended>,
+    /// Those of them whose batch was lost: whoever has come since wants the name anew.
+    again: Vec<Ended>,
     /// Rows that were removed where one of them may be damaged: such a one may not be found where it lies, and stays.
     removed: HashSet<RowKey>,
+}
+
+/// A name whose last rows go.
+struct Ended {
+    name: String,
+    /// The number of the batch with which they go.
+    batch: u64,
+    /// The numbers under which it had rows.
+    ids: Vec<u32>,
 }
 
 /// Who claims a name.
@@ -51,18 +62,24 @@ enum Claim {
 
 impl Forgetting {
     pub(super) fn is_quiet(&self) -> bool {
-        self.asked.is_empty() && self.begun.is_none()
+        self.asked.is_empty() && self.again.is_empty() && self.begun.is_none()
     }
 
     /// A batch has landed, and with it the end of some.
     pub(super) fn landed(&mut self, batch: u64) {
-        self.ended.retain(|(_, number)| *number > batch);
+        self.ended.retain(|ended| ended.batch > batch);
     }
 
     /// The partition is lost: what was read is read again, and what may be there still goes once more.
     pub(super) fn lose(&mut self) {
         self.rows = None;
-        self.asked.extend(self.ended.drain(..).map(|(name, _)| name));
+        for ended in self.ended.drain(..) {
+            if ended.ids.is_empty() {
+                self.asked.push(ended.name);
+            } else {
+                self.again.push(ended);
+            }
+        }
         self.removed.clear();
     }
 }
@@ -137,11 +154,13 @@ impl Dispatcher {
         }
         let marks = self.marks_of_next(name);
         let Some(durable) = &mut self.durable else { return };
+        let ids = durable.ids_of(name);
         durable.forget_name(name);
         durable.batch.ops.extend(marks);
         durable.forgetting.begun = None;
         durable.forgetting.removed.clear();
-        durable.forgetting.ended.push((name.to_owned(), durable.batch_number));
+        let batch = durable.batch_number;
+        durable.forgetting.ended.push(Ended { name: name.to_owned(), batch, ids });
         self.begin_stages_again();
         self.open_again(name);
         self.tell_orphans();
@@ -171,6 +190,13 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return false };
         if durable.tenure().is_none() || durable.forgetting.begun.is_some() {
             return false;
+        }
+        while let Some(Ended { name, ids, .. }) = durable.forgetting.again.pop() {
+            // Where its rows are those of whoever came since, they went all the same.
+            if durable.ids_of(&name).iter().any(|id| ids.contains(id)) {
+                durable.forgetting.begun = Some(name);
+                return true;
+            }
         }
         let mut asked = std::mem::take(&mut durable.forgetting.later);
         let waited = asked.len();
@@ -228,7 +254,7 @@ fn start_op(name: String, start: Seq) -> Option<Op> {
 impl Durable {
     /// Whether its rows are going just now: who wants the name begins anew, after that.
     pub(super) fn is_being_forgotten(&self, name: &str) -> bool {
-        self.forgetting.begun.as_deref() == Some(name)
+        self.forgetting.begun.as_deref() == Some(name) || self.forgetting.again.iter().any(|ended| ended.name == name)
     }
 
     /// The rows that make a name known go.

@@ -539,7 +539,8 @@ impl Dispatcher {
         let is_quiet = self.durable.as_ref().is_none_or(|durable| durable.is_quiet(self.now)) && self.all_keep_up();
         if let Some(durable) = &self.durable {
             let mut state = self.parts.intake.lock();
-            let is_quiet = is_quiet && state.queue.len() == 0 && state.log.is_quiet();
+            // Whoever subscribes is known by name before he says that there may be something to read.
+            let is_quiet = is_quiet && state.queue.len() == 0 && state.log.is_quiet() && !self.has_new_subscribers();
             let before = (state.log.unsettled, state.log.next_due);
             let now = (!is_quiet, durable.next_due());
             (state.log.unsettled, state.log.next_due) = now;

@@ -132,10 +132,8 @@ impl Dispatcher {
         }
         let Write { writes, reply } = write;
         let content = Content { writes: Some(Box::new(writes)), ..Content::default() };
-        // While nobody holds the partition, what was lost may still land: what was read is looked at once more after that.
-        let is_lost = durable.tenure().is_none();
         let is_tried = durable.trial.as_ref().is_some_and(|trial| trial.locks(&content));
-        if is_lost || is_tried || !self.make_room(content.size()) {
+        if is_tried || !self.make_room(content.size()) {
             if let Some(durable) = &mut self.durable {
                 durable.proposals.push_back(Proposal { whose: Whose::Outside(reply), content });
             }

@@ -96,8 +96,6 @@ impl Dispatcher {
         durable.told = tenure.end;
         durable.saved_now = durable.saved_now.max(last_now);
         durable.batch.ops.extend(durable.care.claimed(&tenure, endings));
-        // What was on its way when the partition was lost may have landed since somebody read.
-        self.parts.shelf.lose();
         // Before it is said that the store is well: whoever replays from then on takes what is dead now.
         let mut letters = self.parts.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = letters.restore(dead.letters, dead.last);
