@@ -254,7 +254,9 @@ mod tests {
             let both = [told(7, &[1, 1]), landed(7, 7)];
             let both =
                 if is_first { both } else { both.into_iter().rev().collect::<Vec<_>>().try_into().expect("two") };
-            both.into_iter().for_each(|landed| tail.land(landed));
+            for landed in both {
+                tail.land(landed);
+            }
             tail.land(told(5, &[1, 1]));
             for next in [7, 9] {
                 let Step::Events(events) = tail.step(true) else { panic!("they are told") };

@@ -202,17 +202,13 @@ impl Committer {
                 }
             }
         }
-        match group.write()? {
-            Some(shapes) => {
-                self.written = shapes;
-                txn.commit()?;
-            }
-            None => {
-                // So are the names of tables that were new in it.
-                self.kept.forget_tables();
-                txn.abort()?;
-            }
-        }
+        let Some(shapes) = group.write()? else {
+            // The names of tables that were new in it are not in the file either.
+            self.kept.forget_tables();
+            return Ok(txn.abort()?);
+        };
+        self.written = shapes;
+        txn.commit()?;
         Ok(())
     }
 
