@@ -56,7 +56,10 @@ fn outcomes_that_are_too_late_begin_again_and_are_all_there_however_large_their_
         let dead = kit.dead_letters(&DeadLetterFilter::all()).len();
         let handled = kit.storage("n").get("read").await?.is_some();
         assert_eq!((dead, handled, kit.stats().deliveries.handled), (0, true, STALE + 2));
-        assert!(kit.stats().deliveries.conflicts >= STALE - 1);
+        let stats = kit.stats();
+        assert!(stats.deliveries.conflicts >= STALE - 1);
+        assert_eq!((stats.events.emitted, stats.events.dropped.unsaved), (2 * (STALE + 2), 0), "nothing was lost");
+        assert!(kit.health().findings.is_empty(), "{:?}", kit.health());
         Ok(())
     });
 }

@@ -63,6 +63,8 @@ struct Hooks {
     holds_commits: watch::Sender<bool>,
     /// Whether a claim waits.
     holds_claims: watch::Sender<bool>,
+    /// Whether a claim fails.
+    fails_claims: AtomicBool,
     /// Whether pages are read later.
     holds_pages: watch::Sender<bool>,
     /// Nobody knows what became of a batch for which this says so; it is kept.
@@ -115,6 +117,9 @@ impl StoreHooks for Hooks {
     }
 
     fn claim(&self, store: &Arc<dyn Store>, partition: PartitionId) -> StoreFuture<'static, Result<Claim, StoreError>> {
+        if self.fails_claims.load(Relaxed) {
+            return Box::pin(async { Err(StoreError::io("claiming", std::io::Error::other("it is away"))) });
+        }
         let late = std::mem::take(&mut *self.late.lock().unwrap());
         let (store, waits, forgets) = (Arc::clone(store), self.holds_claims.clone(), self.forgets.load(Relaxed));
         Box::pin(async move {
@@ -396,6 +401,78 @@ fn a_name_that_is_forgotten_and_wanted_anew_begins_anew_though_the_last_of_its_r
         store.hooks().holds_hidden.send_replace(false);
         kit.settle().await;
         assert_eq!(kit.stats().deliveries.handled, 6, "it begins with the first again");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_stream_cannot_read_lets_no_more_handlers_of_its_tenant_run() {
+    let builder = durable().quota_of("t", Quota::new().concurrency(1));
+    testing::run(builder, async |kit| {
+        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (now, highest) = (Arc::clone(&running), Arc::clone(&most));
+        let handler = move |_: Arc<Envelope>| {
+            let (now, highest) = (Arc::clone(&now), Arc::clone(&highest));
+            async move {
+                highest.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+                tokio::time::sleep(ms(10)).await;
+                now.fetch_sub(1, Relaxed);
+            }
+        };
+        kit.on("sale", handler.named("slow"))?;
+        let sales = kit.stream::<Sale>("sale");
+        kit.settle().await;
+        for n in 0..6 {
+            let draft = if n % 2 == 0 { Draft::new(sale(n)) } else { Draft::json("sale", "no sale".into()) };
+            kit.emit(draft.tenant("t"))?.await?;
+        }
+        kit.settle().await;
+        assert_eq!((most.load(Relaxed), sales.head().meter().items(), kit.stats().deliveries.dead), (1, 3, 3));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stream_that_is_made_while_others_read_in_the_log_misses_nothing() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        let stage = Stage::new(chain().map(|sale: Sale| Total { cents: sale.cents }));
+        kit.stage("totals", stage)?;
+        let totals = kit.stream::<Total>("total");
+        kit.settle().await;
+        kit.emit(sale(1))?.await?;
+        store.hooks().holds_pages.send_replace(true);
+        drive(&kit).await;
+        let late = kit.stream::<Sale>("sale");
+        drive(&kit).await;
+        kit.emit(sale(2))?.await?;
+        drive(&kit).await;
+        store.hooks().holds_pages.send_replace(false);
+        kit.settle().await;
+        assert_eq!((totals.head().meter().items(), late.head().meter().items()), (2, 1));
+        Ok(())
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_written_once_the_store_comes_back_though_another_drove() {
+    let store = hooked();
+    testing::run(Runtime::builder().store(store.clone()), async |kit| {
+        kit.storage("n").put("first", "v").await?;
+        store.hooks().fails_claims.store(true, Relaxed);
+        // So that the partition is lost.
+        *store.hooks().hides.lock().unwrap() = Some(|_| true);
+        store.hooks().forgets.store(true, Relaxed);
+        let drives = tokio::time::timeout(Duration::from_mins(2), kit.runtime().run());
+        let writes = async {
+            for n in 0..100 {
+                let _ = tokio::time::timeout(ms(200), kit.storage("n").put(n.to_string(), "v")).await;
+            }
+            store.hooks().fails_claims.store(false, Relaxed);
+        };
+        let _ = tokio::join!(drives, writes);
+        let written = kit.storage("n").scan("", None, 1_000).await?.len();
+        assert!(written <= 2, "{written}");
         Ok(())
     });
 }

@@ -220,7 +220,7 @@ impl Dispatcher {
         limit.is_some_and(|(tenant, limit)| self.loads.get(tenant).is_some_and(|load| load.in_flight >= limit.get()))
     }
 
-    fn load_in_flight(&mut self, tenant: Option<Tenant>) {
+    pub(super) fn load_in_flight(&mut self, tenant: Option<Tenant>) {
         if let Some(tenant) = tenant
             && self.parts.quotas.of(&tenant).concurrency.is_some()
         {

@@ -136,7 +136,9 @@ impl Metrics {
     /// Tells what has changed since the last time.
     pub(super) fn tell(&mut self, events: EventBook, retried: u64, dead: u64, depth: [usize; CLASSES]) {
         let told = std::mem::replace(&mut self.told, events);
-        self.emitted.increment(events.emitted - told.emitted);
+        // What an attempt returned that begins again is taken off, and comes once more.
+        self.told.emitted = events.emitted.max(told.emitted);
+        self.emitted.increment(self.told.emitted - told.emitted);
         self.refused.increment(events.refused - told.refused);
         self.unrouted.increment(events.unrouted - told.unrouted);
         let reasons = [

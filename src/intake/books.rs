@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EventBook {
-    /// Accepted, from outside and from handlers.
+    /// Accepted, from outside and from handlers. What an attempt returned that [begins again](DeliveryBook::conflicts) is taken off.
     pub emitted: u64,
     /// Handed back to the emitter; not among the emitted.
     pub refused: u64,

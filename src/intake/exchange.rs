@@ -46,6 +46,17 @@ pub(crate) struct Outlook {
     pub(crate) looped: Vec<(Arc<Envelope>, Refusal)>,
 }
 
+/// Why events that a handler returned are not in the log after all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotWritten {
+    /// Another has their idempotency key.
+    Duplicate,
+    /// The store refused what they belong to, or nobody knows.
+    Unsaved,
+    /// The attempt begins again, and returns what it returns then.
+    Again,
+}
+
 impl Intake {
     /// Settles, then pulls up to `most` events. Where nothing was pulled, `sleeper` is woken by the next event.
     pub(crate) fn exchange(
@@ -178,9 +189,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Events that handlers returned are not in the log after all: for another has their idempotency key, or because the
-    /// store refused what they belong to.
-    pub(crate) fn settle_refused(&self, events: &[Prepared], is_duplicate: bool) {
+    /// Events that handlers returned are not in the log after all.
+    pub(crate) fn settle_refused(&self, events: &[Prepared], why: NotWritten) {
         let mut state = self.lock();
         for prepared in events {
             let lineage = prepared.held.event.lineage;
@@ -194,10 +204,10 @@ impl Intake {
             }
         }
         let count = events.len() as u64;
-        if is_duplicate {
-            state.tally.duplicate += count;
-        } else {
-            state.tally.unsaved += count;
+        match why {
+            NotWritten::Duplicate => state.tally.duplicate += count,
+            NotWritten::Unsaved => state.tally.unsaved += count,
+            NotWritten::Again => state.tally.emitted -= count,
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) use self::{
     books::{DispatchBook, Tally},
     cause::{Cause, FindCause, Handling, Seat},
     door::{Intake, Limits},
-    exchange::{Outlook, Settlement},
+    exchange::{NotWritten, Outlook, Settlement},
     landing::{Landing, Outcome, Teller},
     log_side::{Landed, LogSide, Shore, Told},
     loops::Roots,

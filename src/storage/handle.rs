@@ -26,9 +26,9 @@ pub(crate) trait Writer: Send + Sync {
 /// nothing of the attempt is taken, and it begins again at once and sees the new value. So a counter is right under any concurrency.
 /// Beginning again is no retry: it asks no policy and has the same attempt and effect keys;
 /// [`DeliveryBook::conflicts`](crate::DeliveryBook::conflicts) counts it. Each time one of those that meet gets on; an attempt to which
-/// that happens a thousand times, for it writes itself outside what it watches inside, fails with a transient error of code `conflict`. Where
-/// handlers that take long often meet at a key, much is done in vain: let them run one at a time
-/// ([`ordered_by_key`](crate::Handler::ordered_by_key) or [`concurrency`](crate::Handler::concurrency)`(1)`). A key that is only
+/// that happens a thousand times, for it writes itself outside what it watches inside or more than a thousand meet at one key, fails with
+/// a transient error of code `conflict`. Where handlers that take long often meet at a key, much is done in vain: let them run one at a
+/// time ([`ordered_by_key`](crate::Handler::ordered_by_key) or [`concurrency`](crate::Handler::concurrency)`(1)`). A key that is only
 /// written takes the last value.
 ///
 /// **Outside** ([`Runtime::storage`](crate::Runtime::storage)) each write is a commit of its own, and its future resolves once it is

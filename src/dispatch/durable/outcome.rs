@@ -15,7 +15,7 @@ use crate::{
         registry::Entry,
     },
     event::{Draft, Envelope, Way},
-    intake::{Cause, Prepared, Refusal, class_of, record},
+    intake::{Cause, NotWritten, Prepared, Refusal, class_of, record},
     journal::{Stand, Standing, dead_op, failed_op, row_key},
     stage::{HandlerError, Outputs, contained},
     store::{MAX_BATCH_BYTES, OVERHEAD, Op, Seq, tables},
@@ -100,7 +100,7 @@ impl Dispatcher {
             }
             let once = prepared.held.stored().and_then(|stored| stored.once.as_ref());
             if once.is_some_and(|(key, _)| !keys.insert(key.clone())) {
-                intake.settle_refused(&[prepared], true);
+                intake.settle_refused(&[prepared], NotWritten::Duplicate);
             } else {
                 content.events.push(prepared);
             }

@@ -12,7 +12,7 @@ use crate::{
     dead_letter::DeadLetter,
     dispatch::{Dispatcher, Write, finish::conflict, job::Job},
     event::{Envelope, EventName},
-    intake::{Prepared, Refusal, Stored},
+    intake::{NotWritten, Prepared, Refusal, Stored},
     stage::HandlerError,
     storage::{Stale, StorageError, Writes},
     store::{OVERHEAD, RowKey, tables},
@@ -159,7 +159,7 @@ impl Dispatcher {
 
     /// Nothing of it is written: the delivery has failed, and its next attempt sees what is there now.
     pub(super) fn turn_down(&mut self, proposal: Proposal, error: &HandlerError) {
-        self.parts.intake.settle_refused(&proposal.content.events, false);
+        self.parts.intake.settle_refused(&proposal.content.events, NotWritten::Unsaved);
         match proposal.whose {
             Whose::Delivery(job, began) => {
                 self.leave_flight(&job);
@@ -187,7 +187,7 @@ impl Dispatcher {
         let mut jobs = Vec::new();
         for proposal in tried.into_iter().chain(std::mem::take(&mut durable.proposals)) {
             let (job, events) = proposal.abandon("the store failed, or the runtime was shut down");
-            self.parts.intake.settle_refused(&events, false);
+            self.parts.intake.settle_refused(&events, NotWritten::Unsaved);
             jobs.extend(job);
         }
         for job in &jobs {

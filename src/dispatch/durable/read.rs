@@ -148,6 +148,8 @@ impl Dispatcher {
                 let (event, first) = self.deliver_at_once(held.event, None, place, cx);
                 if let Some(first) = first {
                     let job = self.roomless_job(Held { event, origin: None }, place);
+                    // What its end frees it takes first.
+                    self.load_in_flight(job.tenant().cloned());
                     self.go_on(super::super::job::Job { id: first.id, ..job }, first);
                 }
             }

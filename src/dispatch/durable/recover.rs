@@ -64,6 +64,7 @@ impl Dispatcher {
     }
 
     fn not_claimed(&mut self, error: StoreError) {
+        self.drop_given_up();
         let Some(durable) = &mut self.durable else { return };
         let wait = patience(durable.failures);
         durable.failures += 1;
@@ -74,6 +75,11 @@ impl Dispatcher {
     }
 
     fn claimed(&mut self, tenure: Tenure, restored: Restored) {
+        self.drop_given_up();
+        if self.has_new_subscribers() {
+            // A stream that was made before this has what is emitted from then on.
+            self.catch_up();
+        }
         let Some(durable) = &mut self.durable else { return };
         let Restored { names, stage_cursors, dead, horizon, landed, last_now, harmed_clock, endings } = restored;
         durable.lost_delayed = landed;

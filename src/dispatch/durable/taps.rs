@@ -94,9 +94,11 @@ impl Taps {
 
 impl Dispatcher {
     /// A stream begins with what was not dispatched when it was made; before the first claim that is all that this process writes.
-    pub(in crate::dispatch) fn begin_tap(&self, entry: &Entry) {
-        let durable = self.durable.as_ref().filter(|durable| !matches!(durable.taps.at, At::Beginning(None)));
-        if let Some(durable) = durable {
+    pub(in crate::dispatch) fn begin_tap(&mut self, entry: &Entry) {
+        let Some(durable) = &mut self.durable else { return };
+        // It may want what nobody has asked for yet.
+        durable.taps.pages = None;
+        if !matches!(durable.taps.at, At::Beginning(None)) {
             entry.start.get_or_init(|| durable.told);
         }
     }
@@ -177,7 +179,7 @@ impl Dispatcher {
         let missed: u64 = gaps.map(|(_, from, first)| first.0.saturating_sub(from.0)).max().unwrap_or_default();
         let classes: Vec<usize> = (0..CLASSES).collect();
         let (known_to, records) = in_order(&classes, found);
-        self.count_missed(missed.min(known_to.0 - from.0.min(known_to.0)));
+        self.count_missed(missed.min(known_to.0 - from.0.min(known_to.0)), known_to, None);
         for (_, record) in records.into_iter().filter(|(_, record)| record.name.as_ref() != MARK) {
             self.give_record(&record, cx);
         }
@@ -195,7 +197,7 @@ impl Dispatcher {
             Ok(event) => self.tap_all(record.seq, &Arc::new(event), cx),
             Err(error) => {
                 tracing::error!(place = record.seq.0, %error, "a record of the log is no event: streams miss it");
-                self.count_missed(1);
+                self.count_missed(1, record.seq.next(), Some(&record.name));
             }
         }
     }
@@ -214,16 +216,21 @@ impl Dispatcher {
         let Some(durable) = &mut self.durable else { return };
         let to = durable.tail.from();
         durable.taps.at = At::Log(to);
-        self.count_missed(to.0.saturating_sub(from.0));
+        self.count_missed(to.0.saturating_sub(from.0), to, None);
     }
 
-    /// Places of the log that are gone, or cannot be read.
-    fn count_missed(&self, places: u64) {
+    /// Places of the log before `end` that are gone, or cannot be read, perhaps of a name that is known. A stream that was made behind
+    /// them, or that wants no such name, misses nothing.
+    fn count_missed(&self, places: u64, end: Seq, name: Option<&str>) {
         if places == 0 {
             return;
         }
         for place in self.taps() {
             let entry = &self.subscribers[place].entry;
+            let is_behind = entry.start.get().is_some_and(|&start| start >= end);
+            if is_behind || name.is_some_and(|name| !entry.pattern.matches(name)) {
+                continue;
+            }
             tracing::error!(subscription = &**entry.name(), places, "a stream misses what is not in the log any more");
             metrics::counter!("millstream_dropped_total", "stage" => entry.name().to_string(), "reason" => "trimmed")
                 .increment(places);

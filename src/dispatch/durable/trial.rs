@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     dispatch::{Dispatcher, finish::conflict, job::Job},
-    intake::{Landed, Prepared, Told, chain},
+    intake::{Landed, NotWritten, Prepared, Told, chain},
     journal::{Cursor, DueKey, cursor_key, row_key, unmark_op},
     stage::HandlerError,
     storage::{Stale, StorageError},
@@ -151,7 +151,7 @@ impl Dispatcher {
         {
             match proposal.whose {
                 Whose::Delivery(job, began) => {
-                    self.parts.intake.settle_refused(&proposal.content.events, false);
+                    self.parts.intake.settle_refused(&proposal.content.events, NotWritten::Again);
                     self.begin_again(*job, why, began);
                 }
                 _ => self.turn_down(proposal, &conflict(why)),
@@ -323,7 +323,7 @@ impl Dispatcher {
                     event.held.stored().and_then(|stored| stored.once.as_ref()).is_some_and(|(once, _)| once == key)
                 };
                 let (duplicates, rest) = proposal.content.events.drain(..).partition::<Vec<_>, _>(is_it);
-                self.parts.intake.settle_refused(&duplicates, true);
+                self.parts.intake.settle_refused(&duplicates, NotWritten::Duplicate);
                 proposal.content.events = rest;
                 again.push(proposal);
             } else if table == tables::DELAYED && proposal.content.delay_more(key) {
