@@ -1,14 +1,18 @@
 //! What a fifth attack on durable operator stages has found: each test fails without the mend that came with it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use millstream::{
-    Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, Start, chain,
+    Builder, DeadLetterFilter, Draft, Envelope, Event, Handler, Runtime, Stage, Start, chain,
     operators::durable::Durable,
     store::{CommitError, Committed, Memory, Op, Store, StoreFuture},
     testing::{self, HeldPartition, HookedStore, Probe, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 fn on(store: &(impl Store + Clone)) -> Builder {
     Runtime::builder().store(store.clone())
@@ -162,6 +166,32 @@ fn a_handler_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is
     }
     let seen: Vec<_> = probe.received().into_iter().map(|order| order.coupon).collect();
     assert_eq!(seen, [Some(0)]);
+}
+
+/// As those that handlers return.
+#[test]
+fn delayed_outputs_of_one_id_and_one_due_time_all_come_with_that_id() {
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let due = kit.now() + Duration::from_secs(60);
+        let draft = kit.runtime().create(Draft::json("later", json!(1))).at(due);
+        let given = draft.id().unwrap();
+        kit.stage("twice", Stage::new(chain().map(move |_: Order| draft.clone())))?;
+        let noted = Arc::clone(&ids);
+        let note = move |event: Arc<Envelope>| {
+            noted.lock().unwrap().push(event.id());
+            async {}
+        };
+        kit.on("later", note.named("note"))?;
+        for _ in 0..2 {
+            kit.emit(Order { coupon: None })?.await?;
+            kit.settle().await;
+        }
+        kit.advance(Duration::from_secs(120)).await;
+        assert_eq!(kit.stats().events.delayed, 0, "{:?}", kit.stats().events);
+        assert_eq!(*ids.lock().unwrap(), [given; 2]);
+        Ok(())
+    });
 }
 
 /// No commit lands that removes the row by which a stage is known.
