@@ -1,14 +1,19 @@
 //! What a fifth attack on durable operator stages has found: each test fails without the mend that came with it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use millstream::{
-    Builder, DeadLetterFilter, Event, Handler, Runtime, Stage, Start, chain,
+    Builder, DeadLetterFilter, Draft, Envelope, Event, Handler, Runtime, Stage, Start, Timestamp, chain,
     operators::durable::Durable,
-    store::{CommitError, Committed, Memory, Op, Store, StoreFuture},
+    store::{CommitError, Committed, Memory, Op, PartitionId, Store, StoreFuture, Table, tables},
     testing::{self, HeldPartition, HookedStore, Probe, StoreHooks, TestKit},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 fn on(store: &(impl Store + Clone)) -> Builder {
     Runtime::builder().store(store.clone())
@@ -162,6 +167,93 @@ fn a_handler_that_the_store_knows_goes_on_where_it_was_whatever_its_beginning_is
     }
     let seen: Vec<_> = probe.received().into_iter().map(|order| order.coupon).collect();
     assert_eq!(seen, [Some(0)]);
+}
+
+/// The row of a file that an earlier build has written, which says nothing of where its reader begins.
+async fn forget_since(
+    store: &Memory,
+    table: Table,
+    key: &'static [u8],
+    rewrite: fn(Value) -> Vec<u8>,
+    read: fn(&[u8]) -> Value,
+) {
+    let key = Bytes::from_static(key);
+    let row = store.reader(PartitionId(0)).get(table, &[key.clone()]).await.unwrap().remove(0).unwrap();
+    let mut row = read(&row);
+    row.as_object_mut().unwrap().remove("since");
+    let value = rewrite(row).into();
+    let mut partition = store.claim(PartitionId(0)).await.unwrap().partition;
+    partition.commit(vec![Op::Put { table, key, value }]).await.unwrap();
+}
+
+const BEGINS: Start = Start::At(Timestamp::from_secs(1 << 33));
+
+#[test]
+fn a_handler_of_an_earlier_builds_file_begins_where_its_options_say_from_then_on() {
+    let (store, probe) = (Memory::new(), Probe::<Order>::new());
+    for (is_dated, start) in [(false, BEGINS), (true, BEGINS), (false, Start::Earliest)] {
+        let (rows, probe) = (store.clone(), &probe);
+        testing::run(on(&store), async move |kit: TestKit| {
+            if is_dated {
+                let write = |row| serde_json::to_vec(&row).unwrap();
+                forget_since(&rows, tables::SUBSCRIPTION, b"orders", write, |row| serde_json::from_slice(row).unwrap())
+                    .await;
+            }
+            kit.on("order", probe.handler().named("orders").starting_at(start))?;
+            kit.emit(Order { coupon: None })?.await?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    assert_eq!(probe.received(), []);
+}
+
+#[test]
+fn a_stage_of_an_earlier_builds_file_begins_where_its_options_say_from_then_on() {
+    let (store, probe) = (Memory::new(), Probe::<Coupons>::new());
+    for (is_dated, start) in [(false, BEGINS), (true, BEGINS), (false, Start::Earliest)] {
+        let (rows, probe) = (store.clone(), &probe);
+        testing::run(on(&store), async move |kit: TestKit| {
+            if is_dated {
+                let write = |row| rmp_serde::to_vec_named(&row).unwrap();
+                forget_since(&rows, Table("stage"), b"coupons\0", write, |row| rmp_serde::from_slice(row).unwrap())
+                    .await;
+            }
+            let coupons = chain().map(|order: Order| Coupons(format!("{:?}", order.coupon)));
+            kit.stage("coupons", Stage::new(coupons).starting_at(start))?;
+            kit.on("seen", probe.handler().named("seen"))?;
+            kit.emit(Order { coupon: None })?.await?;
+            kit.settle().await;
+            Ok(())
+        });
+    }
+    assert_eq!(probe.received(), []);
+}
+
+/// As those that handlers return.
+#[test]
+fn delayed_outputs_of_one_id_and_one_due_time_all_come_with_that_id() {
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    testing::run(on(&Memory::new()), async |kit: TestKit| {
+        let due = kit.now() + Duration::from_secs(60);
+        let draft = kit.runtime().create(Draft::json("later", json!(1))).at(due);
+        let given = draft.id().unwrap();
+        kit.stage("twice", Stage::new(chain().map(move |_: Order| draft.clone())))?;
+        let noted = Arc::clone(&ids);
+        let note = move |event: Arc<Envelope>| {
+            noted.lock().unwrap().push(event.id());
+            async {}
+        };
+        kit.on("later", note.named("note"))?;
+        for _ in 0..2 {
+            kit.emit(Order { coupon: None })?.await?;
+            kit.settle().await;
+        }
+        kit.advance(Duration::from_secs(120)).await;
+        assert_eq!(kit.stats().events.delayed, 0, "{:?}", kit.stats().events);
+        assert_eq!(*ids.lock().unwrap(), [given; 2]);
+        Ok(())
+    });
 }
 
 /// No commit lands that removes the row by which a stage is known.

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stage", &["event", "intake", "queue", "request", "storage"]),
     ("epoch", &["event", "stage", "store"]),
     ("dead_letter", &["event", "stage", "tenant"]),
-    ("journal", &["dead_letter", "epoch", "event", "intake", "queue", "store"]),
+    ("journal", &["dead_letter", "epoch", "event", "intake", "queue", "stage", "store"]),
     ("archive", &["dead_letter", "epoch", "event", "history", "intake", "journal", "store"]),
     (
         "dispatch",

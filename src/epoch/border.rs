@@ -64,7 +64,7 @@ pub(crate) struct Done {
     pub(crate) roots: Vec<EventId>,
     /// The numbers that letters were given.
     pub(crate) letters: Vec<u64>,
-    /// The delayed events that were written, and when each is due.
+    /// The rows of delayed events that were written: when each is due, and what tells it from others of that time.
     pub(crate) delayed: Vec<(Timestamp, EventId)>,
 }
 

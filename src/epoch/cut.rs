@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
+    stage::Since,
     store::{MAX_BATCH_BYTES, Op, Reader, Tenure},
 };
 
@@ -305,7 +306,7 @@ where
 
     pub(super) fn header(&self, cursor: u64) -> Op {
         let (version, epoch) = (self.states.version, self.epoch);
-        let (reached, since) = (self.time.reached, self.input.since());
+        let (reached, since) = (self.time.reached, Since::Said(self.input.since()));
         let header = Header { version, epoch, cursor, reached, counts: self.counts, since, is_going: false };
         Op::Put { table: HEADERS, key: self.states.rows.header(), value: header.encode() }
     }

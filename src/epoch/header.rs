@@ -4,6 +4,8 @@ use bytes::Bytes;
 use millstream_operators::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::stage::Since;
+
 /// How far a stage has come in time. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reached {
@@ -45,8 +47,8 @@ pub(super) struct Header {
     pub(super) reached: Reached,
     pub(super) counts: StageCounts,
     /// What came before is not taken, as it was said when the stage began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Since::is_unsaid")]
+    pub(super) since: Since,
     /// Its other rows are being removed, and some may be gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_going: bool,

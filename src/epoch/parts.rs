@@ -6,6 +6,8 @@ use bytes::BufMut;
 use millstream_operators::durable::{Durable, Labels, Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::value::SavedPart;
+
 /// The labels of a chain's parts, in the order of the chain, or everything that is wrong with them.
 pub(super) fn labels<In, O: Durable<In>>(chain: &O) -> Result<Vec<String>, Vec<String>> {
     let mut check = Check::default();
@@ -77,20 +79,42 @@ impl Parts for Save<'_> {
     }
 }
 
+/// The operators whose parts were written otherwise in the format of before: those that remember an item, and those with the
+/// states of others in their own.
+const REFORMED: [&str; 17] = [
+    "combine_latest",
+    "distinct_until_changed",
+    "distinct_until_key_changed",
+    "event_time",
+    "expire",
+    "last",
+    "last_or",
+    "max",
+    "min",
+    "pairwise",
+    "per_key",
+    "reduce",
+    "sample_on",
+    "scan_first",
+    "throttle",
+    "tumbling",
+    "with_latest_from",
+];
+
 /// Puts saved parts in the place of fresh ones, and finds out what does not fit.
 pub(super) struct Load<'a> {
     labels: std::slice::Iter<'a, String>,
-    saved: Vec<(&'a str, &'a [u8])>,
+    saved: Vec<SavedPart<'a>>,
     misfit: Misfit,
 }
 
 impl<'a> Load<'a> {
-    pub(super) fn new(labels: &'a [String], saved: Vec<(&'a str, &'a [u8])>) -> Self {
+    pub(super) fn new(labels: &'a [String], saved: Vec<SavedPart<'a>>) -> Self {
         Self { labels: labels.iter(), saved, misfit: Misfit::default() }
     }
 
     pub(super) fn finish(mut self) -> Result<(), Misfit> {
-        self.misfit.unclaimed.extend(self.saved.iter().map(|(label, _)| (*label).to_owned()));
+        self.misfit.unclaimed.extend(self.saved.iter().map(|part| part.label.to_owned()));
         if self.misfit == Misfit::default() { Ok(()) } else { Err(self.misfit) }
     }
 }
@@ -100,16 +124,22 @@ impl Parts for Load<'_> {
 
     fn part<T: Serialize + DeserializeOwned>(
         &mut self,
-        _: &'static str,
+        kind: &'static str,
         _: Option<&'static str>,
         state: &mut T,
     ) -> Result<(), Self::Error> {
         let Some(label) = self.labels.next() else { return Ok(()) };
-        let Some(place) = self.saved.iter().position(|(saved, _)| saved == label) else {
+        let Some(place) = self.saved.iter().position(|part| part.label == label) else {
             self.misfit.missing.push(label.clone());
             return Ok(());
         };
-        match rmp_serde::from_slice(self.saved.swap_remove(place).1) {
+        let part = self.saved.swap_remove(place);
+        if part.is_dated && REFORMED.contains(&kind) {
+            // It may look like one of today's and be another.
+            self.misfit.dated.push(label.clone());
+            return Ok(());
+        }
+        match rmp_serde::from_slice(part.value) {
             Ok(saved) => *state = saved,
             Err(error) => self.misfit.bad.push((label.clone(), error.to_string())),
         }
@@ -123,6 +153,8 @@ pub(super) struct Misfit {
     missing: Vec<String>,
     unclaimed: Vec<String>,
     bad: Vec<(String, String)>,
+    /// Of the format of before, and not as it would be written now.
+    dated: Vec<String>,
 }
 
 impl fmt::Display for Misfit {
@@ -130,14 +162,26 @@ impl fmt::Display for Misfit {
         let missing = self.missing.iter().map(|label| format!("`{label}` was not saved"));
         let unclaimed = self.unclaimed.iter().map(|label| format!("`{label}` was saved and the chain has none"));
         let bad = self.bad.iter().map(|(label, why)| format!("`{label}` is of another shape: {why}"));
-        f.write_str(&missing.chain(unclaimed).chain(bad).collect::<Vec<_>>().join("; "))
+        let dated = self.dated.iter().map(|label| {
+            format!(
+                "an earlier build saved `{label}`, in another form: give the stage a new version and a migration that puts \
+                 this part anew, or another name to begin afresh"
+            )
+        });
+        f.write_str(&missing.chain(unclaimed).chain(bad).chain(dated).collect::<Vec<_>>().join("; "))
     }
 }
 
 /// The parts of a saved state, by name, for a [migration](crate::Stage::migrate) to bring into the form that the chain has
 /// now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SavedParts(BTreeMap<String, Vec<u8>>);
+pub struct SavedParts(BTreeMap<String, Kept>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    value: Vec<u8>,
+    is_dated: bool,
+}
 
 /// Why a saved state cannot be migrated: the stage parks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,12 +198,14 @@ impl MigrateError {
 }
 
 impl SavedParts {
-    pub(super) fn of(parts: &[(&str, &[u8])]) -> Self {
-        Self(parts.iter().map(|(label, value)| ((*label).to_owned(), value.to_vec())).collect())
+    pub(super) fn of(parts: &[SavedPart<'_>]) -> Self {
+        let kept = |part: &SavedPart<'_>| Kept { value: part.value.to_vec(), is_dated: part.is_dated };
+        Self(parts.iter().map(|part| (part.label.to_owned(), kept(part))).collect())
     }
 
-    pub(super) fn as_slices(&self) -> Vec<(&str, &[u8])> {
-        self.0.iter().map(|(label, value)| (label.as_str(), value.as_slice())).collect()
+    pub(super) fn as_slices(&self) -> Vec<SavedPart<'_>> {
+        let parts = self.0.iter();
+        parts.map(|(label, Kept { value, is_dated })| SavedPart { label, value, is_dated: *is_dated }).collect()
     }
 
     /// The names of the parts: those given by `named`, else the operator's kind and a number, such as `scan#0`.
@@ -172,8 +218,30 @@ impl SavedParts {
     /// # Errors
     /// Where it is of another shape.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, MigrateError> {
-        let part = self.0.get(name).map(|part| rmp_serde::from_slice(part)).transpose();
+        let part = self.0.get(name).map(|part| rmp_serde::from_slice(&part.value)).transpose();
         part.map_err(|error| MigrateError::new(format!("`{name}` is of another shape: {error}")))
+    }
+
+    /// Whether a part is as a build before 22 November 2026 has saved it. What an operator remembers of its items is an `Option` in
+    /// there, and [`Held`](millstream_operators::durable::Held) now. Where the operator has such a state, or those of other
+    /// operators in its own, the part is refused unless the migration [puts](Self::put) it anew, so that none is read wrongly.
+    /// False once it is put, and where there is no such part.
+    ///
+    /// ```
+    /// use millstream::{MigrateError, SavedParts, operators::durable::Held};
+    ///
+    /// /// Of a stage with `pairwise` of numbers, from version 1 to 2.
+    /// fn migrate(_: u32, parts: &mut SavedParts) -> Result<(), MigrateError> {
+    ///     if parts.is_dated("pairwise#0") {
+    ///         let last: Option<u32> = parts.get("pairwise#0")?.flatten();
+    ///         parts.put("pairwise#0", &Held::from(last))?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # assert_eq!(migrate(1, &mut SavedParts::default()), Ok(()));
+    /// ```
+    pub fn is_dated(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|part| part.is_dated)
     }
 
     /// Puts a part in its place, or adds it.
@@ -183,7 +251,7 @@ impl SavedParts {
     pub fn put<T: Serialize>(&mut self, name: &str, part: &T) -> Result<(), MigrateError> {
         let part = rmp_serde::to_vec_named(part)
             .map_err(|error| MigrateError::new(format!("`{name}` cannot be written: {error}")))?;
-        self.0.insert(name.to_owned(), part);
+        self.0.insert(name.to_owned(), Kept { value: part, is_dated: false });
         Ok(())
     }
 
@@ -228,7 +296,8 @@ mod tests {
             let (label, after) = after.split_at((*length).into());
             let (length, after) = after.split_first_chunk::<4>().unwrap();
             let (part, after) = after.split_at(u32::from_be_bytes(*length) as usize);
-            parts.0.insert(String::from_utf8(label.to_vec()).unwrap(), part.to_vec());
+            let kept = Kept { value: part.to_vec(), is_dated: false };
+            parts.0.insert(String::from_utf8(label.to_vec()).unwrap(), kept);
             rest = after;
         }
         parts

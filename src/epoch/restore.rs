@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     event::IntoDraft,
+    stage::Since,
     store::{FoundRow, KeyRange, Op, Reader, Row, RowKey, Seq, StoreError, Table, Tenure},
 };
 
@@ -59,11 +60,15 @@ where
         match header {
             None if self.begin(&tenure, from).await? => {}
             None => return Ok(()),
-            Some(header) => {
-                if let Err(error) = self.resume(&header, tenure.reader()).await {
-                    return self.unrestored(error);
+            Some(header) => match self.resume(&header, tenure.reader()).await {
+                Ok(None) => {}
+                Ok(Some(header)) => {
+                    if !self.write_first(&tenure, vec![header]).await? {
+                        return Ok(());
+                    }
                 }
-            }
+                Err(error) => return self.unrestored(error),
+            },
         }
         self.tenure = Some(tenure);
         self.phase = Phase::Running;
@@ -84,7 +89,7 @@ where
     }
 
     /// The first commit of a stage that the store does not know: where it begins is fixed from then on. False where the stage
-    /// is parked, for trying again would change nothing.
+    /// is parked.
     async fn begin(&mut self, tenure: &Arc<Tenure>, from: Seq) -> Result<bool, StageError> {
         self.set(&Header {
             version: self.states.version,
@@ -93,11 +98,16 @@ where
             reached: Reached::default(),
             counts: StageCounts::default(),
             // Whoever has a place has begun there, whatever is said now.
-            since: self.start.since().filter(|_| from == Seq(0)),
+            since: Since::Said(self.start.since().filter(|_| from == Seq(0))),
             is_going: false,
         });
         let mut batch = Vec::from(self.states.rows.first_turns());
         batch.push(self.header(from.0));
+        self.write_first(tenure, batch).await
+    }
+
+    /// What must be in the store before the stage goes on. False where it is parked, for trying again would change nothing.
+    async fn write_first(&mut self, tenure: &Arc<Tenure>, batch: Vec<Op>) -> Result<bool, StageError> {
         match tenure.commit_untold(batch).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_loss() => {
@@ -118,10 +128,11 @@ where
         self.time.reached = header.reached;
         self.counts = header.counts;
         self.cut = (header.reached, header.counts);
-        self.input = Input::new(self.pattern.clone(), self.cursor, header.since);
+        self.input = Input::new(self.pattern.clone(), self.cursor, header.since.or(self.start));
     }
 
-    async fn resume(&mut self, header: &Bytes, reader: &dyn Reader) -> Result<(), LoadError> {
+    /// Gives the header anew where it is of an earlier build and does not say what the options say now.
+    async fn resume(&mut self, header: &Bytes, reader: &dyn Reader) -> Result<Option<Op>, LoadError> {
         let unfit = |what: &str| LoadError::Unfit(format!("{what} is damaged"));
         let header = Header::decode(header).map_err(|_| unfit("the stage's header"))?;
         self.set(&header);
@@ -150,7 +161,10 @@ where
         for (key, (epoch, value)) in newest {
             self.states.restore(&key, value.map(|value| Bytes::copy_from_slice(&value)), epoch)?;
         }
-        Ok(())
+        let key = self.states.rows.header();
+        let said = Header { since: Since::Said(self.input.since()), ..header };
+        let is_unsaid = header.since.is_unsaid();
+        Ok(is_unsaid.then(|| Op::Put { table: HEADERS, key, value: said.encode() }))
     }
 }
 

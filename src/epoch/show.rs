@@ -70,7 +70,7 @@ pub(crate) fn changes(chunk: Bytes) -> Option<Vec<(StateKey, Option<Bytes>)>> {
 /// A state as it was saved. A part that JSON cannot say is left as the hexadecimal digits of its `MessagePack`.
 pub(crate) fn state(key: StateKey, value: &[u8]) -> Option<ShownState> {
     let Saved { preface, parts, waiting } = Saved::read(value).ok()?;
-    let parts = parts.into_iter().map(|(label, value)| (label.to_owned(), part(value))).collect();
+    let parts = parts.into_iter().map(|saved| (saved.label.to_owned(), part(saved.value))).collect();
     let due = preface.next.map(|next| next.at);
     Some(ShownState { key, version: preface.version, due, waiting: waiting.len(), parts })
 }

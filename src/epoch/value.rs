@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | format, 1 |
+//! | 1 | format, 2; 1 where operators that remember an item wrote it otherwise |
 //! | 1 | which of the optional parts follow |
 //! | 4 | the stage's version |
 //! | 8 | what is due next, where something is |
@@ -27,7 +27,11 @@ use crate::{
     store::{PageRecord, Seq},
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// The format of before: all is where it is in [`FORMAT`], but what an operator remembers of its items was written as it is or as
+/// nothing, where it is a [list](millstream_operators::durable::Held) now.
+const DATED: u8 = 1;
 
 mod part {
     pub(super) const DUE: u8 = 1;
@@ -54,8 +58,17 @@ pub(super) struct Preface {
 #[derive(Debug)]
 pub(super) struct Saved<'a> {
     pub(super) preface: Preface,
-    pub(super) parts: Vec<(&'a str, &'a [u8])>,
+    pub(super) parts: Vec<SavedPart<'a>>,
     pub(super) waiting: Vec<(Timestamp, PageRecord)>,
+}
+
+/// What an operator has saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SavedPart<'a> {
+    pub(super) label: &'a str,
+    pub(super) value: &'a [u8],
+    /// Whether it is of the format of before.
+    pub(super) is_dated: bool,
 }
 
 /// Bytes that are no state.
@@ -97,7 +110,7 @@ impl Preface {
 
     /// What a saved state says is due next, without reading the rest.
     pub(super) fn read(rest: &mut &[u8]) -> Result<Self, Broken> {
-        if rest.try_get_u8().map_err(|_| Broken)? != FORMAT {
+        if !matches!(rest.try_get_u8(), Ok(FORMAT | DATED)) {
             return Err(Broken);
         }
         let flags = rest.try_get_u8().map_err(|_| Broken)?;
@@ -147,6 +160,7 @@ pub(super) fn write_waiting<'a>(
 
 impl<'a> Saved<'a> {
     pub(super) fn read(mut rest: &'a [u8]) -> Result<Self, Broken> {
+        let is_dated = rest.first() == Some(&DATED);
         let preface = Preface::read(&mut rest)?;
         let count = rest.try_get_u16().map_err(|_| Broken)?;
         let mut parts = Vec::with_capacity(count.into());
@@ -154,7 +168,7 @@ impl<'a> Saved<'a> {
             let length = rest.try_get_u8().map_err(|_| Broken)?;
             let label = text(&mut rest, length.into())?;
             let length = rest.try_get_u32().map_err(|_| Broken)?;
-            parts.push((label, split(&mut rest, length as usize)?));
+            parts.push(SavedPart { label, value: split(&mut rest, length as usize)?, is_dated });
         }
         let mut waiting = Vec::new();
         for _ in 0..rest.try_get_u32().map_err(|_| Broken)? {
@@ -225,7 +239,8 @@ mod tests {
         Preface { version, next, depth, origin, is_started }.write(&mut again);
         assert!(is_started);
         assert_eq!(again[..], bytes[..again.len()]);
-        assert_eq!((version, depth, saved.parts), (3, 5, vec![("a", &b"xy"[..])]));
+        let part = SavedPart { label: "a", value: b"xy", is_dated: false };
+        assert_eq!((version, depth, saved.parts), (3, 5, vec![part]));
         assert_eq!((saved.waiting[0].1.seq, &*saved.waiting[0].1.name), (Seq(8), "order"));
         assert_eq!(origin.map(|origin| origin.lineage.depth), Some(4));
     }

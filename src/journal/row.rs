@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dead_letter::{DeadLetter, Death, Failure},
     event::Envelope,
+    stage::Since,
     store::{Class, Op, Seq, StoreError, Table, tables},
 };
 
@@ -21,8 +22,8 @@ pub(crate) struct Subscribed {
     /// Its first name, which keys of outside effects go by.
     pub(crate) origin: String,
     /// What came before is none of its business, as it was said when it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Since::is_unsaid")]
+    pub(crate) since: Since,
 }
 
 /// Where a delivery stands that has left the log.

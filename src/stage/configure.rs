@@ -47,6 +47,42 @@ impl Start {
     }
 }
 
+/// What came before is none of a reader's business: as it was said when it began, and as the row says by which the store knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<Timestamp>", into = "Option<Timestamp>")]
+pub(crate) enum Since {
+    /// The row is of an earlier build, which asked the options at each start.
+    #[default]
+    Unsaid,
+    Said(Option<Timestamp>),
+}
+
+impl Since {
+    pub(crate) fn is_unsaid(&self) -> bool {
+        *self == Self::Unsaid
+    }
+
+    /// What was said; else what the options say.
+    pub(crate) fn or(self, start: Start) -> Option<Timestamp> {
+        match self {
+            Self::Unsaid => start.since(),
+            Self::Said(since) => since,
+        }
+    }
+}
+
+impl From<Option<Timestamp>> for Since {
+    fn from(since: Option<Timestamp>) -> Self {
+        Self::Said(since)
+    }
+}
+
+impl From<Since> for Option<Timestamp> {
+    fn from(since: Since) -> Self {
+        since.or(Start::default())
+    }
+}
+
 /// Whether and how deliveries wait for others of their key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {

@@ -34,7 +34,7 @@ pub use self::{
 };
 pub(crate) use self::{
     call::{Call, Parked, Started, contained},
-    configure::{Options, Order},
+    configure::{Options, Order, Since},
     current::{cause_at, lend},
     delivery::Site,
     extract::Extensions,

@@ -71,7 +71,8 @@ impl StageBorder {
         draft.more().time.get_or_insert(cause.at);
         intake.check(&mut draft).map_err(refused)?;
         let now = intake.clock.now();
-        let id = draft.id().unwrap_or_else(|| intake.ids.next(now));
+        let given = draft.id();
+        let id = given.unwrap_or_else(|| intake.ids.next(now));
         let due = draft.due(now);
         let lineage = lineage(cause, id);
         intake.admit_lineage(&draft, lineage).map_err(refused)?;
@@ -87,8 +88,10 @@ impl StageBorder {
         }
         match due {
             Some(due) => {
-                let key = (due, id.as_u128());
-                sink.done.delayed.push((due, id));
+                // Another one may have the id that it was given, and be due at the same time.
+                let row = given.map_or(id, |_| intake.ids.next(now));
+                let key = (due, row.as_u128());
+                sink.done.delayed.push((due, row));
                 self.lock_delayed().insert(key);
                 sink.push(Op::Put { table: tables::DELAYED, key: row_key(key), value: stored.bytes });
             }

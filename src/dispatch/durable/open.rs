@@ -21,7 +21,7 @@ use crate::{
     intake::Held,
     journal::{Cursor, FailedKey, Known, Opened, Stand, Standing, Subscribed, cursor_key, open},
     queue::CLASSES,
-    stage::Start,
+    stage::{Since, Start},
     store::{Class, Op, Seq, StoreError, tables},
 };
 
@@ -95,7 +95,8 @@ impl Dispatcher {
         // Somebody else may have the earlier name still, or again.
         let was = entry.options.was.as_deref().filter(|was| !durable.known.contains_key(&name) && !is_named(was));
         let known = durable.known.get(&name).or_else(|| durable.known.get(was?)).cloned();
-        let Some(known) = known.or_else(|| durable.first_known(&entry, was)) else { return false };
+        let Some(mut known) = known.or_else(|| durable.first_known(&entry, was)) else { return false };
+        known.row.since = Since::Said(known.row.since.or(entry.options.start));
         let id = known.row.id;
         let is_held = self.subscribers.iter().any(|(_, s)| s.reader.as_ref().is_some_and(|reader| reader.id == id));
         if is_held || !durable.is_closed(id) {
@@ -126,7 +127,7 @@ impl Dispatcher {
         let Some(known) = durable.known.get(&**subscriber.entry.name()) else { return };
         subscriber.reader = Some(Reader {
             id: known.row.id,
-            since: known.row.since,
+            since: known.row.since.or(subscriber.entry.options.start),
             cursors: known.cursors.clone(),
             is_attached: [false; CLASSES],
             is_reading: [false; CLASSES],
@@ -261,7 +262,7 @@ impl Durable {
             id: self.last_id,
             pattern: String::new(),
             origin: self.free_origin(entry.name()),
-            since: entry.options.start.since().filter(|_| !is_marked),
+            since: Since::Said(entry.options.start.since().filter(|_| !is_marked)),
         };
         Some(Known { row, cursors: std::array::from_fn(|_| Cursor::fresh(start)) })
     }
@@ -295,8 +296,8 @@ impl Durable {
 
     /// The name and the pattern are the subscription's from now on.
     fn claim_name(&mut self, name: String, pattern: &str, mut known: Known) {
-        if known.row.pattern != pattern || !self.known.contains_key(&name) {
-            pattern.clone_into(&mut known.row.pattern);
+        pattern.clone_into(&mut known.row.pattern);
+        if self.known.get(&name).is_none_or(|before| before.row != known.row) {
             let value = serde_json::to_vec(&known.row).unwrap_or_default().into();
             let key = name.as_bytes().to_vec().into();
             self.batch.push(Op::Put { table: tables::SUBSCRIPTION, key, value });

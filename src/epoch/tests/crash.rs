@@ -157,7 +157,7 @@ fn check(run: &Run, expected: &Model, lateness_waits: bool) {
             assert_eq!(timer, expected.deadlines.get(key).copied(), "{key:?}");
         }
         let parts: BTreeMap<_, _> =
-            saved.parts.iter().map(|(label, part)| ((*label).to_owned(), part.to_vec())).collect();
+            saved.parts.iter().map(|part| (part.label.to_owned(), part.value.to_vec())).collect();
         if expected.states.contains_key(key) || saved.waiting.is_empty() {
             states.insert(key.clone(), parts);
         }

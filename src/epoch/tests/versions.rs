@@ -2,13 +2,21 @@
 
 use std::sync::Arc;
 
-use millstream_operators::{Chain, chain, durable::Durable};
-use serde_json::json;
+use bytes::{BufMut, Bytes};
+use millstream_operators::{
+    Chain, chain,
+    durable::{Durable, Held},
+};
+use serde_json::{Value, json};
 
-use super::kit::{Plain, Rig, Tick, millis, out};
+use super::kit::{Plain, Rig, STAGE, Tick, millis, out};
 use crate::{
-    epoch::{MigrateError, Stage, Step},
+    epoch::{
+        MigrateError, Stage, StateKey, Step,
+        rows::{Rows, STATES},
+    },
     event::Draft,
+    store::{Op, PartitionId, Store},
 };
 
 #[expect(clippy::needless_pass_by_value, reason = "chains hand items over")]
@@ -121,4 +129,77 @@ fn bad_settings_are_refused_all_at_once() {
     let settings: Vec<_> = refused.refused().iter().map(super::super::super::SettingError::setting).collect();
     assert_eq!(settings, ["name", "epoch", "lanes", "state_memory", "idle", "idle", "pattern", "chain"]);
     assert!(refused.to_string().contains("2 operators `take` have no name"), "{refused}");
+}
+
+/// Numbers, each with the one before it, as JSON that is a list itself.
+fn pairs() -> Stage<Tick, Chain<Tick, impl Durable<Tick, Out = Draft, State: Send> + Send + 'static>> {
+    let listed = chain().map(|tick: Tick| json!([tick.number])).pairwise();
+    Stage::keyed(|tick: &Tick| tick.key, listed.map(out))
+}
+
+/// A state of format 1 with one part.
+fn dated(label: &str, part: &impl serde::Serialize) -> Bytes {
+    let part = rmp_serde::to_vec_named(part).unwrap();
+    let mut value = vec![1, 0];
+    value.put_u32(1);
+    value.put_u32(0);
+    value.put_u16(1);
+    value.put_u8(u8::try_from(label.len()).unwrap());
+    value.put_slice(label.as_bytes());
+    value.put_u32(u32::try_from(part.len()).unwrap());
+    value.put_slice(&part);
+    value.put_u32(0);
+    value.into()
+}
+
+impl Rig {
+    /// The state of a key, as an earlier build has written it.
+    async fn put_state(&self, key: &str, value: Bytes) {
+        let key = Rows::of(STAGE).state(&StateKey::new(None, key));
+        self.store.append(PartitionId(0), vec![Op::PutNew { table: STATES, key, value, life: None }]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_build_remembered_of_items_in_another_form_is_refused_and_never_read_wrongly() {
+    for part in [json!([5]), json!([]), json!(null), json!(5)] {
+        let mut rig = Rig::new(pairs()).await;
+        rig.put_state("1", dated("pairwise#0", &part)).await;
+        let reason = parked(&mut rig).await;
+        assert!(reason.contains("key `1`") && reason.contains("`pairwise#0`"), "{reason}");
+        assert!(reason.contains("an earlier build") && reason.contains("or another name"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn other_states_of_an_earlier_build_are_read_as_they_are() {
+    let mut rig = Rig::new(first()).await;
+    rig.put_state("1", dated("scan#0", &7)).await;
+    rig.tick(1, 1, 0).await;
+    rig.settle().await;
+    rig.restart(first()).await;
+    rig.tick(1, 1, 0).await;
+    rig.settle().await;
+    assert_eq!(rig.data().await, [json!(8), json!(9)]);
+}
+
+#[tokio::test]
+async fn a_migration_brings_what_an_earlier_build_remembered_into_the_form_of_now() {
+    let mut rig = Rig::new(pairs()).await;
+    rig.tick(2, 1, 0).await;
+    rig.settle().await;
+    rig.put_state("1", dated("pairwise#0", &Some(json!([5])))).await;
+    rig.restart(pairs().version(2).migrate(|_, _| Ok(()))).await;
+    assert!(parked(&mut rig).await.contains("an earlier build saved `pairwise#0`"));
+    rig.restart(pairs().version(2).migrate(|_, parts| {
+        if parts.is_dated("pairwise#0") {
+            let last: Option<Value> = parts.get("pairwise#0")?.flatten();
+            parts.put("pairwise#0", &Held::from(last))?;
+        }
+        Ok(())
+    }))
+    .await;
+    rig.tick(2, 2, 0).await;
+    rig.settle().await;
+    assert_eq!(rig.data().await, [json!([[5], [1]]), json!([[1], [2]])]);
 }
