@@ -122,6 +122,7 @@ impl Retention {
 pub(super) struct Kept {
     by_age: Option<[Seq; CLASSES]>,
     by_size: Option<Seq>,
+    /// When the age was looked at; none where there is more to look at.
     aged: Option<Timestamp>,
     /// Where the log ended when its size was looked at.
     weighed: Option<Seq>,
@@ -130,7 +131,8 @@ pub(super) struct Kept {
 
 /// What a look has found.
 enum Found {
-    Age([Seq; CLASSES]),
+    /// And whether it may be further on, and what lies there may go.
+    Age([Seq; CLASSES], bool),
     /// None where all have room.
     Size(Option<Seq>),
 }
@@ -154,31 +156,42 @@ impl Kept {
     }
 }
 
-/// The first events of each class that came at or after a time.
+/// The first events of each class that came at or after a time, or how far a page has come: whoever drives waits for no more than
+/// that. What lies at or behind `may_go` stays in any case, so it is not looked at.
 async fn look_for_age(
     reader: Arc<dyn Reader>,
     since: Timestamp,
-    from: [Seq; CLASSES],
-    end: Seq,
+    mut first: [Seq; CLASSES],
+    may_go: [Seq; CLASSES],
 ) -> Result<Found, StoreError> {
     let wanted = Wanted { since: Some(since), ..Wanted::default() };
-    let mut first = [end; CLASSES];
-    for ((class, first), from) in (0..).map(Class).zip(&mut first).zip(from) {
-        *first = first_wanted(&*reader, class, from, &wanted).await?;
+    for (class, (id, may_go)) in (0..).map(Class).zip(may_go).enumerate() {
+        let from = first[class];
+        if from < may_go {
+            let (place, is_short) = first_wanted(&*reader, id, from, &wanted).await?;
+            first[class] = place;
+            if is_short && from < place && place < may_go {
+                return Ok(Found::Age(first, true));
+            }
+        }
     }
-    Ok(Found::Age(first))
+    Ok(Found::Age(first, false))
 }
 
-/// The first event of a class at or after `from` that is wanted, or where its log ends. What was trimmed by another process is passed
-/// over like what is not wanted: a restart knows nothing of it, and would look for good at where the log begins.
-async fn first_wanted(reader: &dyn Reader, class: Class, mut from: Seq, wanted: &Wanted) -> Result<Seq, StoreError> {
+/// The first event of a class at or after `from` that is wanted, or where its log or a page ends; and whether it is a page's end. What
+/// was trimmed by another process is passed over: a restart knows nothing of it.
+async fn first_wanted(
+    reader: &dyn Reader,
+    class: Class,
+    mut from: Seq,
+    wanted: &Wanted,
+) -> Result<(Seq, bool), StoreError> {
     loop {
         match reader.read(class, from, 1, wanted).await {
-            Ok(page) => match page.records.first() {
-                Some(record) => return Ok(record.seq),
-                None if page.is_end || page.next <= from => return Ok(page.next),
-                None => from = page.next,
-            },
+            Ok(page) => {
+                let found = page.records.first().map(|record| record.seq);
+                return Ok((found.unwrap_or(page.next), found.is_none() && !page.is_end));
+            }
             Err(StoreError::Trimmed { first }) if first > from => from = first,
             Err(error) => return Err(error),
         }
@@ -219,7 +232,10 @@ impl Dispatcher {
         let std::task::Poll::Ready(found) = looking.as_mut().poll(cx) else { return false };
         durable.kept.looking = None;
         match found {
-            Ok(Found::Age(first)) => durable.kept.by_age = Some(first),
+            Ok(Found::Age(first, is_more)) => {
+                durable.kept.by_age = Some(first);
+                durable.kept.aged.take_if(|_| is_more);
+            }
             Ok(Found::Size(first)) => durable.kept.by_size = first,
             Err(error) => tracing::warn!(error = %error, "the log cannot be measured, so nothing is trimmed"),
         }
@@ -227,7 +243,7 @@ impl Dispatcher {
     }
 
     fn begin_look(&mut self, limits: Limits, now: Timestamp) {
-        let floor = self.floors().and_then(|floors| floors.into_iter().min());
+        let floors = self.floors();
         let Some(durable) = &mut self.durable else { return };
         if durable.tenure().is_none() {
             return;
@@ -237,10 +253,15 @@ impl Dispatcher {
         let is_aged = |age| durable.kept.aged.is_none_or(|looked| now.since(looked) > SELDOM.max(age / OFTEN));
         let is_longer = durable.kept.weighed.is_none_or(|weighed| end.0.saturating_sub(weighed.0) >= WEIGH);
         if let Some(age) = limits.age.filter(|&age| is_aged(age)) {
-            let look = look_for_age(reader(), now - age, durable.trimmed, end);
+            let may_go = if limits.is_strict { [end; CLASSES] } else { floors.unwrap_or_default() };
+            // What was found to be aged is not looked at again, however long somebody holds it.
+            let looked = durable.kept.by_age.unwrap_or_default();
+            let from = std::array::from_fn(|class| looked[class].max(durable.trimmed[class]));
+            let look = look_for_age(reader(), now - age, from, may_go);
             durable.kept.looking = Some(Box::pin(look));
             durable.kept.aged = Some(now);
         } else if let Some(bytes) = limits.bytes.filter(|_| is_longer) {
+            let floor = floors.and_then(|floors| floors.into_iter().min());
             let may_go = if limits.is_strict { end } else { floor.unwrap_or_default() };
             durable.kept.looking = Some(Box::pin(look_for_size(reader(), bytes, may_go)));
             durable.kept.weighed = Some(end);
