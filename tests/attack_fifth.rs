@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     task::{self, Wake, Waker},
@@ -285,5 +285,42 @@ fn a_waker_that_panics_keeps_nobody_else_from_the_store() {
             }
             assert!(receipt.await.is_ok() && more.await.is_ok() && row.await.is_ok());
         });
+    });
+}
+
+/// Counts commits.
+#[derive(Default)]
+struct Commits(AtomicU64);
+
+impl StoreHooks for Commits {
+    fn commit(&self, held: &HeldPartition, batch: Vec<Op>) -> StoreFuture<'static, Result<Committed, CommitError>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        held.commit(batch)
+    }
+}
+
+#[test]
+fn many_delayed_events_of_one_id_and_one_due_time_cost_few_commits() {
+    const EACH: usize = 300;
+    let store = HookedStore::new(Memory::new(), Commits::default());
+    testing::run(Runtime::builder().store(store.clone()), async |kit: TestKit| {
+        let runtime = kit.runtime().clone();
+        let draft = runtime.create(Draft::json("later", json!(1))).at(kit.now() + Duration::from_mins(1));
+        let many = move || {
+            let drafts = vec![draft.clone(); EACH];
+            async move { drafts }
+        };
+        kit.on("number", many.named("many"))?;
+        kit.on("later", (async || {}).named("later"))?;
+        for number in 0..3 {
+            kit.emit(Draft::json("number", json!(number)))?;
+            kit.settle().await;
+        }
+        let commits = store.hooks().0.load(Ordering::Relaxed);
+        assert!(commits < 100, "{commits} commits");
+        kit.advance(Duration::from_mins(2)).await;
+        assert_eq!(kit.stats().events.delayed, 0, "{:?}", kit.stats().events);
+        assert_eq!(kit.stats().deliveries.handled, 3 + 3 * EACH as u64);
+        Ok(())
     });
 }

@@ -476,3 +476,69 @@ fn what_nobody_waits_for_is_not_written_once_the_store_comes_back_though_another
         Ok(())
     });
 }
+
+fn deletes_a_mark(op: &Op) -> bool {
+    matches!(op, Op::Delete { table: tables::START, .. })
+}
+
+/// Forgets a name, and loses the commit with the last of its rows; it is wanted anew before that is known.
+async fn forget_and_want(kit: &TestKit, store: &Hooked, name: &str, wanted: impl FnOnce()) {
+    drive(kit).await;
+    store.hooks().forgets.store(true, Relaxed);
+    *store.hooks().hides.lock().unwrap() = Some(deletes_a_mark);
+    store.hooks().holds_hidden.send_replace(true);
+    kit.forget(name);
+    drive(kit).await;
+    assert_eq!(store.hooks().late.lock().unwrap().len(), 1, "it is on its way");
+    wanted();
+    store.hooks().holds_hidden.send_replace(false);
+    kit.settle().await;
+}
+
+#[test]
+fn a_name_that_only_a_mark_made_known_begins_anew_once_it_is_forgotten_though_that_commit_was_lost() {
+    let store = hooked();
+    let builder = || Runtime::builder().store(store.clone()).retention(Retention::All);
+    let all = || (async |_: Sale| {}).named("all");
+    testing::run(builder(), async |kit| {
+        kit.on("sale", all())?;
+        for cents in 0..3 {
+            kit.emit(sale(cents))?.await?;
+        }
+        Ok(())
+    });
+    testing::run(builder(), async |kit| {
+        forget_and_want(&kit, &store, "all", || kit.on("sale", all()).map(|_| ()).unwrap()).await;
+        assert_eq!(kit.stats().deliveries.handled, 0, "it begins where the log ended when it was wanted");
+        kit.emit(sale(4))?;
+        kit.settle().await;
+        assert_eq!(kit.stats().deliveries.handled, 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_stage_that_is_forgotten_and_wanted_anew_begins_anew_though_the_last_of_its_rows_went_in_a_commit_that_was_lost() {
+    let store = hooked();
+    let builder = || Runtime::builder().store(store.clone()).retention(Retention::All);
+    let totals = || Stage::new(chain().map(|sale: Sale| Total { cents: sale.cents }));
+    let emitted =
+        async |kit: &TestKit| futures::StreamExt::count(kit.runtime().history("total").unwrap().events()).await;
+    testing::run(builder(), async |kit| {
+        kit.emit(sale(0))?;
+        kit.settle().await;
+        kit.stage("totals", totals())?;
+        kit.emit_all([sale(1), sale(2), sale(3)])?;
+        kit.settle().await;
+        assert_eq!(emitted(&kit).await, 3);
+        Ok(())
+    });
+    testing::run(builder(), async |kit| {
+        forget_and_want(&kit, &store, "totals", || kit.stage("totals", totals()).map(drop).unwrap()).await;
+        assert_eq!(emitted(&kit).await, 3, "it begins where the log ended when it was wanted");
+        kit.emit(sale(4))?;
+        kit.settle().await;
+        assert_eq!(emitted(&kit).await, 4);
+        Ok(())
+    });
+}

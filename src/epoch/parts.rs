@@ -222,7 +222,7 @@ impl SavedParts {
         part.map_err(|error| MigrateError::new(format!("`{name}` is of another shape: {error}")))
     }
 
-    /// Whether a part is as a build before 22 November 2026 has saved it. What an operator remembers of its items is an `Option` in
+    /// Whether a part is as a build saved it whose state values had format 1. What an operator remembers of its items is an `Option` in
     /// there, and [`Held`](millstream_operators::durable::Held) now. Where the operator has such a state, or those of other
     /// operators in its own, the part is refused unless the migration [puts](Self::put) it anew, so that none is read wrongly.
     /// False once it is put, and where there is no such part.

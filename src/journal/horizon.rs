@@ -55,6 +55,11 @@ impl Horizon {
         }
     }
 
+    /// Whether this one is known to wait.
+    pub(crate) fn has(&self, key: DueKey) -> bool {
+        self.keys.contains(&key)
+    }
+
     /// The store is read from here on: what came before is seen there.
     pub(crate) fn looks(&mut self) {
         self.meanwhile = Some(BTreeSet::new());

@@ -50,6 +50,8 @@ struct Ended {
     batch: u64,
     /// The numbers under which it had rows.
     ids: Vec<u32>,
+    /// Where it was marked to begin, as a subscription and as a stage.
+    marks: [Option<Seq>; 2],
 }
 
 /// Who claims a name.
@@ -74,7 +76,7 @@ impl Forgetting {
     pub(super) fn lose(&mut self) {
         self.rows = None;
         for ended in self.ended.drain(..) {
-            if ended.ids.is_empty() {
+            if ended.ids.is_empty() && ended.marks == [None; 2] {
                 self.asked.push(ended.name);
             } else {
                 self.again.push(ended);
@@ -154,13 +156,13 @@ impl Dispatcher {
         }
         let marks = self.marks_of_next(name);
         let Some(durable) = &mut self.durable else { return };
-        let ids = durable.ids_of(name);
+        let (ids, old_marks) = (durable.ids_of(name), durable.marks_of(name));
         durable.forget_name(name);
         durable.batch.ops.extend(marks);
         durable.forgetting.begun = None;
         durable.forgetting.removed.clear();
         let batch = durable.batch_number;
-        durable.forgetting.ended.push(Ended { name: name.to_owned(), batch, ids });
+        durable.forgetting.ended.push(Ended { name: name.to_owned(), batch, ids, marks: old_marks });
         self.begin_stages_again();
         self.open_again(name);
         self.tell_orphans();
@@ -191,9 +193,10 @@ impl Dispatcher {
         if durable.tenure().is_none() || durable.forgetting.begun.is_some() {
             return false;
         }
-        while let Some(Ended { name, ids, .. }) = durable.forgetting.again.pop() {
+        while let Some(Ended { name, ids, marks, .. }) = durable.forgetting.again.pop() {
             // Where its rows are those of whoever came since, they went all the same.
-            if durable.ids_of(&name).iter().any(|id| ids.contains(id)) {
+            let is_marked = durable.marks_of(&name).iter().zip(marks).any(|(mark, was)| mark.is_some() && *mark == was);
+            if is_marked || durable.ids_of(&name).iter().any(|id| ids.contains(id)) {
                 durable.forgetting.begun = Some(name);
                 return true;
             }
@@ -279,6 +282,11 @@ impl Durable {
         self.starts.remove(&start_key(name));
         let starts = [own, start_key(name).into_bytes().into()].into_iter().chain(harmed);
         self.batch.ops.extend(starts.map(|key| Op::Delete { table: tables::START, key }));
+    }
+
+    /// Where a name is marked to begin, as a subscription and as a stage.
+    fn marks_of(&self, name: &str) -> [Option<Seq>; 2] {
+        [self.starts.get(name).copied(), self.starts.get(&start_key(name)).copied()]
     }
 
     /// The numbers under which a name has rows.

@@ -1,7 +1,7 @@
 //! What is to be written of one attempt, and what of it a commit may refuse: events that must be the first of their
 //! idempotency key or of their aggregate's version, and what depends on such an outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use millstream_operators::Timestamp;
@@ -13,6 +13,7 @@ use crate::{
     dispatch::{Dispatcher, Write, finish::conflict, job::Job},
     event::{Envelope, EventName},
     intake::{NotWritten, Prepared, Refusal, Stored},
+    journal::{Horizon, parse_key},
     stage::HandlerError,
     storage::{Stale, StorageError, Writes},
     store::{OVERHEAD, RowKey, tables},
@@ -57,14 +58,31 @@ impl Content {
         })
     }
 
-    /// Another delayed event has this row: ours comes right behind it. Whether there is a later time.
-    pub(super) fn delay_more(&mut self, key: &Bytes) -> bool {
-        let is_it = |event: &&mut Prepared| event.delayed_key().as_ref() == Some(key);
-        // Of two of ours the first has the row.
-        let Some(event) = self.events.iter_mut().rfind(is_it) else { return true };
-        let before = event.due;
-        event.due = before.map(|due| due + Duration::from_nanos(1));
-        event.due > before
+    /// Another delayed event has this row: ours come right behind it, each at a time that nobody has who is known. Whether there are
+    /// such times.
+    pub(super) fn delay_more(&mut self, key: &Bytes, horizon: &Horizon) -> bool {
+        let Some((due, id)) = parse_key(key) else { return false };
+        let is_it = |event: &Prepared| event.delayed_key().as_ref() == Some(key);
+        let of_its_id = self.events.iter().filter(|event| event.held.event.id.as_u128() == id && !is_it(event));
+        let taken: HashSet<_> = of_its_id.filter_map(|event| event.due).collect();
+        let mut ours: Vec<_> = self.events.iter_mut().filter(|event| is_it(event)).collect();
+        // Of several of ours the first has the row.
+        let first = usize::from(ours.len() > 1);
+        let mut last = due;
+        for event in &mut ours[first..] {
+            loop {
+                let next = last + Duration::from_nanos(1);
+                if next == last {
+                    return false;
+                }
+                last = next;
+                if !taken.contains(&last) && !horizon.has((last, id)) {
+                    break;
+                }
+            }
+            event.due = Some(last);
+        }
+        true
     }
 
     pub(super) fn is_conditional(&self) -> bool {

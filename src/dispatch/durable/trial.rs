@@ -312,6 +312,7 @@ impl Dispatcher {
 
     /// One row was not new: whose it was is settled, the others are tried again.
     fn refused(&mut self, trial: Trial, table: Table, key: &Bytes) {
+        let Some(durable) = &mut self.durable else { return };
         let row = RowKey { table, key: key.clone() };
         let mut again = Vec::new();
         let mut turned_down = Vec::new();
@@ -326,15 +327,13 @@ impl Dispatcher {
                 self.parts.intake.settle_refused(&duplicates, NotWritten::Duplicate);
                 proposal.content.events = rest;
                 again.push(proposal);
-            } else if table == tables::DELAYED && proposal.content.delay_more(key) {
+            } else if table == tables::DELAYED && proposal.content.delay_more(key, &durable.horizon) {
                 again.push(proposal);
             } else {
                 turned_down.push(proposal);
             }
         }
-        if let Some(durable) = &mut self.durable {
-            durable.propose_again(again);
-        }
+        durable.propose_again(again);
         for proposal in turned_down {
             let error = match table {
                 tables::DELAYED => conflict("another event of its id is due at the end of time"),
